@@ -1,0 +1,43 @@
+# `make demo` and `make test` need Python 3.11+, make and a package index; nothing else.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/installed
+
+.PHONY: help install demo test check format clean
+
+help:
+	@echo "make demo     build a small world of real clips and take it through every stage"
+	@echo "make test     run the tests"
+	@echo "make check    ruff, mypy, import rules"
+	@echo "make format   apply ruff's formatting and fixes"
+	@echo "make install  create $(VENV) with everything the above need"
+	@echo "make clean    remove $(VENV)"
+
+install: $(STAMP)
+
+# pip is asked only when what it would read has changed, so a second call installs nothing.
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "vtr needs Python 3.11 or newer, this is %d.%d: set PYTHON=..." % sys.version_info[:2])'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[experts,serve,dev]'
+	@touch $@
+
+demo: $(STAMP)
+	$(BIN)/vtr demo
+
+test: $(STAMP)
+	$(BIN)/python -m pytest -n 2
+
+check: $(STAMP)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP)
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+clean:
+	rm -rf $(VENV)

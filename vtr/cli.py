@@ -1,0 +1,301 @@
+"""The command line: thin, one sub-command a stage. Everything heavy is imported when its command runs."""
+
+from __future__ import annotations
+
+import sys
+import traceback
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vtr import __version__
+from vtr.errors import VtrError
+
+app = typer.Typer(
+    name="vtr",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    help="Video-text retrieval: extract multi-expert features, train, index, search, evaluate.\n\n"
+    "The stages in order: prepare, extract, train, embed, index, evaluate, search, report. "
+    "`vtr demo` runs them all on a small world of clips that it renders first.",
+)
+prepare = typer.Typer(no_args_is_help=True, help="Read annotations and find videos: makes the workspace.")
+app.add_typer(prepare, name="prepare")
+
+SOME_FAILED = 3
+"""Exit status of `vtr extract` when some videos could not be read and the rest is done."""
+
+WorkspaceArgument = Annotated[
+    Path, typer.Argument(metavar="WS", help="The workspace that `vtr prepare` made.")
+]
+RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run that `vtr train` made.")]
+ConfigOption = Annotated[
+    Path | None, typer.Option("--config", help="YAML settings; see configs/ for complete ones.")
+]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting: --set a.b=c. Repeatable."),
+]
+DeviceOption = Annotated[
+    Literal["auto", "cpu", "cuda"],
+    typer.Option(help="Where the model runs; auto takes a GPU when there is one."),
+]
+AvailableOnlyOption = Annotated[
+    bool,
+    typer.Option(
+        "--available-only",
+        help="Go on with the videos that have features, and put the coverage on every result.",
+    ),
+]
+SplitOption = Annotated[
+    str | None,
+    typer.Option(help="full, 1k-A, 1k-B or an own split; `val` is the validation part of the run's split."),
+]
+PartOption = Annotated[
+    Literal["train", "validation", "test"] | None,
+    typer.Option(help="Which part of the split; by default test, or validation where there is no test."),
+]
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vtr {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _common(
+    debug: Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Print the version.")
+    ] = False,
+) -> None:
+    del debug, version  # --debug is read in main(), which prints the errors
+
+
+@prepare.command("msrvtt")
+def prepare_msrvtt(
+    annotations: Annotated[
+        Path, typer.Option(help="Folder with train_val_videodatainfo.json (or the zips).")
+    ],
+    splits: Annotated[
+        Path, typer.Option(help="Folder with the split lists and the 1k-A query CSV or index.")
+    ],
+    out: Annotated[Path, typer.Option(help="The workspace to make.")],
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder with videoN.mp4; it may hold only some of them.")
+    ] = None,
+) -> None:
+    """MSR-VTT: official annotations, splits full, 1k-A and 1k-B, checked against the published counts."""
+    from vtr.annotations.prepare import prepare_msrvtt as run
+
+    typer.echo(run(annotations, splits, videos, out))
+
+
+@prepare.command("folder")
+def prepare_folder(
+    folder: Annotated[
+        Path, typer.Argument(metavar="DIR", help="Folder of videos, searched with its sub-folders.")
+    ],
+    out: Annotated[Path, typer.Option(help="The workspace to make.")],
+    captions: Annotated[
+        Path | None, typer.Option(help="CSV with the columns video and caption; search needs none.")
+    ] = None,
+) -> None:
+    """Anybody's videos, with or without captions."""
+    from vtr.annotations.prepare import prepare_folder as run
+
+    typer.echo(run(folder, captions, out))
+
+
+@app.command()
+def extract(
+    workspace: WorkspaceArgument,
+    experts: Annotated[
+        str | None, typer.Option(help="Comma-separated: appearance,audio,face,motion,ocr,speech.")
+    ] = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    retry_failed: Annotated[
+        bool, typer.Option("--retry-failed", help="Try the failed videos again.")
+    ] = False,
+) -> None:
+    """Videos to features: one Parquet data set an expert. Kill it at any moment and run it again."""
+    from feature_extraction.pipeline import extract as run
+
+    from vtr.config import ExtractConfig, load
+    from vtr.workspace import Workspace
+
+    overrides = list(set_ or [])
+    if experts is not None:
+        overrides.append(f"experts=[{experts}]")
+    summary = run(
+        Workspace.open(workspace), load(ExtractConfig, config, overrides), retry_failed=retry_failed
+    )
+    typer.echo(summary)
+    if summary.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+@app.command()
+def features(
+    workspace: WorkspaceArgument,
+    verify: Annotated[bool, typer.Option(help="Read every shard and check its checksum and values.")] = True,
+) -> None:
+    """List the experts in the feature store: coverage, dims, sizes; and verify them."""
+    from vtr.stages.features import describe
+    from vtr.workspace import Workspace
+
+    typer.echo(describe(Workspace.open(workspace), verify=verify))
+
+
+@app.command()
+def train(
+    workspace: WorkspaceArgument,
+    out: Annotated[Path, typer.Option(help="The run to make, or to resume.")],
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    device: DeviceOption = "auto",
+    available_only: AvailableOnlyOption = False,
+) -> None:
+    """Train the text-video model; the best checkpoint is chosen by validation RSUM. Run again to resume."""
+    from vtr.config import TrainConfig, load
+    from vtr.training.train import train as run
+    from vtr.workspace import Workspace
+
+    settings = load(TrainConfig, config, set_ or [])
+    typer.echo(run(Workspace.open(workspace), settings, out, device=device, available_only=available_only))
+
+
+@app.command()
+def embed(
+    run: RunArgument,
+    split: SplitOption = None,
+    part: PartOption = None,
+    device: DeviceOption = "auto",
+    available_only: AvailableOnlyOption = False,
+) -> None:
+    """Embed a split's videos and query captions with the best checkpoint."""
+    from vtr.training.embed import embed as go
+    from vtr.workspace import Run
+
+    typer.echo(go(Run.open(run), split, part, device=device, available_only=available_only))
+
+
+@app.command()
+def index(run: RunArgument, split: SplitOption = None, part: PartOption = None) -> None:
+    """Build the FAISS indexes of a split's embeddings: one of the videos, one of the captions."""
+    from vtr.stages.index import index as go
+    from vtr.workspace import Run
+
+    typer.echo(go(Run.open(run), split, part))
+
+
+@app.command()
+def evaluate(
+    run: RunArgument,
+    split: SplitOption = None,
+    part: PartOption = None,
+    device: DeviceOption = "auto",
+    available_only: AvailableOnlyOption = False,
+) -> None:
+    """R@K, MedR, MeanR and RSUM both ways, through the index and from exact scores; embeds and indexes if needed."""
+    from vtr.stages.evaluate import evaluate as go
+    from vtr.workspace import Run
+
+    typer.echo(go(Run.open(run), split, part, device=device, available_only=available_only))
+
+
+@app.command()
+def search(
+    run: RunArgument,
+    query: Annotated[
+        str | None, typer.Argument(help='What to look for, for example "a man is cooking".')
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(help="Look for the captions of this video file instead.")
+    ] = None,
+    top: Annotated[int, typer.Option(min=1, help="How many results.")] = 10,
+    split: SplitOption = None,
+    part: PartOption = None,
+    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Search the index with words (answers videos) or with a video (answers captions)."""
+    from vtr.stages.search import search as go
+    from vtr.workspace import Run
+
+    typer.echo(go(Run.open(run), query, video, top=top, split=split, part=part, as_json=json))
+
+
+@app.command()
+def report(run: RunArgument) -> None:
+    """Write one self-contained HTML page: curves, metrics with their protocol, coverage, example queries."""
+    from vtr.stages.report import report as go
+    from vtr.workspace import Run
+
+    typer.echo(go(Run.open(run)))
+
+
+@app.command()
+def status(workspace: WorkspaceArgument) -> None:
+    """Show which stages are done, stale or running, for the workspace and the runs trained on it."""
+    from vtr.stages.status import status as run
+
+    typer.echo(run(workspace))
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed and what is missing, with the line that mends it."""
+    from vtr.stages.doctor import doctor as run
+
+    typer.echo(run())
+
+
+@app.command()
+def serve(
+    run: RunArgument,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+) -> None:
+    """Serve search over HTTP with a small web page. Needs the [serve] extra."""
+    from vtr.serving.app import serve as go
+    from vtr.workspace import Run
+
+    go(Run.open(run), host=host, port=port)
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Where the small world and its run go.")] = Path("vtr-demo"),
+    config: ConfigOption = None,
+    set_: SetOption = None,
+) -> None:
+    """Render a small world of clips and take it through every stage; a second run reuses everything."""
+    from vtr.demo.run import demo as run
+
+    run(out, config, set_ or [])
+
+
+def main() -> None:
+    """Run the command line and exit: 0 done, 1 user error, 2 wrong usage, 3 some videos failed, 130 interrupted."""
+    arguments = sys.argv[1:]
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]  # accepted anywhere
+    try:
+        app(args=arguments)
+    except VtrError as error:
+        if debug:
+            traceback.print_exc()
+        typer.echo(f"error: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        if debug:
+            traceback.print_exc()
+        typer.echo("interrupted; finished work is kept, the same command resumes", err=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

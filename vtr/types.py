@@ -1,0 +1,403 @@
+"""The core types. Read this first.
+
+They are frozen, check themselves, and carry units in their names. Scores are oriented `scores[t, v]`
+everywhere: texts in rows, videos in columns.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from vtr.errors import InputError
+
+Part = Literal["train", "validation", "test"]
+PARTS: tuple[Part, ...] = ("train", "validation", "test")
+
+
+def _duplicates(values: Iterable[str]) -> list[str]:
+    return [value for value, count in Counter(values).items() if count > 1]
+
+
+@dataclass(frozen=True, slots=True)
+class Video:
+    """One video (or clip of a longer source).
+
+    Attributes:
+        id: unique name, for example "video7010".
+        path: the file, or None when there is no file on this machine.
+        start_seconds, end_seconds: where the clip lies in its source, when known.
+        source_id: what two clips of the same source share (a URL or YouTube id), when known.
+        category: a label such as MSR-VTT's 20 categories, when known.
+    """
+
+    id: str
+    path: str | None = None
+    start_seconds: float | None = None
+    end_seconds: float | None = None
+    source_id: str | None = None
+    category: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Caption:
+    """One caption. `id` is stable and unique, for example "video7010#3" (its place among the video's captions)."""
+
+    id: str
+    video_id: str
+    text: str
+
+
+@dataclass(frozen=True)
+class Annotations:
+    """Videos and their captions, checked: ids unique, every caption's video known, no caption empty.
+
+    Raises:
+        InputError: naming the duplicate, unknown or empty entries.
+    """
+
+    videos: tuple[Video, ...]
+    captions: tuple[Caption, ...]
+
+    def __post_init__(self) -> None:
+        if repeated := _duplicates(video.id for video in self.videos):
+            raise InputError(f"video ids occur more than once: {_some(repeated)}. Ids must be unique.")
+        if repeated := _duplicates(caption.id for caption in self.captions):
+            raise InputError(f"caption ids occur more than once: {_some(repeated)}. Ids must be unique.")
+        known = {video.id for video in self.videos}
+        if unknown := sorted({c.video_id for c in self.captions} - known):
+            raise InputError(
+                f"captions name videos that are not listed: {_some(unknown)}. Add the videos or drop them."
+            )
+        if empty := [caption.id for caption in self.captions if not caption.text.strip()]:
+            raise InputError(f"captions are empty: {_some(empty)}. Remove them or fill them in.")
+
+    @cached_property
+    def video_by_id(self) -> Mapping[str, Video]:
+        """Video id -> video."""
+        return {video.id: video for video in self.videos}
+
+    @cached_property
+    def caption_by_id(self) -> Mapping[str, Caption]:
+        """Caption id -> caption."""
+        return {caption.id: caption for caption in self.captions}
+
+    @cached_property
+    def captions_by_video(self) -> Mapping[str, tuple[Caption, ...]]:
+        """Video id -> its captions, in file order. A video without captions maps to an empty tuple."""
+        groups: dict[str, list[Caption]] = {video.id: [] for video in self.videos}
+        for caption in self.captions:
+            groups[caption.video_id].append(caption)
+        return {video_id: tuple(captions) for video_id, captions in groups.items()}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Ordered train / validation / test video ids, disjoint, and which captions are the queries.
+
+    Attributes:
+        name: "full", "1k-A", ...
+        train, validation, test: video ids.
+        query_caption_ids: the captions that are queries when validation or test is evaluated;
+            None means every caption of the part's videos (MSR-VTT full: 20 a video).
+        note: how the split was made, in words a reader of a result table can use.
+
+    Raises:
+        InputError: an id occurs twice, in one part or in two.
+    """
+
+    name: str
+    train: tuple[str, ...]
+    validation: tuple[str, ...]
+    test: tuple[str, ...]
+    query_caption_ids: tuple[str, ...] | None = None
+    note: str = ""
+
+    def __post_init__(self) -> None:
+        for part in PARTS:
+            if repeated := _duplicates(self.part(part)):
+                raise InputError(f"split {self.name}: {part} lists videos twice: {_some(repeated)}.")
+        for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
+            if both := sorted(set(getattr(self, first)) & set(getattr(self, second))):
+                raise InputError(
+                    f"split {self.name}: {first} and {second} overlap in {len(both)} videos: {_some(both)}. "
+                    "A video may be in one part only."
+                )
+
+    def part(self, part: Part) -> tuple[str, ...]:
+        """Return the video ids of one part, in order."""
+        return {"train": self.train, "validation": self.validation, "test": self.test}[part]
+
+    def queries(self, part: Part, annotations: Annotations) -> tuple[Caption, ...]:
+        """Return the query captions of `part`, grouped by video in the part's order.
+
+        Raises:
+            InputError: a listed query caption is not in `annotations`.
+        """
+        captions = [
+            c for video_id in self.part(part) for c in annotations.captions_by_video.get(video_id, ())
+        ]
+        if self.query_caption_ids is None:
+            return tuple(captions)
+        if unknown := sorted(set(self.query_caption_ids) - annotations.caption_by_id.keys()):
+            raise InputError(
+                f"split {self.name}: query captions are not in the annotations: {_some(unknown)}."
+            )
+        chosen = set(self.query_caption_ids)
+        return tuple(caption for caption in captions if caption.id in chosen)
+
+
+Modality = Literal["image", "video", "audio", "text"]
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertSpec:
+    """What an expert's features are.
+
+    Attributes:
+        name: "appearance", "motion", ...
+        dim: length D of one feature vector.
+        modality: what the expert reads: still frames, moving frames, sound, or text found in either.
+        window_seconds: the time one feature covers, None where a feature has no fixed extent.
+        model_id: the model that made them, for example "efficientnet-lite2/imagenet".
+        weights_sha256: hex hash of the weights; "" for experts computed without weights.
+        pretrained_on: the data the weights were trained on, "nothing" for hand-made features.
+    """
+
+    name: str
+    dim: int
+    modality: Modality
+    window_seconds: float | None
+    model_id: str
+    weights_sha256: str = ""
+    pretrained_on: str = "nothing"
+
+    def __post_init__(self) -> None:
+        if self.dim < 1:
+            raise ValueError(f"expert {self.name}: dim is {self.dim}, a positive number was expected")
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertFeatures:
+    """One expert's features of one video. A video the expert found nothing in has no row at all, never zeros.
+
+    Attributes:
+        values: [T, D] float16 or float32, T >= 1, finite.
+        start_seconds, end_seconds: [T] float32, where each feature lies in the video; NaN in both
+            where a feature has no time.
+
+    Raises:
+        ValueError: shapes, dtype or values are wrong; both shapes are named.
+    """
+
+    values: NDArray[Any]
+    start_seconds: NDArray[np.float32]
+    end_seconds: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 2 or self.values.shape[0] < 1:
+            raise ValueError(f"features have shape {self.values.shape}, [T, D] with T >= 1 was expected")
+        if self.values.dtype not in (np.float16, np.float32):
+            raise ValueError(f"features are {self.values.dtype}, float16 or float32 was expected")
+        for name in ("start_seconds", "end_seconds"):
+            if getattr(self, name).shape != self.values.shape[:1]:
+                shape = getattr(self, name).shape
+                raise ValueError(
+                    f"{name} has shape {shape}, features have {self.values.shape}: [T] and [T, D] expected"
+                )
+        if not np.isfinite(self.values).all():
+            raise ValueError(f"features hold {int((~np.isfinite(self.values)).sum())} NaN or infinite values")
+
+    @property
+    def dim(self) -> int:
+        """Length D of one feature vector."""
+        return int(self.values.shape[1])
+
+
+@dataclass(frozen=True, slots=True)
+class ExpertBatch:
+    """One expert's features for B videos.
+
+    Attributes:
+        values: [B, T, D] float32, zero where `mask` is False.
+        mid_seconds: [B, T] float32, the middle of each feature's time; NaN where it has none.
+        mask: [B, T] bool, True where a feature is.
+        aggregate: [B, D] float32, the maximum over all of a video's features (also those not sampled into
+            `values`); zero where the video lacks the expert.
+    """
+
+    values: Tensor
+    mid_seconds: Tensor
+    mask: Tensor
+    aggregate: Tensor
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3 or self.mask.shape != self.values.shape[:2]:
+            raise ValueError(
+                f"values {tuple(self.values.shape)} and mask {tuple(self.mask.shape)}: [B, T, D] and [B, T] expected"
+            )
+        if self.aggregate.shape != (self.values.shape[0], self.values.shape[2]):
+            raise ValueError(
+                f"aggregate {tuple(self.aggregate.shape)} does not fit values {tuple(self.values.shape)}"
+            )
+
+    def to(self, device: torch.device | str) -> ExpertBatch:
+        """Return a copy on `device`."""
+        return ExpertBatch(
+            *(getattr(self, f).to(device) for f in ("values", "mid_seconds", "mask", "aggregate"))
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VideoBatch:
+    """B videos: features per expert and which experts each has.
+
+    Attributes:
+        ids: B video ids.
+        experts: expert name -> its batch, E experts in alphabetical order.
+        present: [B, E] bool, in the order of `experts`.
+    """
+
+    ids: tuple[str, ...]
+    experts: Mapping[str, ExpertBatch]
+    present: Tensor
+
+    def to(self, device: torch.device | str) -> VideoBatch:
+        """Return a copy on `device`."""
+        return VideoBatch(
+            self.ids, {n: e.to(device) for n, e in self.experts.items()}, self.present.to(device)
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class TextBatch:
+    """N captions, as tokens for a text encoder or as states that a frozen encoder made earlier.
+
+    Attributes:
+        ids: N caption ids.
+        input_ids, attention_mask: [N, L] int64, None when `states` is given.
+        states: [N, H] float32 sentence states of a frozen encoder, None when tokens are given.
+    """
+
+    ids: tuple[str, ...]
+    input_ids: Tensor | None = None
+    attention_mask: Tensor | None = None
+    states: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        if (self.states is None) == (self.input_ids is None):
+            raise ValueError("a TextBatch holds either tokens or states, exactly one of them")
+
+    def to(self, device: torch.device | str) -> TextBatch:
+        """Return a copy on `device`."""
+        moved = (
+            None if x is None else x.to(device) for x in (self.input_ids, self.attention_mask, self.states)
+        )
+        return TextBatch(self.ids, *moved)
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """B matching video-caption pairs: text i describes video i."""
+
+    videos: VideoBatch
+    texts: TextBatch
+
+    def to(self, device: torch.device | str) -> Batch:
+        """Return a copy on `device`; the training loop calls this once per batch."""
+        return Batch(self.videos.to(device), self.texts.to(device))
+
+
+def _check_embeddings(what: str, ids: tuple[str, ...], vectors: Tensor, per_item: Tensor) -> None:
+    if vectors.ndim != 3 or len(ids) != vectors.shape[0] or per_item.shape != vectors.shape[:2]:
+        raise ValueError(
+            f"{what}: {len(ids)} ids, vectors {tuple(vectors.shape)} and {tuple(per_item.shape)} do not fit; "
+            "N, [N, E, D] and [N, E] were expected"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class VideoEmbeddings:
+    """What a model makes of N videos.
+
+    Attributes:
+        ids: N video ids.
+        vectors: [N, E, D] float32, unit length per expert.
+        present: [N, E] float32 or bool, the availability `a` of the score: 1 where the expert counts. A model that
+            keeps missing experts (`keep_missing`) sets it to 1 everywhere.
+    """
+
+    ids: tuple[str, ...]
+    vectors: Tensor
+    present: Tensor
+
+    def __post_init__(self) -> None:
+        _check_embeddings("video embeddings", self.ids, self.vectors, self.present)
+
+
+@dataclass(frozen=True, slots=True)
+class TextEmbeddings:
+    """What a model makes of N texts.
+
+    Attributes:
+        ids: N caption ids.
+        vectors: [N, E, D] float32, unit length per expert.
+        weights: [N, E] float32, softmax mixture weights (rows sum to 1).
+    """
+
+    ids: tuple[str, ...]
+    vectors: Tensor
+    weights: Tensor
+
+    def __post_init__(self) -> None:
+        _check_embeddings("text embeddings", self.ids, self.vectors, self.weights)
+
+
+@dataclass(frozen=True, slots=True)
+class Ranking:
+    """The best K items for each of Q queries, best first.
+
+    Attributes:
+        query_ids: Q ids.
+        item_ids: Q tuples of at most K ids.
+        scores: Q tuples of as many scores, descending.
+    """
+
+    query_ids: tuple[str, ...]
+    item_ids: tuple[tuple[str, ...], ...]
+    scores: tuple[tuple[float, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class RetrievalMetrics:
+    """How well one direction retrieves, in percent and ranks (rank 1 is best).
+
+    Attributes:
+        direction: "text_to_video" or "video_to_text".
+        protocol: the rules that made the numbers (queries, gallery, tie rule), in words.
+        num_queries, num_items: queries scored and items ranked for each.
+        recall: k -> R@k in percent.
+        median_rank, mean_rank: MedR and MeanR.
+    """
+
+    direction: Literal["text_to_video", "video_to_text"]
+    protocol: str
+    num_queries: int
+    num_items: int
+    recall: Mapping[int, float] = field(default_factory=dict)
+    median_rank: float = 0.0
+    mean_rank: float = 0.0
+
+
+def _some(values: list[str], limit: int = 5) -> str:
+    """Return the first few values, and how many more there are."""
+    shown = ", ".join(values[:limit])
+    return shown if len(values) <= limit else f"{shown} and {len(values) - limit} more"

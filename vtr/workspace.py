@@ -1,0 +1,236 @@
+"""How a workspace and a run are laid out on disk, and the manifest every stage leaves beside its output.
+
+A workspace holds what does not depend on a model (annotations, splits, features); a run holds one trained model and
+what was made with it (checkpoints, embeddings, index, results). Each stage's `manifest.json` holds a fingerprint of
+its output and the fingerprints of the inputs it was made from, so a stale stage can be told from a current one.
+"""
+
+from __future__ import annotations
+
+import datetime
+import hashlib
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from vtr import __version__
+from vtr.errors import WorkspaceError
+from vtr.files import read_json, write_json
+
+FORMAT = 1
+"""Raised when an older vtr could no longer read what this one writes."""
+
+MANIFEST = "manifest.json"
+
+
+def _check_format(path: Path, content: Any) -> dict[str, Any]:
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        raise WorkspaceError(f"{path} is not a vtr file: it holds no format number. Make the folder again.")
+    if content["format"] > FORMAT:
+        raise WorkspaceError(
+            f"{path} was made by vtr {content.get('vtr', 'of unknown version')} in format {content['format']}; "
+            f"this is vtr {__version__}, which reads formats up to {FORMAT}. Install the newer vtr."
+        )
+    return content
+
+
+def _open(root: Path, marker: str, kind: str, make: str) -> dict[str, Any]:
+    if not root.exists():
+        raise WorkspaceError(f"{root} does not exist, a {kind} was expected. Make one with `{make}`.")
+    if not root.is_dir():
+        raise WorkspaceError(f"{root} is a file, the folder of a {kind} was expected.")
+    path = root / marker
+    if not path.exists():
+        raise WorkspaceError(f"{root} is not a {kind}: it holds no {marker}. Make one with `{make}`.")
+    return _check_format(path, read_json(path))
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """The folder that `vtr prepare` makes: annotations/, features/."""
+
+    root: Path
+
+    @classmethod
+    def open(cls, root: Path) -> Workspace:
+        """Open an existing workspace.
+
+        Raises:
+            WorkspaceError: there is none, or a newer vtr made it.
+        """
+        _open(root, "workspace.json", "workspace", f"vtr prepare ... --out {root}")
+        return cls(root)
+
+    @classmethod
+    def create(cls, root: Path) -> Workspace:
+        """Open the workspace at `root`, or make an empty one.
+
+        Raises:
+            WorkspaceError: `root` is a file, holds something else, cannot be written, or a newer vtr made it.
+        """
+        if (root / "workspace.json").exists() or root.is_file():
+            return cls.open(root)
+        if root.is_dir() and any(root.iterdir()):
+            raise WorkspaceError(
+                f"{root} holds other files, an empty or new folder was expected. Choose another --out."
+            )
+        write_json(root / "workspace.json", {"format": FORMAT, "vtr": __version__})
+        return cls(root)
+
+    @property
+    def annotations(self) -> Path:
+        """Videos, captions and splits."""
+        return self.root / "annotations"
+
+    @property
+    def features(self) -> Path:
+        """The feature store: one folder an expert."""
+        return self.root / "features"
+
+    @property
+    def ledger(self) -> Path:
+        """The failure ledger of `vtr extract`."""
+        return self.features / "failures.jsonl"
+
+
+@dataclass(frozen=True)
+class Run:
+    """The folder that `vtr train` makes: config, checkpoints, log, embeddings, index, results."""
+
+    root: Path
+    workspace: Workspace
+
+    @classmethod
+    def open(cls, root: Path) -> Run:
+        """Open an existing run and the workspace it was trained on.
+
+        Raises:
+            WorkspaceError: the run or its workspace is missing, or a newer vtr made it.
+        """
+        content = _open(root, "run.json", "run", f"vtr train WORKSPACE --config CONFIG --out {root}")
+        return cls(root, Workspace.open((root / content["workspace"]).resolve()))
+
+    @classmethod
+    def create(cls, root: Path, workspace: Workspace) -> Run:
+        """Open the run at `root`, or make an empty one for `workspace`.
+
+        Raises:
+            WorkspaceError: `root` belongs to another workspace, holds something else, or cannot be written.
+        """
+        import os
+
+        if (root / "run.json").exists() or root.is_file():
+            run = cls.open(root)
+            if run.workspace.root.resolve() != workspace.root.resolve():
+                raise WorkspaceError(
+                    f"{root} was trained on {run.workspace.root}, not on {workspace.root}. Choose another --out."
+                )
+            return run
+        if root.is_dir() and any(root.iterdir()):
+            raise WorkspaceError(
+                f"{root} holds other files, an empty or new folder was expected. Choose another --out."
+            )
+        relative = os.path.relpath(workspace.root.resolve(), root.resolve())
+        write_json(root / "run.json", {"format": FORMAT, "vtr": __version__, "workspace": relative})
+        return cls(root, workspace)
+
+    @property
+    def config(self) -> Path:
+        """The complete training configuration, as YAML."""
+        return self.root / "config.yaml"
+
+    @property
+    def checkpoints(self) -> Path:
+        """checkpoints/last and checkpoints/best."""
+        return self.root / "checkpoints"
+
+    @property
+    def log(self) -> Path:
+        """One JSON object a line: training steps and validations."""
+        return self.root / "log.jsonl"
+
+    @property
+    def embeddings(self) -> Path:
+        """One folder per split and part, for example embeddings/full-test."""
+        return self.root / "embeddings"
+
+    @property
+    def index(self) -> Path:
+        """One FAISS index per split and part."""
+        return self.root / "index"
+
+    @property
+    def evaluation(self) -> Path:
+        """One JSON result per split and part."""
+        return self.root / "evaluation"
+
+    @property
+    def report(self) -> Path:
+        """The page of results."""
+        return self.root / "report.html"
+
+
+def versions() -> dict[str, str]:
+    """Return the versions of Python and of the libraries that shape results."""
+    names = ("torch", "transformers", "faiss-cpu", "faiss-gpu", "pyarrow", "numpy", "av", "decord")
+    found = {"vtr": __version__, "python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = metadata.version(name)
+        except metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def fingerprint(value: Any) -> str:
+    """Return a short hash of a JSON-able value; equal values give equal hashes."""
+    text = json.dumps(value, sort_keys=True, ensure_ascii=False, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def write_manifest(
+    folder: Path, stage: str, *, output: str, inputs: Mapping[str, str], config: Any = None, **facts: Any
+) -> None:
+    """Write `folder/manifest.json` atomically, as the last act of a stage: where it stands, the stage is done.
+
+    Args:
+        stage: "prepare", "extract", "train", "embed", "index" or "evaluate".
+        output: fingerprint of what the stage made.
+        inputs: stage name -> the `output` fingerprint of the input it was made from.
+        config: the settings that shaped the output (JSON-able).
+        facts: anything else worth keeping (counts, checksums, hashes).
+    """
+    made_at = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    content = {"format": FORMAT, "stage": stage, "output": output, "inputs": dict(inputs), "config": config}
+    write_json(folder / MANIFEST, content | {"made_at": made_at, "versions": versions()} | facts)
+
+
+def read_manifest(folder: Path, make: str) -> dict[str, Any]:
+    """Read a stage's manifest.
+
+    Args:
+        make: the command that makes the folder, for the message.
+
+    Raises:
+        WorkspaceError: the stage has not been run, or a newer vtr ran it.
+    """
+    path = folder / MANIFEST
+    if not path.exists():
+        raise WorkspaceError(f"{folder} is not there or not finished. Run `{make}` first.")
+    return _check_format(path, read_json(path))
+
+
+def check_made_from(folder: Path, stage: str, recorded: Mapping[str, str], current: str, make: str) -> None:
+    """Check that a stage's input is still the one it was made from.
+
+    Raises:
+        WorkspaceError: it is another one; the message names both and the command that mends it.
+    """
+    if recorded.get(stage) != current:
+        raise WorkspaceError(
+            f"{folder} was made from {stage} {recorded.get(stage)}, but {stage} is now {current}. Run `{make}` again."
+        )
