@@ -26,13 +26,9 @@ app.add_typer(prepare, name="prepare")
 SOME_FAILED = 3
 """Exit status of `vtr extract` when some videos could not be read and the rest is done."""
 
-WorkspaceArgument = Annotated[
-    Path, typer.Argument(metavar="WS", help="The workspace that `vtr prepare` made.")
-]
+WorkspaceArgument = Annotated[Path, typer.Argument(metavar="WS", help="The workspace that `vtr prepare` made.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run that `vtr train` made.")]
-ConfigOption = Annotated[
-    Path | None, typer.Option("--config", help="YAML settings; see configs/ for complete ones.")
-]
+ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML settings; see configs/ for complete ones.")]
 SetOption = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Override one setting: --set a.b=c. Repeatable."),
@@ -76,16 +72,10 @@ def _common(
 
 @prepare.command("msrvtt")
 def prepare_msrvtt(
-    annotations: Annotated[
-        Path, typer.Option(help="Folder with train_val_videodatainfo.json (or the zips).")
-    ],
-    splits: Annotated[
-        Path, typer.Option(help="Folder with the split lists and the 1k-A query CSV or index.")
-    ],
+    annotations: Annotated[Path, typer.Option(help="Folder with train_val_videodatainfo.json (or the zips).")],
+    splits: Annotated[Path, typer.Option(help="Folder with the split lists and the 1k-A query CSV or index.")],
     out: Annotated[Path, typer.Option(help="The workspace to make.")],
-    videos: Annotated[
-        Path | None, typer.Option(help="Folder with videoN.mp4; it may hold only some of them.")
-    ] = None,
+    videos: Annotated[Path | None, typer.Option(help="Folder with videoN.mp4; it may hold only some of them.")] = None,
 ) -> None:
     """MSR-VTT: official annotations, splits full, 1k-A and 1k-B, checked against the published counts."""
     from vtr.annotations.prepare import prepare_msrvtt as run
@@ -95,9 +85,7 @@ def prepare_msrvtt(
 
 @prepare.command("folder")
 def prepare_folder(
-    folder: Annotated[
-        Path, typer.Argument(metavar="DIR", help="Folder of videos, searched with its sub-folders.")
-    ],
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of videos, searched with its sub-folders.")],
     out: Annotated[Path, typer.Option(help="The workspace to make.")],
     captions: Annotated[
         Path | None, typer.Option(help="CSV with the columns video and caption; search needs none.")
@@ -117,9 +105,7 @@ def extract(
     ] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
-    retry_failed: Annotated[
-        bool, typer.Option("--retry-failed", help="Try the failed videos again.")
-    ] = False,
+    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try the failed videos again.")] = False,
 ) -> None:
     """Videos to features: one Parquet data set an expert. Kill it at any moment and run it again."""
     from feature_extraction.pipeline import extract as run
@@ -130,9 +116,7 @@ def extract(
     overrides = list(set_ or [])
     if experts is not None:
         overrides.append(f"experts=[{experts}]")
-    summary = run(
-        Workspace.open(workspace), load(ExtractConfig, config, overrides), retry_failed=retry_failed
-    )
+    summary = run(Workspace.open(workspace), load(ExtractConfig, config, overrides), retry_failed=retry_failed)
     typer.echo(summary)
     if summary.failures:
         raise typer.Exit(SOME_FAILED)
@@ -210,12 +194,8 @@ def evaluate(
 @app.command()
 def search(
     run: RunArgument,
-    query: Annotated[
-        str | None, typer.Argument(help='What to look for, for example "a man is cooking".')
-    ] = None,
-    video: Annotated[
-        Path | None, typer.Option(help="Look for the captions of this video file instead.")
-    ] = None,
+    query: Annotated[str | None, typer.Argument(help='What to look for, for example "a man is cooking".')] = None,
+    video: Annotated[Path | None, typer.Option(help="Look for the captions of this video file instead.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many results.")] = 10,
     split: SplitOption = None,
     part: PartOption = None,

@@ -26,9 +26,7 @@ Settings = TypeVar("Settings", bound=Config)
 class ExtractConfig(Config):
     """`vtr extract`: which experts read the videos, and how the videos are decoded."""
 
-    experts: tuple[str, ...] = Field(
-        default=("appearance", "audio", "face", "motion", "ocr", "speech"), strict=False
-    )
+    experts: tuple[str, ...] = Field(default=("appearance", "audio", "face", "motion", "ocr", "speech"), strict=False)
     """The experts to run; one that is not installed is reported and the others go on."""
 
     frames_per_second: float = Field(default=2.0, gt=0, le=60)
@@ -225,9 +223,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(
-            f"{path} does not exist. Give the path of a YAML configuration (see configs/)."
-        ) from error
+        raise InputError(f"{path} does not exist. Give the path of a YAML configuration (see configs/).") from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a directory, a YAML file was expected.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:

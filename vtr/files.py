@@ -1,4 +1,4 @@
-"""Writing so that nothing half-written is ever visible: temporary name, fsync, rename; and locks that name their holder."""
+"""Writing so that nothing half-written is visible: temporary name, fsync, rename; locks that name their holder."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ def efficientnet_folder() -> Path:
 
 
 def dlib_model(name: str) -> Path:
-    """Return the path of one of the packaged dlib model files, for example "dlib_face_recognition_resnet_model_v1.dat"."""
+    """Return the path of a packaged dlib model file, for example "dlib_face_recognition_resnet_model_v1.dat"."""
     return package_path("face_recognition_models", f"models/{name}")
 
 

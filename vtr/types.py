@@ -142,15 +142,11 @@ class Split:
         Raises:
             InputError: a listed query caption is not in `annotations`.
         """
-        captions = [
-            c for video_id in self.part(part) for c in annotations.captions_by_video.get(video_id, ())
-        ]
+        captions = [c for video_id in self.part(part) for c in annotations.captions_by_video.get(video_id, ())]
         if self.query_caption_ids is None:
             return tuple(captions)
         if unknown := sorted(set(self.query_caption_ids) - annotations.caption_by_id.keys()):
-            raise InputError(
-                f"split {self.name}: query captions are not in the annotations: {_some(unknown)}."
-            )
+            raise InputError(f"split {self.name}: query captions are not in the annotations: {_some(unknown)}.")
         chosen = set(self.query_caption_ids)
         return tuple(caption for caption in captions if caption.id in chosen)
 
@@ -245,15 +241,11 @@ class ExpertBatch:
                 f"values {tuple(self.values.shape)} and mask {tuple(self.mask.shape)}: [B, T, D] and [B, T] expected"
             )
         if self.aggregate.shape != (self.values.shape[0], self.values.shape[2]):
-            raise ValueError(
-                f"aggregate {tuple(self.aggregate.shape)} does not fit values {tuple(self.values.shape)}"
-            )
+            raise ValueError(f"aggregate {tuple(self.aggregate.shape)} does not fit values {tuple(self.values.shape)}")
 
     def to(self, device: torch.device | str) -> ExpertBatch:
         """Return a copy on `device`."""
-        return ExpertBatch(
-            *(getattr(self, f).to(device) for f in ("values", "mid_seconds", "mask", "aggregate"))
-        )
+        return ExpertBatch(*(getattr(self, f).to(device) for f in ("values", "mid_seconds", "mask", "aggregate")))
 
 
 @dataclass(frozen=True, slots=True)
@@ -272,9 +264,7 @@ class VideoBatch:
 
     def to(self, device: torch.device | str) -> VideoBatch:
         """Return a copy on `device`."""
-        return VideoBatch(
-            self.ids, {n: e.to(device) for n, e in self.experts.items()}, self.present.to(device)
-        )
+        return VideoBatch(self.ids, {n: e.to(device) for n, e in self.experts.items()}, self.present.to(device))
 
 
 @dataclass(frozen=True, slots=True)
@@ -298,9 +288,7 @@ class TextBatch:
 
     def to(self, device: torch.device | str) -> TextBatch:
         """Return a copy on `device`."""
-        moved = (
-            None if x is None else x.to(device) for x in (self.input_ids, self.attention_mask, self.states)
-        )
+        moved = (None if x is None else x.to(device) for x in (self.input_ids, self.attention_mask, self.states))
         return TextBatch(self.ids, *moved)
 
 
