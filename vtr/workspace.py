@@ -103,16 +103,22 @@ class Run:
 
     root: Path
     workspace: Workspace
+    gallery: str | None = None
+    """None for the workspace the run was trained on; else where what is made of another workspace lies."""
 
     @classmethod
-    def open(cls, root: Path) -> Run:
-        """Open an existing run and the workspace it was trained on.
+    def open(cls, root: Path, workspace: Path | None = None) -> Run:
+        """Open an existing run, on the workspace it was trained on or on another one (to search other videos).
 
         Raises:
             WorkspaceError: the run or its workspace is missing, or a newer vtr made it.
         """
         content = _open(root, "run.json", "run", f"vtr train WORKSPACE --config CONFIG --out {root}")
-        return cls(root, Workspace.open((root / content["workspace"]).resolve()))
+        own = (root / content["workspace"]).resolve()
+        if workspace is None or workspace.resolve() == own:
+            return cls(root, Workspace.open(own))
+        name = f"{workspace.resolve().name}-{fingerprint(str(workspace.resolve()))[:8]}"
+        return cls(root, Workspace.open(workspace), name)
 
     @classmethod
     def create(cls, root: Path, workspace: Workspace) -> Run:
@@ -139,6 +145,10 @@ class Run:
         return cls(root, workspace)
 
     @property
+    def _made(self) -> Path:
+        return self.root / "galleries" / self.gallery if self.gallery else self.root
+
+    @property
     def config(self) -> Path:
         """The complete training configuration, as YAML."""
         return self.root / "config.yaml"
@@ -156,17 +166,17 @@ class Run:
     @property
     def embeddings(self) -> Path:
         """One folder per split and part, for example embeddings/full-test."""
-        return self.root / "embeddings"
+        return self._made / "embeddings"
 
     @property
     def index(self) -> Path:
         """One FAISS index per split and part."""
-        return self.root / "index"
+        return self._made / "index"
 
     @property
     def evaluation(self) -> Path:
         """One JSON result per split and part."""
-        return self.root / "evaluation"
+        return self._made / "evaluation"
 
     @property
     def report(self) -> Path:
