@@ -69,6 +69,8 @@ class UnifiedLossConfig(Config):
     name: Literal["unified"] = "unified"
     margin: float = 0.2
     gamma: float = Field(default=50.0, gt=0)
+    reduction: Literal["sum", "mean"] = "mean"
+    """Over anchors: "sum" as in the paper, or "mean", which keeps the gradient's size apart from the batch's."""
 
 
 class TripletHardNegativeLossConfig(Config):
@@ -76,6 +78,8 @@ class TripletHardNegativeLossConfig(Config):
 
     name: Literal["triplet_hn"]
     margin: float = 0.2
+    reduction: Literal["sum", "mean"] = "mean"
+    """Over anchors: "sum" as in the paper, or "mean", which keeps the gradient's size apart from the batch's."""
 
 
 class MaxMarginRankingLossConfig(Config):
@@ -90,6 +94,8 @@ class ContrastiveLossConfig(Config):
 
     name: Literal["contrastive"]
     gamma: float = Field(default=50.0, gt=0)
+    reduction: Literal["sum", "mean"] = "mean"
+    """Over anchors: "sum" as in the paper, or "mean", which keeps the gradient's size apart from the batch's."""
 
 
 def _loss_name(value: Any) -> str:

@@ -1,0 +1,77 @@
+"""The only definition of the text-video score.
+
+`score(t, v) = sum_e w_e(t) a_e(v) <t_e, v_e> / sum_e w_e(t) a_e(v)`, with `w` the text's mixture weights and `a` the
+video's expert availability (Miech et al. 2018, arXiv 1804.02516, Eq. 3; Gabeur et al. 2020, arXiv 2007.10639, Sec. 3.3).
+
+The numerator is one inner product of E*D-dimensional vectors with the weights folded into the text side, so an
+inner-product index ranks by it; the denominator is a small matrix product, and 1 where all experts are present.
+Scores are `scores[t, v]`: texts in rows, videos in columns. A [T, V, E] tensor is never made.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from vtr.types import TextEmbeddings, VideoEmbeddings
+
+TINY = 1e-8
+"""Below this weight on the experts a video has, there is nothing to compare and the score is 0."""
+
+
+def flat_texts(texts: TextEmbeddings) -> Tensor:
+    """Return [T, E*D]: each expert's text vector times its mixture weight."""
+    return (texts.vectors * texts.weights.unsqueeze(-1)).flatten(1)
+
+
+def flat_videos(videos: VideoEmbeddings) -> Tensor:
+    """Return [V, E*D]: each expert's video vector, zero where the expert does not count."""
+    return (videos.vectors * videos.present.to(videos.vectors.dtype).unsqueeze(-1)).flatten(1)
+
+
+def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:
+    something = denominator > TINY
+    return torch.where(something, numerator / denominator.clamp_min(TINY), numerator.new_zeros(()))
+
+
+def _check(texts: TextEmbeddings, videos: VideoEmbeddings) -> None:
+    if texts.vectors.shape[1:] != videos.vectors.shape[1:]:
+        raise ValueError(
+            f"text vectors {tuple(texts.vectors.shape)} and video vectors {tuple(videos.vectors.shape)}: "
+            "[T, E, D] and [V, E, D] with the same experts expected"
+        )
+
+
+def score_matrix(texts: TextEmbeddings, videos: VideoEmbeddings) -> Tensor:
+    """Return scores [T, V]; 0 where a text puts no weight on any expert the video has.
+
+    Raises:
+        ValueError: texts and videos differ in experts or dimension.
+    """
+    _check(texts, videos)
+    numerator = flat_texts(texts) @ flat_videos(videos).T
+    present = videos.present.to(numerator.dtype)
+    return _divide(numerator, texts.weights.to(numerator.dtype) @ present.T)
+
+
+def score_candidates(texts: TextEmbeddings, videos: VideoEmbeddings, candidates: Tensor) -> Tensor:
+    """Return the scores [T, K] of each text with its own K candidate videos.
+
+    Args:
+        texts: T texts.
+        videos: V videos.
+        candidates: [T, K] int64 rows of `videos`.
+
+    Raises:
+        ValueError: texts and videos differ in experts or dimension, or `candidates` has another number of rows.
+    """
+    _check(texts, videos)
+    if candidates.ndim != 2 or len(candidates) != len(texts.ids):
+        raise ValueError(f"candidates {tuple(candidates.shape)} for {len(texts.ids)} texts: [T, K] expected")
+    queries, gallery = flat_texts(texts), flat_videos(videos)
+    present = videos.present.to(gallery.dtype)
+    rows = [
+        _divide(gallery[row] @ query, present[row] @ weights)
+        for query, weights, row in zip(queries, texts.weights.to(gallery.dtype), candidates, strict=True)
+    ]
+    return torch.stack(rows) if rows else queries.new_zeros(candidates.shape)
