@@ -62,12 +62,14 @@ class Media:
         frames: colour frames at the configured rate.
         motion: grey, small frames at up to 12.5 a second for optical flow; None when no expert asked for them.
         sound: [S] float32 mono samples at 16 kHz in [-1, 1]; None when the video has no sound or nobody asked.
+        sound_error: why a sound track that is there could not be read; the frames are good all the same.
     """
 
     info: VideoInfo
     frames: Frames
     motion: Frames | None
     sound: NDArray[np.float32] | None
+    sound_error: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
