@@ -1,4 +1,4 @@
-"""The decoder's child process: `python -m feature_extraction.decoder`. It reads requests and answers with frames.
+"""The decoder's child process (`main`): it reads requests and answers with frames.
 
 It is small (no torch), so it starts fast and can be killed at no loss when a reader hangs or crashes.
 """
@@ -112,7 +112,8 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {text[0] if text else 'no message'}"
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have the kernel kill this process when its parent dies, even when it hangs in a C library."""
     parent_death_signal = 1  # PR_SET_PDEATHSIG
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
@@ -120,14 +121,10 @@ def _die_with_parent() -> None:
 
 def main() -> None:
     """Answer requests from standard input until it ends."""
-    _die_with_parent()
+    die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     answers = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not get between the messages
     while message := read_message(sys.stdin.buffer):
         answer = read_frames(pickle.loads(message))
         write_message(answers, pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))
-
-
-if __name__ == "__main__":
-    main()

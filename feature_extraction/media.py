@@ -139,7 +139,7 @@ class Decoder:
         if self._child is None or self._child.poll() is not None:
             self.close()
             self._child = subprocess.Popen(
-                [sys.executable, "-m", "feature_extraction.decoder"],
+                [sys.executable, "-c", "from feature_extraction.decoder import main; main()"],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -10,14 +10,15 @@ from vtr.errors import InputError
 from vtr.types import Annotations, Caption, Video
 
 VIDEO_SUFFIXES = frozenset(
-    ".3gp .asf .avi .flv .m2ts .m4v .mkv .mov .mp4 .mpeg .mpg .mts .ogv .ts .vob .webm .wmv".split()
+    (".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4")
+    + (".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv")
 )
 ID_COLUMNS = ("video", "video_id", "file", "filename", "path", "id")
 TEXT_COLUMNS = ("caption", "sentence", "text", "description")
 
 
 def find_videos(folder: Path) -> dict[str, Path]:
-    """Return id -> path of the videos in a folder and its sub-folders, sorted; the id is the relative path without suffix.
+    """Return id -> path of the videos in a folder and its sub-folders; the id is the relative path without suffix.
 
     Hidden files and folders are passed over, and so are files that are not videos.
 

@@ -22,9 +22,9 @@ HOLDOUT = 500
 """Training videos that 1k-A-holdout keeps for validation."""
 
 CATEGORIES = (
-    "music people gaming sports news education tv-shows movie animation vehicles "
-    "howto travel science animals kids documentary food cooking beauty advertisement"
-).split()
+    *("music", "people", "gaming", "sports", "news", "education", "tv-shows", "movie", "animation", "vehicles"),
+    *("howto", "travel", "science", "animals", "kids", "documentary", "food", "cooking", "beauty", "advertisement"),
+)
 
 
 def read_annotations(folder: Path, *, check_counts: bool = True) -> tuple[Annotations, Split]:
@@ -66,7 +66,8 @@ def read_annotations(folder: Path, *, check_counts: bool = True) -> tuple[Annota
     if check_counts:
         _check_counts(annotations, parts)
     note = "the official split of 2016: 6513/497/2990 videos, every caption a query"
-    return annotations, Split("full", *(tuple(parts[p]) for p in ("train", "validate", "test")), note=note)
+    train, validation, test = (tuple(parts[name]) for name in COUNTS)
+    return annotations, Split("full", train, validation, test, note=note)
 
 
 def read_splits(folder: Path, annotations: Annotations, full: Split) -> tuple[list[Split], list[str]]:

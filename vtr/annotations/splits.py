@@ -37,7 +37,7 @@ def read_list(path: Path, known: Iterable[str]) -> tuple[str, ...]:
 
 
 def place(key: str, salt: str) -> float:
-    """Return a number in [0, 1) that depends on the key alone: the same on every machine, for every set of keys."""
+    """Return a number in [0, 1) that depends on key and salt alone: the same on every machine."""
     return int.from_bytes(hashlib.sha256(f"{salt}:{key}".encode()).digest()[:8], "big") / 2**64
 
 
@@ -97,7 +97,7 @@ def words(text: str) -> str:
 def match_queries(
     csv_queries: Sequence[tuple[str, str]], index: dict[str, int] | None, annotations: Annotations
 ) -> tuple[dict[str, str], list[str]]:
-    """Return video id -> query caption id for (video id, text) queries, checked against an index, and the disagreements.
+    """Return video id -> query caption id for queries given as text, as places, or both, and the disagreements.
 
     Args:
         csv_queries: (video id, text) of the query CSV; empty when there is only the index.

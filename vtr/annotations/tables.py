@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ import pyarrow.parquet as pq
 
 from vtr.errors import WorkspaceError, nearest
 from vtr.files import atomic_file, read_json, sha256_file, write_json
-from vtr.types import Annotations, Caption, Split, Video
+from vtr.types import PARTS, Annotations, Caption, Split, Video
 from vtr.workspace import MANIFEST, Workspace, fingerprint, read_manifest, write_manifest
 
 VIDEO_SCHEMA = pa.schema(
@@ -105,8 +105,9 @@ def load_split(workspace: Workspace, name: str) -> Split:
         hint = nearest(name, list(names))
         raise WorkspaceError(f"{workspace.root} has no split '{name}'.{hint} It has: {', '.join(names)}.")
     values = read_json(workspace.annotations / "splits" / f"{name}.json")
-    known = {field.name for field in fields(Split)}
-    return Split(**{k: tuple(v) if isinstance(v, list) else v for k, v in values.items() if k in known})
+    parts = (tuple(values[part]) for part in PARTS)
+    queries = values["query_caption_ids"]
+    return Split(values["name"], *parts, None if queries is None else tuple(queries), values["note"])
 
 
 def annotations_fingerprint(workspace: Workspace) -> str:

@@ -17,7 +17,9 @@ def check_scores(scores: Tensor) -> Tensor:
         ValueError: another shape.
     """
     if scores.ndim != 2 or scores.shape[0] != scores.shape[1] or not len(scores):
-        raise ValueError(f"scores have shape {tuple(scores.shape)}, [B, B] with matching pairs on the diagonal expected")
+        raise ValueError(
+            f"scores have shape {tuple(scores.shape)}, [B, B] with matching pairs on the diagonal expected"
+        )
     return scores if scores.dtype == torch.float64 else scores.float()
 
 

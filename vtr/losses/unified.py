@@ -10,7 +10,8 @@ from vtr.losses.scores import Reduction, check_scores, negative_gaps, reduce
 def unified_loss(scores: Tensor, margin: float = 0.2, gamma: float = 50.0, reduction: Reduction = "sum") -> Tensor:
     """Return the unified pair-similarity loss, a scalar.
 
-    `L = 1/gamma * sum_i [ log(1 + sum_{j!=i} exp(gamma (s_ij - s_ii + m))) + log(1 + sum_{j!=i} exp(gamma (s_ji - s_ii + m))) ]`
+    `L = 1/gamma * sum_i [ log(1 + sum_{j!=i} exp(gamma (s_ij - s_ii + m)))
+                           + log(1 + sum_{j!=i} exp(gamma (s_ji - s_ii + m))) ]`
     (arXiv 2209.13869, Eq. 5). It is computed as a log-sum-exp in float32 with the 1 as a further term exp(0), so it is
     finite for any gamma. gamma -> infinity gives the hardest-negative triplet loss; margin 0 gives the contrastive
     loss over gamma.

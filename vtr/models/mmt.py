@@ -22,7 +22,7 @@ UNKNOWN_POSITION = 1
 
 
 class MMT(nn.Module):
-    """Videos: a transformer over [CLS], one aggregate token and the temporal tokens of every expert. Texts: gated units.
+    """Videos: a transformer over [CLS] and every expert's aggregate and temporal tokens. Texts: gated units.
 
     A token is `L2(linear(feature)) + expert embedding + position embedding`, layer-normed, with dropout. The aggregate
     token's feature is the maximum over the expert's features; its output, L2-normalised, is the expert's embedding
@@ -91,7 +91,9 @@ class MMT(nn.Module):
             ValueError: the batch's experts are not the model's.
         """
         if tuple(videos.experts) != self.experts:
-            raise ValueError(f"the batch has experts {', '.join(videos.experts)}; the model has {', '.join(self.experts)}")
+            raise ValueError(
+                f"the batch has experts {', '.join(videos.experts)}; the model has {', '.join(self.experts)}"
+            )
         size = len(videos.ids)
         cls = self.expert_embedding.weight[0].expand(size, 1, -1)  # [CLS] has no feature
         tokens, positions = [cls], [videos.present.new_zeros((size, 1), dtype=torch.long)]

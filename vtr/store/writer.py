@@ -61,8 +61,10 @@ def write_expert_manifest(
     inputs: Mapping[str, str],
     config: Mapping[str, Any],
     counts: Mapping[str, int],
+    counts_by_shard: Mapping[str, list[int]],
 ) -> None:
-    """Write an expert's manifest: its spec, its shards with their checksums, and how many videos they cover."""
+    """Write an expert's manifest: its spec, its shards with their checksums, how many videos they cover and how
+    many of those have features: in all, and as [examined, present] by shard."""
     write_manifest(
         folder,
         "extract",
@@ -72,4 +74,5 @@ def write_expert_manifest(
         expert=asdict(spec),
         shards=dict(sorted(checksums.items())),
         counts=dict(counts),
+        counts_by_shard=dict(counts_by_shard),
     )

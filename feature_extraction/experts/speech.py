@@ -1,0 +1,59 @@
+"""Speech: Whisper tiny.en transcripts behind a voice gate, embedded by a sentence encoder (Radford et al. 2022)."""
+
+from __future__ import annotations
+
+from feature_extraction.extractor import Extracted, Media, features
+from feature_extraction.text_embedding import SentenceEncoder
+from vtr.config import ExtractConfig
+from vtr.files import sha256_file
+from vtr.packaged import whisper_folder
+from vtr.types import ExpertSpec
+
+MAX_NO_SPEECH = 0.6
+"""Segments that Whisper itself gives a higher chance of being no speech are dropped."""
+MIN_LOG_PROBABILITY = -1.0
+"""Segments with a lower mean token log-probability are dropped: on music and noise Whisper invents text."""
+MIN_LETTERS = 2
+
+
+class SpeechExtractor:
+    """One feature a spoken segment; the transcript is kept. The voice gate is the VAD that faster-whisper ships."""
+
+    needs_motion = False
+    needs_sound = True
+    scaler = "mono, 16 kHz"
+
+    def __init__(self, config: ExtractConfig) -> None:
+        from faster_whisper import WhisperModel
+
+        folder = whisper_folder()
+        self._whisper = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1, num_workers=1)
+        self._encoder = SentenceEncoder(config.sentence_model)
+        self.spec = ExpertSpec(
+            name="speech",
+            dim=self._encoder.dim,
+            modality="text",
+            window_seconds=None,
+            model_id=f"whisper-tiny.en + {self._encoder.model_id}",
+            weights_sha256=sha256_file(folder / "model.bin"),
+            pretrained_on="Whisper's 680,000 hours of speech; sentence pairs",
+        )
+
+    def extract(self, media: Media) -> Extracted | None:
+        """Return one feature a spoken segment, or None when nobody speaks."""
+        if media.sound is None:
+            return None
+        segments, _ = self._whisper.transcribe(
+            media.sound, language="en", beam_size=1, vad_filter=True, condition_on_previous_text=False
+        )
+        kept = [
+            (segment.text.strip(), segment.start, segment.end)
+            for segment in segments
+            if segment.no_speech_prob <= MAX_NO_SPEECH
+            and segment.avg_logprob >= MIN_LOG_PROBABILITY
+            and sum(character.isalnum() for character in segment.text) >= MIN_LETTERS
+        ]
+        if not kept:
+            return None
+        texts, start, end = zip(*kept, strict=True)
+        return Extracted(features(self._encoder.encode(texts), start, end), tuple(texts))
