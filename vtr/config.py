@@ -150,6 +150,8 @@ class DataConfig(Config):
     """What a batch is made of."""
 
     batch_size: int = Field(default=32, ge=2)
+    passes: int = Field(default=1, ge=1)
+    """How often an epoch visits each training video, each time with one of its captions drawn at random."""
     max_features: int = Field(default=30, ge=1)
     """Temporal tokens kept per expert and video; more are sampled at random in training, evenly in evaluation."""
 

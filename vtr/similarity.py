@@ -1,7 +1,7 @@
 """The only definition of the text-video score.
 
 `score(t, v) = sum_e w_e(t) a_e(v) <t_e, v_e> / sum_e w_e(t) a_e(v)`, with `w` the text's mixture weights and `a` the
-video's expert availability (Miech et al. 2018, arXiv 1804.02516, Eq. 3; Gabeur et al. 2020, arXiv 2007.10639, Sec. 3.3).
+video's expert availability (Miech et al. 2018, arXiv 1804.02516, Eq. 3; Gabeur et al. 2020, arXiv 2007.10639).
 
 The numerator is one inner product of E*D-dimensional vectors with the weights folded into the text side, so an
 inner-product index ranks by it; the denominator is a small matrix product, and 1 where all experts are present.

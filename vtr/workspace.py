@@ -92,6 +92,11 @@ class Workspace:
         return self.root / "features"
 
     @property
+    def cache(self) -> Path:
+        """What can be computed again: states of frozen text encoders."""
+        return self.root / "cache"
+
+    @property
     def ledger(self) -> Path:
         """The failure ledger of `vtr extract`."""
         return self.features / "failures.jsonl"

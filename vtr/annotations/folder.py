@@ -10,8 +10,11 @@ from vtr.errors import InputError
 from vtr.types import Annotations, Caption, Video
 
 VIDEO_SUFFIXES = frozenset(
-    (".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4")
-    + (".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv")
+    suffix
+    for suffix in (
+        *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
+        *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
+    )
 )
 ID_COLUMNS = ("video", "video_id", "file", "filename", "path", "id")
 TEXT_COLUMNS = ("caption", "sentence", "text", "description")

@@ -83,14 +83,11 @@ def read_splits(folder: Path, annotations: Annotations, full: Split) -> tuple[li
         raise InputError(f"{folder} is not a folder. Give the folder with train_list_jsfusion.txt and the other lists.")
     known = annotations.video_by_id
     disagreements: list[str] = []
-    for part, name in (("train", "train_list_full"), ("validation", "val_list_full"), ("test", "test_list_full")):
-        path = folder / f"{name}.txt"
-        if path.exists():
-            odd = set(read_list(path, known)) ^ set(full.part(part))  # type: ignore[arg-type]
-            if odd:
-                raise InputError(
-                    f"{path} and the annotations disagree on {len(odd)} videos: {', '.join(sorted(odd)[:5])}."
-                )
+    for name, ids in (("train", full.train), ("val", full.validation), ("test", full.test)):
+        path = folder / f"{name}_list_full.txt"
+        if path.exists() and (differing := set(read_list(path, known)) ^ set(ids)):
+            some = ", ".join(sorted(differing)[:5])
+            raise InputError(f"{path} and the annotations disagree on {len(differing)} videos: {some}.")
     queries, differ = _jsfusion_queries(folder, annotations)
     disagreements += differ
     train, test = (

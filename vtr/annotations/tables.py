@@ -105,9 +105,9 @@ def load_split(workspace: Workspace, name: str) -> Split:
         hint = nearest(name, list(names))
         raise WorkspaceError(f"{workspace.root} has no split '{name}'.{hint} It has: {', '.join(names)}.")
     values = read_json(workspace.annotations / "splits" / f"{name}.json")
-    parts = (tuple(values[part]) for part in PARTS)
+    train, validation, test = (tuple(values[part]) for part in PARTS)
     queries = values["query_caption_ids"]
-    return Split(values["name"], *parts, None if queries is None else tuple(queries), values["note"])
+    return Split(name, train, validation, test, None if queries is None else tuple(queries), values["note"])
 
 
 def annotations_fingerprint(workspace: Workspace) -> str:

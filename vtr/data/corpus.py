@@ -1,0 +1,128 @@
+"""What a stage works on: annotations, one split, the feature store, and which of the split's videos have features."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+from vtr.annotations.tables import load_annotations, load_split, split_names
+from vtr.coverage import Coverage
+from vtr.errors import ConfigError, WorkspaceError, nearest
+from vtr.store.reader import FeatureStore
+from vtr.types import Annotations, Caption, Part, Split
+from vtr.workspace import Workspace
+
+VALIDATION_NAMES = ("val", "validation")
+"""What `--split` accepts for the validation part of the run's own split."""
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A split's captions and videos with the experts' features.
+
+    Attributes:
+        experts: the experts in use, in alphabetical order.
+    """
+
+    annotations: Annotations
+    split: Split
+    store: FeatureStore
+    experts: tuple[str, ...]
+
+    @cached_property
+    def with_features(self) -> frozenset[str]:
+        """The ids of the videos that have a feature of some expert."""
+        return frozenset(video_id for expert in self.experts for video_id in self.store.video_ids(expert))
+
+    def video_ids(self, part: Part) -> tuple[str, ...]:
+        """Return the part's videos that have features, in the split's order."""
+        return tuple(video_id for video_id in self.split.part(part) if video_id in self.with_features)
+
+    def queries(self, part: Part) -> tuple[Caption, ...]:
+        """Return the part's query captions whose video has features."""
+        return tuple(c for c in self.split.queries(part, self.annotations) if c.video_id in self.with_features)
+
+    def coverage(self, part: Part) -> Coverage:
+        """Return how many of the part's videos have features."""
+        return Coverage(self.split.name, part, len(self.video_ids(part)), len(self.split.part(part)))
+
+
+def load_corpus(
+    workspace: Workspace,
+    split_name: str,
+    experts: Sequence[str] | None = None,
+    *,
+    parts: Sequence[Part],
+    available_only: bool,
+) -> Corpus:
+    """Return a corpus whose `parts` are whole, or cut down knowingly.
+
+    Args:
+        workspace: the workspace.
+        split_name: a split it has.
+        experts: the experts to use; None for all in the store.
+        parts: the parts the stage will use.
+        available_only: go on although some of their videos have no features.
+
+    Raises:
+        WorkspaceError: the split does not exist, there are no features, or a part would silently shrink.
+        ConfigError: an expert is not in the store.
+    """
+    annotations, split = load_annotations(workspace), load_split(workspace, split_name)
+    store = FeatureStore(workspace.features)
+    held = store.experts
+    if not held:
+        raise WorkspaceError(f"{workspace.root} has no features yet. Run `vtr extract {workspace.root}` first.")
+    for name in experts or ():
+        if name not in held:
+            raise ConfigError(
+                f"{workspace.features} has no expert '{name}'.{nearest(name, list(held))} It has: {', '.join(held)}."
+            )
+    corpus = Corpus(annotations, split, store, tuple(sorted(experts or held)))
+    for part in parts:
+        _check_whole(workspace, corpus.coverage(part), available_only)
+    return corpus
+
+
+def _check_whole(workspace: Workspace, coverage: Coverage, available_only: bool) -> None:
+    missing = coverage.total - coverage.available
+    if not missing:
+        return
+    what = f"{missing} of {coverage.total} videos of {coverage.split} {coverage.part} have no features"
+    if not coverage.available:
+        raise WorkspaceError(f"{what}: nothing is left. Run `vtr extract {workspace.root}`, or choose another --split.")
+    if not available_only:
+        raise WorkspaceError(
+            f"{what}. Extract them (`vtr extract {workspace.root}`), or pass --available-only to go on with the "
+            f"{coverage.available} that do; every result then says so."
+        )
+
+
+def resolve_part(
+    workspace: Workspace, run_split: str, split_option: str | None, part_option: Part | None
+) -> tuple[str, Part]:
+    """Return the split and part a command means.
+
+    Args:
+        workspace: where the splits are.
+        run_split: the split the run was trained on.
+        split_option: what `--split` says: a split, "val" for the validation part of the run's split, or None.
+        part_option: what `--part` says, or None: test, or validation where no test video has features.
+
+    Raises:
+        WorkspaceError: the split does not exist.
+        ConfigError: `--split val` together with another `--part`.
+    """
+    if split_option in VALIDATION_NAMES:
+        if part_option not in (None, "validation"):
+            raise ConfigError(f"--split {split_option} means the validation part, --part {part_option} contradicts it.")
+        return run_split, "validation"
+    name = split_option or (run_split if run_split in split_names(workspace) else split_names(workspace)[0])
+    split = load_split(workspace, name)
+    if part_option is not None:
+        return name, part_option
+    store = FeatureStore(workspace.features)
+    with_features = {video_id for expert in store.experts for video_id in store.video_ids(expert)}
+    has_test = bool(with_features.intersection(split.test))
+    return name, "test" if has_test or not with_features.intersection(split.validation) else "validation"

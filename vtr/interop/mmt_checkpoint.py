@@ -1,0 +1,128 @@
+"""Reading the checkpoints that MMT's authors released (Gabeur et al. 2020, github.com/gabeur/mmt)."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vtr.config import MMTConfig
+from vtr.errors import InputError
+from vtr.models.mmt import MMT
+from vtr.models.text import encoder_from_config
+
+EXPERT_IDS = {"s3d": 1, "vggish": 2, "face": 3, "rgb": 5, "speech": 6, "ocr": 7, "scene": 9}
+"""The rows of the expert embedding in the released models."""
+
+
+def load_mmt_checkpoint(
+    path: Path,
+    text_encoder: Mapping[str, Any],
+    *,
+    heads: int,
+    keep_missing: bool,
+    expert_ids: Mapping[str, int] = EXPERT_IDS,
+) -> MMT:
+    """Return the model of a released checkpoint, in evaluation mode. All sizes but the heads are read off its weights.
+
+    Args:
+        path: a `.pth` file. It is read with `weights_only=True`: it cannot run code.
+        text_encoder: the `transformers` configuration of its BERT.
+        heads: attention heads of the video transformer.
+        keep_missing: whether experts that a video lacks count in the score (the released models' setting).
+        expert_ids: expert -> row of the expert embedding.
+
+    Raises:
+        InputError: the file is missing, damaged, wants to run code, or is no MMT checkpoint.
+    """
+    weights = _state_dict(path)
+    try:
+        return _build(weights, text_encoder, heads, keep_missing, expert_ids)
+    except (KeyError, RuntimeError) as error:
+        raise InputError(f"{path} is not a checkpoint of MMT as released: {error}") from error
+
+
+def _state_dict(path: Path) -> dict[str, Tensor]:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
+    except pickle.UnpicklingError as error:
+        wanted = [line for line in str(error).splitlines() if "unsupported" in line.lower() or "GLOBAL" in line]
+        raise InputError(f"{path} is refused, it is more than tensors: {' '.join(wanted) or error}") from error
+    except (RuntimeError, EOFError, ValueError) as error:
+        raise InputError(f"{path} is not a whole checkpoint ({error}). Fetch it again.") from error
+    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
+        raise InputError(f"{path} holds no state_dict; MMT's released checkpoints do.")
+    return content["state_dict"]
+
+
+def _build(
+    theirs: Mapping[str, Tensor],
+    text_encoder: Mapping[str, Any],
+    heads: int,
+    keep_missing: bool,
+    expert_ids: Mapping[str, int],
+) -> MMT:
+    prefix, suffix = "video_dim_reduce.", ".fc.weight"
+    experts = sorted(
+        name[len(prefix) : -len(suffix)] for name in theirs if name.startswith(prefix) and name.endswith(suffix)
+    )
+    if not experts or not set(experts) <= set(expert_ids):
+        raise KeyError(f"its experts are {experts}, those with a known embedding row are {sorted(expert_ids)}")
+    layers = len({name.split(".")[3] for name in theirs if name.startswith("vid_bert.encoder.layer.")})
+    config = MMTConfig(
+        dim=len(theirs[f"{prefix}{experts[0]}.fc.bias"]),
+        layers=layers,
+        heads=heads,
+        feed_forward=len(theirs["vid_bert.encoder.layer.0.intermediate.dense.bias"]),
+        max_position=len(theirs["vid_bert.embeddings.position_embeddings.weight"]) - 1,
+        keep_missing=keep_missing,
+    )
+    dims = {name: theirs[f"{prefix}{name}{suffix}"].shape[1] for name in experts}
+    encoder = encoder_from_config({"model_type": "bert", **text_encoder})
+    text_dim = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
+    model = MMT(config, dims, text_dim, encoder, {name: expert_ids[name] for name in experts})
+    ours = dict(_translate(theirs, experts, layers))
+    ours["expert_embedding.weight"] = ours["expert_embedding.weight"][: model.expert_embedding.num_embeddings]
+    model.load_state_dict(ours)
+    return model.eval()
+
+
+def _translate(theirs: Mapping[str, Tensor], experts: list[str], layers: int) -> Iterator[tuple[str, Tensor]]:
+    """Yield (our name, weights) for every parameter of our model."""
+    for kind in ("weight", "bias"):
+        for name in experts:
+            yield f"reduce.{name}.{kind}", theirs[f"video_dim_reduce.{name}.fc.{kind}"]
+        yield f"input_norm.{kind}", theirs[f"vid_bert.embeddings.layer_norm.{kind}"]
+        yield f"text_units.project.{kind}", torch.cat([theirs[f"text_GU.{name}.fc.{kind}"] for name in experts])
+        yield f"text_units.gate_{kind}", torch.stack([theirs[f"text_GU.{name}.cg.fc.{kind}"] for name in experts])
+        yield f"mixture.linear.{kind}", torch.cat([theirs[f"moe_fc_txt.{name}.{kind}"] for name in experts])
+        for layer in range(layers):
+            yield from _translate_block(theirs, layer, kind)
+    for kind in ("weight", "bias", "running_mean", "running_var"):
+        yield f"text_units.gate_norm.{kind}", torch.cat([theirs[f"text_GU.{n}.cg.batch_norm.{kind}"] for n in experts])
+    yield "text_units.gate_norm.num_batches_tracked", theirs[f"text_GU.{experts[0]}.cg.batch_norm.num_batches_tracked"]
+    yield "position_embedding.weight", theirs["vid_bert.embeddings.position_embeddings.weight"]
+    yield "expert_embedding.weight", theirs["vid_bert.embeddings.token_type_embeddings.weight"]
+    for name, value in theirs.items():
+        if name.startswith("txt_bert."):
+            yield name.replace("txt_bert.", "text_encoder.", 1), value
+
+
+def _translate_block(theirs: Mapping[str, Tensor], layer: int, kind: str) -> Iterator[tuple[str, Tensor]]:
+    source, target = f"vid_bert.encoder.layer.{layer}", f"blocks.{layer}"
+    parts = [theirs[f"{source}.attention.self.{part}.{kind}"] for part in ("query", "key", "value")]
+    yield f"{target}.qkv.{kind}", torch.cat(parts)
+    for our_name, their_name in (
+        ("attention_out", "attention.output.dense"),
+        ("attention_norm", "attention.output.layer_norm"),
+        ("widen", "intermediate.dense"),
+        ("narrow", "output.dense"),
+        ("output_norm", "output.layer_norm"),
+    ):
+        yield f"{target}.{our_name}.{kind}", theirs[f"{source}.{their_name}.{kind}"]
