@@ -10,10 +10,14 @@ Scores are `scores[t, v]`: texts in rows, videos in columns. A [T, V, E] tensor 
 
 from __future__ import annotations
 
+from typing import TypeVar
+
 import torch
 from torch import Tensor
 
 from vtr.types import TextEmbeddings, VideoEmbeddings
+
+Embeddings = TypeVar("Embeddings", TextEmbeddings, VideoEmbeddings)
 
 TINY = 1e-8
 """Below this weight on the experts a video has, there is nothing to compare and the score is 0."""
@@ -75,3 +79,28 @@ def score_candidates(texts: TextEmbeddings, videos: VideoEmbeddings, candidates:
         for query, weights, row in zip(queries, texts.weights.to(gallery.dtype), candidates, strict=True)
     ]
     return torch.stack(rows) if rows else queries.new_zeros(candidates.shape)
+
+
+def in_float64(embeddings: Embeddings) -> Embeddings:
+    """Return the embeddings with float64 vectors."""
+    if isinstance(embeddings, TextEmbeddings):
+        return TextEmbeddings(embeddings.ids, embeddings.vectors.double(), embeddings.weights.double())
+    return VideoEmbeddings(embeddings.ids, embeddings.vectors.double(), embeddings.present)
+
+
+def exact_scores(texts: TextEmbeddings, videos: VideoEmbeddings, block: int = 2048) -> Tensor:
+    """Return `score_matrix` [T, V] computed in float64, a block of texts at a time, and rounded to float32.
+
+    The last bits of a float32 product depend on what it is computed together with. Rounded from float64, a pair has
+    the same score in every block and among any candidates, and captions with equal embeddings tie.
+
+    Raises:
+        ValueError: texts and videos differ in experts or dimension.
+    """
+    gallery = in_float64(videos)
+    scores = torch.empty((len(texts.ids), len(videos.ids)), dtype=torch.float32)
+    for at in range(0, len(texts.ids), block):
+        rows = slice(at, at + block)
+        some = TextEmbeddings(texts.ids[rows], texts.vectors[rows], texts.weights[rows])
+        scores[rows] = score_matrix(in_float64(some), gallery).float()
+    return scores

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from vtr.evaluation import ranks
-from vtr.evaluation.metrics import both_directions, chance, hits, metrics, rsum
+from vtr.evaluation.metrics import chance, evaluate_scores, hits, metrics, rsum
 
 CASES = ("square_50", "square_200_hard", "captions_60x5_masked", "ties_80", "ties_40x3_masked", "constant_10")
 
@@ -35,7 +35,8 @@ def test_every_published_case_is_checked(shared: Path) -> None:
 @pytest.mark.parametrize("case", CASES)
 def test_published_answers(shared: Path, case: str) -> None:
     scores, owners, expected = published(shared / "reference/metrics", case)
-    for found in both_directions(scores, owners):
+    both = evaluate_scores(scores, owners)
+    for found in (both.text_to_video, both.video_to_text):
         recall = found.recall
         answers = {f"R{at}": value for at, value in recall.items()}
         answers |= {"MedR": found.median_rank, "MeanR": found.mean_rank}
@@ -55,11 +56,13 @@ def test_hits_of_tied_places() -> None:
     assert hits(tied, 5).tolist() == [True, True, True, True, False]
 
 
-def test_rsum_adds_both_directions() -> None:
+def test_rsum_adds_evaluate_scores() -> None:
     scores = np.eye(20, dtype=np.float32)
-    assert rsum(*both_directions(scores, np.arange(20))) == 600.0
-    t2v, v2t = both_directions(np.roll(scores, 1, axis=1), np.arange(20))  # every answer ties with 18 zeros, below one
-    assert rsum(t2v, v2t) == 0.0
+    assert evaluate_scores(scores, np.arange(20)).rsum == 600.0
+    # every answer ties with 18 zeros, below one
+    assert evaluate_scores(np.roll(scores, 1, axis=1), list(range(20))).rsum == 0.0
+    uneven = evaluate_scores(np.asarray([[0.9, 0.1], [0.2, 0.1], [0.3, 0.8]]), [0, 1, 1])
+    assert uneven.rsum == rsum(uneven.text_to_video, uneven.video_to_text) == pytest.approx(500 + 200 / 3)
 
 
 @pytest.mark.parametrize(("found", "message"), [([], "no ranks"), ([0.0], "1 to 5"), ([6.0], "1 to 5")])
@@ -82,7 +85,8 @@ def simulate(owners: NDArray[np.int64], num_videos: int, rounds: int) -> tuple[N
 def test_chance_equals_simulation() -> None:
     owners = np.repeat(np.arange(30), np.arange(30) % 5 + (np.arange(30) % 5 == 0))  # 1, 1, 2, 3, 4 captions a video
     expected = chance(owners, 34)  # four videos have no caption
-    for theory, drawn in zip(expected, simulate(owners, 34, 400), strict=True):
+    both = (expected.text_to_video, expected.video_to_text)
+    for theory, drawn in zip(both, simulate(owners, 34, 400), strict=True):
         found = metrics(drawn, direction=theory.direction, num_items=theory.num_items)
         for at in (1, 5, 10, 50):
             error = 100 * np.sqrt(theory.recall[at] / 100 * (1 - theory.recall[at] / 100) / len(drawn))
@@ -93,9 +97,11 @@ def test_chance_equals_simulation() -> None:
 
 
 def test_chance_on_the_published_protocols() -> None:
-    t2v, v2t = chance(np.repeat(np.arange(2990), 20), 2990)
+    full = chance(np.repeat(np.arange(2990), 20), 2990)
+    t2v, v2t = full.text_to_video, full.video_to_text
     assert t2v.recall[10] == pytest.approx(100 * 10 / 2990)
     assert v2t.recall[1] == pytest.approx(100 * 20 / 59_800)
     assert (t2v.median_rank, t2v.mean_rank) == (1495.5, 1495.5)
     one_each = chance(np.arange(1000), 1000)
-    assert one_each[0].recall == pytest.approx(one_each[1].recall)
+    assert one_each.text_to_video.recall == pytest.approx(one_each.video_to_text.recall)
+    assert one_each.rsum == pytest.approx(2 * (0.1 + 0.5 + 1.0))

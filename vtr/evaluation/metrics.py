@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from vtr.evaluation import ranks as ranking
-from vtr.evaluation.ranks import Ranks, Scores
+from vtr.evaluation.ranks import Owners, Ranks, Scores
 from vtr.types import RetrievalMetrics
 
 RECALL_AT = (1, 5, 10, 50)
@@ -16,6 +17,19 @@ RSUM_AT = (1, 5, 10)
 TIE_RULE = "ties share the mean of their places"
 
 Direction = Literal["text_to_video", "video_to_text"]
+
+
+@dataclass(frozen=True, slots=True)
+class BothWays:
+    """The metrics of both directions."""
+
+    text_to_video: RetrievalMetrics
+    video_to_text: RetrievalMetrics
+
+    @property
+    def rsum(self) -> float:
+        """The sum of R@1, R@5 and R@10 of both directions, 0 to 600."""
+        return rsum(self.text_to_video, self.video_to_text)
 
 
 def hits(ranks: Ranks, at: int) -> NDArray[np.bool_]:
@@ -54,14 +68,13 @@ def metrics(ranks: Ranks, *, direction: Direction, num_items: int, protocol: str
     )
 
 
-def both_directions(
-    scores: Scores, video_of_text: NDArray[np.integer[Any]], *, protocol: str = TIE_RULE
-) -> tuple[RetrievalMetrics, RetrievalMetrics]:
+def evaluate_scores(scores: Scores, video_of_text: Owners, *, protocol: str = TIE_RULE) -> BothWays:
     """Return the metrics of text-to-video and of video-to-text retrieval.
 
     Args:
         scores: [T, V], texts in rows, videos in columns.
         video_of_text: [T], the column of each text's video.
+        protocol: the rules behind the numbers, in words.
 
     Raises:
         InputError: scores are NaN.
@@ -69,7 +82,7 @@ def both_directions(
     """
     t2v = ranking.text_to_video(scores, video_of_text)
     v2t = ranking.video_to_text(scores, video_of_text)
-    return (
+    return BothWays(
         metrics(t2v, direction="text_to_video", num_items=scores.shape[1], protocol=protocol),
         metrics(v2t, direction="video_to_text", num_items=scores.shape[0], protocol=protocol),
     )
@@ -80,7 +93,7 @@ def rsum(t2v: RetrievalMetrics, v2t: RetrievalMetrics) -> float:
     return sum(direction.recall[at] for direction in (t2v, v2t) for at in RSUM_AT)
 
 
-def chance(video_of_text: NDArray[np.integer[Any]], num_videos: int) -> tuple[RetrievalMetrics, RetrievalMetrics]:
+def chance(video_of_text: Owners, num_videos: int) -> BothWays:
     """Return what a uniformly random order of the gallery is expected to get, text-to-video and video-to-text.
 
     A video with c of the T captions is found in the top K unless the K places hold none of the c:
@@ -95,9 +108,9 @@ def chance(video_of_text: NDArray[np.integer[Any]], num_videos: int) -> tuple[Re
     """
     if not len(video_of_text):
         raise ValueError("there are no texts, at least one query was expected")
-    _, captions_per_video = np.unique(video_of_text, return_counts=True)
+    _, captions_per_video = np.unique(np.asarray(video_of_text), return_counts=True)
     num_texts = len(video_of_text)
-    return (
+    return BothWays(
         _chance(np.ones(num_texts, np.int64), num_videos, "text_to_video"),
         _chance(captions_per_video, num_texts, "video_to_text"),
     )

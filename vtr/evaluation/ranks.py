@@ -9,7 +9,7 @@ Ranks are counted (how many items score higher, how many the same), never sorted
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -22,10 +22,11 @@ BLOCK_VALUES = 1 << 22
 """Scores looked at together: about 4 MiB of comparison results at a time."""
 
 Scores = NDArray[np.floating[Any]] | Tensor
+Owners = NDArray[np.integer[Any]] | Sequence[int] | Tensor
 Ranks = NDArray[np.float64]
 
 
-def text_to_video(scores: Scores, video_of_text: NDArray[np.integer[Any]] | Tensor) -> Ranks:
+def text_to_video(scores: Scores, video_of_text: Owners) -> Ranks:
     """Return the rank of each text's own video among all videos.
 
     Args:
@@ -48,7 +49,7 @@ def text_to_video(scores: Scores, video_of_text: NDArray[np.integer[Any]] | Tens
     return ranks
 
 
-def video_to_text(scores: Scores, video_of_text: NDArray[np.integer[Any]] | Tensor) -> Ranks:
+def video_to_text(scores: Scores, video_of_text: Owners) -> Ranks:
     """Return the rank of each video's best-ranked own caption among all captions.
 
     Captions that are missing are simply not among the rows. A video without captions cannot be a query.
@@ -81,7 +82,7 @@ def _rank(higher: NDArray[np.int64], same: NDArray[np.int64]) -> Ranks:
     return 1.0 + higher + (same - 1) / 2.0
 
 
-def _checked(scores: Scores, video_of_text: Any) -> tuple[NDArray[Any], NDArray[np.int64]]:
+def _checked(scores: Scores, video_of_text: Owners) -> tuple[NDArray[Any], NDArray[np.int64]]:
     values = scores.detach().cpu().numpy() if isinstance(scores, Tensor) else np.asarray(scores)
     owners = np.asarray(video_of_text, np.int64)
     if values.ndim != 2 or owners.shape != values.shape[:1]:

@@ -1,0 +1,172 @@
+"""The index against sorting the scores of plain loops, in both directions, with and without missing experts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from vtr.embeddings import EmbeddedPart
+from vtr.errors import WorkspaceError
+from vtr.files import read_json, write_json
+from vtr.index import search
+from vtr.index.build import CAPTIONS, IDS, VIDEOS, build_index, is_current
+from vtr.index.search import RetrievalIndex
+from vtr.similarity import exact_scores
+from vtr.types import TextEmbeddings, VideoEmbeddings
+
+MakePart = Callable[..., EmbeddedPart]
+
+
+def loop_scores(texts: TextEmbeddings, videos: VideoEmbeddings) -> NDArray[np.float64]:
+    """Return [T, V] by the definition, one pair and one expert at a time."""
+    text_vectors, weights = texts.vectors.double().numpy(), texts.weights.double().numpy()
+    video_vectors, present = videos.vectors.double().numpy(), videos.present.double().numpy()
+    scores = np.zeros((len(texts.ids), len(videos.ids)))
+    for t in range(scores.shape[0]):
+        for v in range(scores.shape[1]):
+            counts = weights[t] * present[v]
+            if counts.sum() > 0:
+                cosines = [float(a @ b) for a, b in zip(text_vectors[t], video_vectors[v], strict=True)]
+                scores[t, v] = counts @ cosines / counts.sum()
+    return scores
+
+
+def best(scores: NDArray[np.float64], wanted: int) -> NDArray[np.int64]:
+    return np.argsort(-scores, axis=1, kind="stable")[:, :wanted]
+
+
+def opened(folder: Path, part: EmbeddedPart) -> RetrievalIndex:
+    build_index(folder, part, embed_output="abc")
+    return RetrievalIndex.open(folder, part, embed_output="abc")
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+@pytest.mark.parametrize("first", [1000, 3])  # the whole gallery at once; few candidates, widened until sure
+def test_both_directions_equal_sorted_loops(
+    tmp_path: Path, make_part: MakePart, monkeypatch: pytest.MonkeyPatch, missing: float, first: int
+) -> None:
+    monkeypatch.setattr(search, "FIRST_CANDIDATES", first)
+    part = make_part(40, 3, missing)
+    index = opened(tmp_path, part)
+    scores = loop_scores(part.texts, part.videos)
+    for found, expected in (
+        (index.videos_for(part.texts, 5), scores),
+        (index.captions_for(part.videos, 7), scores.T),
+    ):
+        wanted = found.rows.shape[1]
+        np.testing.assert_array_equal(found.rows, best(expected, wanted))
+        np.testing.assert_allclose(found.scores, np.take_along_axis(expected, found.rows, 1), atol=1e-6)
+
+
+def test_masked_experts_need_the_widening(make_part: MakePart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the numerator misleads, the first candidates alone would give another answer."""
+    part = make_part(60, 1, 0.6, seed=3)
+    index = opened(tmp_path, part)
+    right = best(loop_scores(part.texts, part.videos), 3)
+    monkeypatch.setattr(search, "FIRST_CANDIDATES", 3)
+    np.testing.assert_array_equal(index.videos_for(part.texts, 3).rows, right)
+    monkeypatch.setattr(search, "_ceiling", lambda last, _: np.full(len(last), -np.inf))  # never widen
+    assert (index.videos_for(part.texts, 3).rows != right).any()
+
+
+def test_blocks_do_not_change_answers(make_part: MakePart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    part = make_part(30, 4, 0.3)
+    index = opened(tmp_path, part)
+    whole = index.videos_for(part.texts, 30), index.captions_for(part.videos, 120)
+    monkeypatch.setattr(search, "BLOCK_SCORES", 100)
+    for before, after in zip(
+        whole, (index.videos_for(part.texts, 30), index.captions_for(part.videos, 120)), strict=True
+    ):
+        np.testing.assert_array_equal(before.rows, after.rows)
+        np.testing.assert_array_equal(before.scores, after.scores)
+
+
+def test_videos_with_no_expert_score_nothing_and_are_still_listed(make_part: MakePart, tmp_path: Path) -> None:
+    part = make_part(6, 2)
+    present = part.videos.present.clone()
+    present[2] = 0
+    part = replace(part, videos=replace(part.videos, present=present))
+    found = opened(tmp_path, part).videos_for(part.texts, 6)
+    assert (np.sort(found.rows, axis=1) == np.arange(6)).all()
+    assert (found.scores[found.rows == 2] == 0).all()
+
+
+def test_more_wanted_than_there_are(make_part: MakePart, tmp_path: Path) -> None:
+    part = make_part(4, 1)
+    assert opened(tmp_path, part).videos_for(part.texts, 50).rows.shape == (4, 4)
+
+
+def test_a_part_without_captions_is_searched_with_words_only(make_part: MakePart, tmp_path: Path) -> None:
+    part, queries = make_part(5, 0), make_part(5, 1).texts
+    index = opened(tmp_path, part)
+    np.testing.assert_array_equal(index.videos_for(queries, 2).rows, best(loop_scores(queries, part.videos), 2))
+    with pytest.raises(WorkspaceError, match="full test: 5 of 5 has no captions"):
+        index.captions_for(part.videos, 1)
+
+
+def test_queries_of_another_model_are_refused(make_part: MakePart, tmp_path: Path) -> None:
+    index = opened(tmp_path, make_part(5))
+    with pytest.raises(ValueError, match=r"\(5, 4, 9\).*same experts"):
+        index.captions_for(make_part(5, dim=9).videos, 1)
+
+
+def test_equal_embeddings_tie_whatever_they_are_computed_with(make_part: MakePart) -> None:
+    part = make_part(50, 2, 0.3, dim=37)
+    twins = np.arange(100) % 3  # every text is one of three
+    chosen = torch.from_numpy(twins)
+    texts = TextEmbeddings(part.texts.ids, part.texts.vectors[chosen], part.texts.weights[chosen])
+    scores = exact_scores(texts, part.videos, block=7).numpy()
+    np.testing.assert_array_equal(scores, scores[twins])
+    np.testing.assert_array_equal(scores, exact_scores(texts, part.videos, block=100).numpy())
+    np.testing.assert_allclose(scores, loop_scores(texts, part.videos), atol=1e-6)
+
+
+def test_index_of_other_embeddings(make_part: MakePart, tmp_path: Path) -> None:
+    part = make_part(5)
+    build_index(tmp_path, part, embed_output="abc")
+    assert is_current(tmp_path, "abc")
+    assert not is_current(tmp_path, "def")
+    assert not is_current(tmp_path / "nowhere", "abc")
+    with pytest.raises(WorkspaceError, match=r"made from embed abc, but embed is now def. Run `vtr index RUN`"):
+        RetrievalIndex.open(tmp_path, part, embed_output="def")
+    renamed = replace(part, videos=replace(part.videos, ids=tuple("abcde")))
+    with pytest.raises(WorkspaceError, match="ids are not those of the 5 videos"):
+        RetrievalIndex.open(tmp_path, renamed, embed_output="abc")
+
+
+@pytest.mark.parametrize("name", [VIDEOS, CAPTIONS, IDS])
+def test_damaged_index(make_part: MakePart, tmp_path: Path, name: str) -> None:
+    part = make_part(5)
+    build_index(tmp_path, part, embed_output="abc")
+    content = (tmp_path / name).read_bytes()
+    (tmp_path / name).write_bytes(content[: len(content) // 2])
+    with pytest.raises(WorkspaceError, match=f"damaged: {name} has changed since.*run `vtr index RUN` again"):
+        RetrievalIndex.open(tmp_path, part, embed_output="abc")
+    (tmp_path / name).unlink()
+    with pytest.raises(WorkspaceError, match=f"{name} is missing"):
+        RetrievalIndex.open(tmp_path, part, embed_output="abc")
+
+
+def test_damage_behind_a_right_checksum(make_part: MakePart, tmp_path: Path) -> None:
+    """What a checksum cannot see: an index that was written wrong."""
+    part, other = make_part(5), make_part(5, seed=1)
+    build_index(tmp_path, other, embed_output="abc")
+    index = RetrievalIndex.open(tmp_path, part, embed_output="abc")
+    with pytest.raises(WorkspaceError, match="index of the videos holds other vectors"):
+        index.check()
+    opened(tmp_path, part).check()
+    manifest = read_json(tmp_path / "manifest.json")
+    write_json(tmp_path / "manifest.json", manifest | {"dim": 9})
+    with pytest.raises(WorkspaceError, match="5 vectors of 32, 5 of 9 were expected"):
+        RetrievalIndex.open(tmp_path, part, embed_output="abc")
+
+
+def test_unfinished_index(make_part: MakePart, tmp_path: Path) -> None:
+    with pytest.raises(WorkspaceError, match=r"not there or not finished\. Run `vtr index RUN`"):
+        RetrievalIndex.open(tmp_path / "full-test", make_part(5), embed_output="abc")

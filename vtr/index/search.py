@@ -1,0 +1,216 @@
+"""Exact search: FAISS proposes candidates by the score's numerator, and the score itself ranks them.
+
+With all experts present the numerator is the score. With experts masked it is not, and an item that FAISS ranks low may
+score high. So the candidates are widened until no item outside them can score higher than the results: its numerator is
+at most the last candidate's, and its denominator is bounded by the weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import faiss
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from vtr.embeddings import EmbeddedPart
+from vtr.errors import WorkspaceError
+from vtr.index.build import as_float32, check_vectors, load_index
+from vtr.similarity import TINY, exact_scores, flat_texts, flat_videos, in_float64, score_candidates
+from vtr.types import TextEmbeddings, VideoEmbeddings
+
+FIRST_CANDIDATES = 1000
+"""Galleries up to this size are ranked whole; larger ones start from so many candidates."""
+
+WIDEN = 4
+BLOCK_SCORES = 1 << 24
+"""Candidates looked at together, over all queries of a block."""
+
+ROUNDING = 1e-5
+"""What float32 inner products may be wrong by."""
+
+Rows = NDArray[np.int64]
+Number = TypeVar("Number", np.float32, np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """The best items of Q queries.
+
+    Attributes:
+        rows: [Q, K] int64, rows of the gallery, best first; equal scores in the gallery's order.
+        scores: [Q, K] float32, `vtr.similarity`'s scores, descending.
+    """
+
+    rows: Rows
+    scores: NDArray[np.float32]
+
+
+class RetrievalIndex:
+    """The indexes of one embedded part. Answers are exact.
+
+    Args:
+        part: the embeddings that were indexed.
+        videos: the index of `flat_videos`.
+        captions: the index of `flat_texts`, None where there are no captions.
+    """
+
+    def __init__(self, part: EmbeddedPart, videos: faiss.Index, captions: faiss.Index | None) -> None:
+        self.part = part
+        self._videos = videos
+        self._captions = captions
+        self._gallery = in_float64(part.videos)
+        self._patterns = torch.unique(part.videos.present.double(), dim=0)
+
+    @classmethod
+    def open(cls, folder: Path, part: EmbeddedPart, *, embed_output: str) -> RetrievalIndex:
+        """Read what `build_index` wrote for these embeddings.
+
+        Raises:
+            WorkspaceError: it is missing, damaged, or of other embeddings.
+        """
+        return cls(part, *load_index(folder, part, embed_output=embed_output))
+
+    def check(self) -> None:
+        """Check that the indexes hold exactly the embeddings.
+
+        Raises:
+            WorkspaceError: they hold others.
+        """
+        check_vectors(self._videos, flat_videos(self.part.videos), "videos")
+        if self._captions is not None:
+            check_vectors(self._captions, flat_texts(self.part.texts), "captions")
+
+    def videos_for(self, texts: TextEmbeddings, wanted: int) -> Found:
+        """Return the best `wanted` videos of each text (all, where there are fewer).
+
+        Raises:
+            ValueError: the texts have other experts or another dimension than the gallery.
+        """
+        _check_shapes(texts, self.part.videos)
+        flat = as_float32(flat_texts(texts))
+        denominators = texts.weights.double() @ self._patterns.T  # [Q, patterns of present experts]
+
+        def score(queries: Rows, candidates: Rows) -> NDArray[np.float32]:
+            some = text_rows(texts, queries)
+            if candidates.shape[1] == self._videos.ntotal:
+                return _take(exact_scores(some, self.part.videos).numpy(), candidates)
+            found = score_candidates(in_float64(some), self._gallery, torch.from_numpy(candidates))
+            return found.float().numpy()
+
+        def ceiling(queries: Rows, last: NDArray[np.float32]) -> NDArray[np.float64]:
+            return _ceiling(last, denominators[queries].numpy())
+
+        return _search(self._videos, flat, wanted, score, ceiling)
+
+    def captions_for(self, videos: VideoEmbeddings, wanted: int) -> Found:
+        """Return the best `wanted` captions of each video (all, where there are fewer).
+
+        Raises:
+            WorkspaceError: the part has no captions.
+            ValueError: the videos have other experts or another dimension than the captions.
+        """
+        if self._captions is None:
+            raise WorkspaceError(
+                f"{self.part.coverage} has no captions to answer with. Search it with words, or prepare it with "
+                "--captions and train, embed and index again."
+            )
+        texts, total = self.part.texts, self._captions.ntotal
+        _check_shapes(texts, videos)
+        flat = as_float32(flat_videos(videos))
+
+        def score(queries: Rows, candidates: Rows) -> NDArray[np.float32]:
+            asked = video_rows(videos, queries)
+            if candidates.shape[1] == total:
+                return _take(exact_scores(texts, asked).numpy().T, candidates)
+            pairs = (
+                exact_scores(text_rows(texts, rows), video_rows(asked, np.asarray([at])))[:, 0]
+                for at, rows in enumerate(candidates)
+            )
+            return torch.stack(list(pairs)).numpy()
+
+        def ceiling(queries: Rows, last: NDArray[np.float32]) -> NDArray[np.float64]:
+            present = videos.present[torch.from_numpy(queries)].to(texts.weights.dtype)
+            return _ceiling(last, (present @ texts.weights.T).double().numpy())
+
+        return _search(self._captions, flat, wanted, score, ceiling)
+
+
+def text_rows(texts: TextEmbeddings, rows: Rows) -> TextEmbeddings:
+    """Return some of the texts, in the order of `rows`."""
+    chosen = torch.from_numpy(rows)
+    return TextEmbeddings(tuple(texts.ids[row] for row in rows), texts.vectors[chosen], texts.weights[chosen])
+
+
+def video_rows(videos: VideoEmbeddings, rows: Rows) -> VideoEmbeddings:
+    """Return some of the videos, in the order of `rows`."""
+    chosen = torch.from_numpy(rows)
+    return VideoEmbeddings(tuple(videos.ids[row] for row in rows), videos.vectors[chosen], videos.present[chosen])
+
+
+def _search(
+    index: faiss.Index,
+    flat: Any,
+    wanted: int,
+    score: Callable[[Rows, Rows], NDArray[np.float32]],
+    ceiling: Callable[[Rows, NDArray[np.float32]], NDArray[np.float64]],
+) -> Found:
+    """Return the best `wanted` rows of each query.
+
+    Args:
+        flat: [Q, E*D] what FAISS is asked with.
+        score: (queries [q], candidates [q, K]) -> scores [q, K].
+        ceiling: (queries [q], numerators [q]) -> the highest score possible with at most this numerator.
+    """
+    wanted = min(wanted, index.ntotal)
+    rows, scores = np.empty((len(flat), wanted), np.int64), np.empty((len(flat), wanted), np.float32)
+    left: Rows = np.arange(len(flat))
+    breadth = min(index.ntotal, max(FIRST_CANDIDATES, wanted))
+    while len(left):
+        unsure = []
+        for queries in _blocks(left, breadth):
+            numerators, candidates = index.search(flat[queries], breadth)
+            found = score(queries, candidates)
+            order = np.lexsort((candidates, -found), axis=-1)[:, :wanted]
+            rows[queries], scores[queries] = _take(candidates, order), _take(found, order)
+            if breadth < index.ntotal:
+                beaten = scores[queries, -1] < ceiling(queries, numerators[:, -1]) + ROUNDING
+                unsure.append(queries[beaten])
+        left = np.concatenate(unsure) if unsure else left[:0]
+        breadth = min(index.ntotal, WIDEN * breadth)
+    return Found(rows, scores)
+
+
+def _ceiling(last: NDArray[np.float32], denominators: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return [Q]: the highest score an item can have whose numerator is at most `last` [Q].
+
+    Args:
+        denominators: [Q, n] those that occur in the gallery; at TINY and below the score is 0.
+    """
+    something = denominators > TINY
+    least = np.where(something, denominators, np.inf).min(1)
+    most = np.where(something, denominators, 0.0).max(1)
+    bound = np.where(last > 0, last / least, last / np.maximum(most, TINY))
+    return np.asarray(np.where(something.all(1), bound, np.maximum(bound, 0.0)))
+
+
+def _take(values: NDArray[Number], columns: Rows) -> NDArray[Number]:
+    return np.take_along_axis(values, columns, axis=1)
+
+
+def _blocks(queries: Rows, breadth: int) -> Iterator[Rows]:
+    step = max(1, BLOCK_SCORES // max(1, breadth))
+    for at in range(0, len(queries), step):
+        yield queries[at : at + step]
+
+
+def _check_shapes(texts: TextEmbeddings, videos: VideoEmbeddings) -> None:
+    if texts.vectors.shape[1:] != videos.vectors.shape[1:]:
+        raise ValueError(
+            f"text vectors {tuple(texts.vectors.shape)} and video vectors {tuple(videos.vectors.shape)}: "
+            "[T, E, D] and [V, E, D] with the same experts expected"
+        )
