@@ -5,12 +5,16 @@ from __future__ import annotations
 import sys
 import traceback
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vtr import __version__
 from vtr.errors import VtrError
+
+if TYPE_CHECKING:
+    from vtr.types import ExpertFeatures
+    from vtr.workspace import Run
 
 app = typer.Typer(
     name="vtr",
@@ -51,6 +55,10 @@ SplitOption = Annotated[
 PartOption = Annotated[
     Literal["train", "validation", "test"] | None,
     typer.Option(help="Which part of the split; by default test, or validation where there is no test."),
+]
+GalleryOption = Annotated[
+    Path | None,
+    typer.Option("--workspace", help="Search this workspace's videos instead of those the run was trained on."),
 ]
 
 
@@ -109,7 +117,6 @@ def extract(
 ) -> None:
     """Videos to features: one Parquet data set an expert. Kill it at any moment and run it again."""
     from feature_extraction.pipeline import extract as run
-
     from vtr.config import ExtractConfig, load
     from vtr.workspace import Workspace
 
@@ -197,15 +204,28 @@ def search(
     query: Annotated[str | None, typer.Argument(help='What to look for, for example "a man is cooking".')] = None,
     video: Annotated[Path | None, typer.Option(help="Look for the captions of this video file instead.")] = None,
     top: Annotated[int, typer.Option(min=1, help="How many results.")] = 10,
+    workspace: GalleryOption = None,
     split: SplitOption = None,
     part: PartOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
-    """Search the index with words (answers videos) or with a video (answers captions)."""
+    """Search a gallery with words (answers videos) or with a video (answers captions); embeds and indexes if needed."""
     from vtr.stages.search import search as go
     from vtr.workspace import Run
 
-    typer.echo(go(Run.open(run), query, video, top=top, split=split, part=part, as_json=json))
+    opened = Run.open(run, workspace)
+    typer.echo(go(opened, query, video, top=top, split=split, part=part, as_json=json, extract=_extract_like))
+
+
+def _extract_like(run: Run, video: Path) -> dict[str, ExpertFeatures]:
+    """Return one file's features, extracted as the run's workspace was."""
+    from feature_extraction.pipeline import extract_one, store_config
+    from vtr.store.reader import FeatureStore
+    from vtr.workspace import read_manifest
+
+    experts = read_manifest(run.root, "vtr train")["experts"]
+    found = extract_one(video, store_config(FeatureStore(run.workspace.features), experts))
+    return {name: extracted.features for name, extracted in found.items()}
 
 
 @app.command()
@@ -238,12 +258,16 @@ def serve(
     run: RunArgument,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
+    workspace: GalleryOption = None,
+    split: SplitOption = None,
+    part: PartOption = None,
 ) -> None:
     """Serve search over HTTP with a small web page. Needs the [serve] extra."""
     from vtr.serving.app import serve as go
+    from vtr.stages.search import open_searcher
     from vtr.workspace import Run
 
-    go(Run.open(run), host=host, port=port)
+    go(open_searcher(Run.open(run, workspace), split, part), host=host, port=port)
 
 
 @app.command()

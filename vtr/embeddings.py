@@ -49,7 +49,7 @@ class EmbeddedPart:
 
 
 def _table(ids: tuple[str, ...], vectors: Tensor, per_item: Tensor, **columns: Any) -> pa.Table:
-    flat = np.ascontiguousarray(vectors.cpu().numpy().reshape(len(ids), -1), np.float32)
+    flat = np.ascontiguousarray(vectors.cpu().flatten(1).numpy(), np.float32)
     weights = np.ascontiguousarray(per_item.cpu().numpy(), np.float32)
     arrays: dict[str, Any] = {
         "id": pa.array(ids, pa.string()),

@@ -1,0 +1,97 @@
+"""Search over HTTP: a small JSON API and one page. Needs the [serve] extra."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from importlib import resources
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from vtr.errors import InputError, UnavailableError
+from vtr.progress import say
+from vtr.serving.searcher import Searcher
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+INSTALL = "pip install -c constraints.txt -e '.[serve]'"
+MOST_RESULTS = 100
+MOST_CHARACTERS = 2000
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
+        "media-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+}
+"""The page loads nothing from anywhere else, and nobody frames it."""
+
+
+def serve(searcher: Searcher, *, host: str = "127.0.0.1", port: int = 8000) -> None:
+    """Serve until interrupted.
+
+    Raises:
+        UnavailableError: the [serve] extra is not installed.
+    """
+    app = create_app(searcher)
+    try:
+        import uvicorn
+    except ImportError as error:
+        raise _missing(error) from error
+    say(f"searching {searcher.part.coverage}: http://{host}:{port} (Ctrl-C ends)")
+    uvicorn.run(app, host=host, port=port, log_level="warning")
+
+
+def create_app(searcher: Searcher) -> FastAPI:
+    """Return the application.
+
+    GET /                      the page
+    GET /api/search?q=&top=    {"query", "gallery", "results": [{rank, score, video_id, has_file, caption}]}
+    GET /api/videos/{id}       a gallery video's file, with range requests; 404 for anything else
+    GET /healthz               {"status": "ok", "gallery", "videos"}
+
+    Raises:
+        UnavailableError: the [serve] extra is not installed.
+    """
+    try:
+        from fastapi import FastAPI, HTTPException, Query
+        from fastapi.responses import FileResponse, HTMLResponse
+    except ImportError as error:
+        raise _missing(error) from error
+    app = FastAPI(title="vtr", docs_url=None, redoc_url=None)
+    page = resources.files("vtr.serving").joinpath("page.html").read_text(encoding="utf-8")
+
+    @app.get("/", response_class=HTMLResponse)
+    def index() -> Any:
+        return HTMLResponse(page, headers=HEADERS)
+
+    @app.get("/healthz")
+    def health() -> dict[str, Any]:
+        return {"status": "ok", "gallery": str(searcher.part.coverage), "videos": len(searcher.part.videos.ids)}
+
+    @app.get("/api/search")
+    def search(
+        q: str = Query(max_length=MOST_CHARACTERS), top: int = Query(10, ge=1, le=MOST_RESULTS)
+    ) -> dict[str, Any]:
+        try:
+            hits = searcher.video_hits(searcher.by_text([q], top))
+        except InputError as error:
+            raise HTTPException(400, str(error)) from error
+        results = [asdict(hit) | {"has_file": hit.path is not None} for hit in hits]
+        for result in results:
+            del result["path"]  # where files lie is nobody's business
+        return {"query": q, "gallery": str(searcher.part.coverage), "results": results}
+
+    @app.get("/api/videos/{video_id:path}", response_class=FileResponse)
+    def video(video_id: str) -> Any:
+        path = searcher.video_path(video_id)
+        if path is None or not Path(path).is_file():
+            raise HTTPException(404, f"the gallery has no file of a video '{video_id}'")
+        return FileResponse(path, headers={"X-Content-Type-Options": "nosniff"})
+
+    return app
+
+
+def _missing(error: ImportError) -> UnavailableError:
+    return UnavailableError(f"{error.name} is not installed, serving needs it. Install it with: {INSTALL}")

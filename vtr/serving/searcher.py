@@ -1,0 +1,148 @@
+"""The engine behind `vtr search` and the HTTP API: a model, a gallery's index, and what is known of its videos."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from vtr.annotations.tables import load_annotations
+from vtr.config import TrainConfig
+from vtr.embeddings import EmbeddedPart, load_part
+from vtr.errors import InputError, WorkspaceError
+from vtr.index.search import Found, RetrievalIndex
+from vtr.models.mmt import MMT
+from vtr.models.saved import load_model
+from vtr.models.text import TextInput
+from vtr.types import PARTS, Annotations, Part, Ranking, VideoBatch
+from vtr.workspace import MANIFEST, Run, read_manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """One result.
+
+    Attributes:
+        rank: 1 is best.
+        score: `vtr.similarity`'s, -1 to 1.
+        video_id: the video found, or the one a found caption describes.
+        path: the video's file, None when there is none on this machine.
+        caption: the caption found, or one that the video found is known by; None where it has none.
+    """
+
+    rank: int
+    score: float
+    video_id: str
+    path: str | None
+    caption: str | None
+
+
+class Searcher:
+    """Answers words with videos and videos with captions. It may be used from several threads.
+
+    Args:
+        model: the run's best checkpoint, on the CPU.
+        config: what it was trained with.
+        index: the gallery.
+        annotations: the gallery's videos and captions.
+    """
+
+    def __init__(self, model: MMT, config: TrainConfig, index: RetrievalIndex, annotations: Annotations) -> None:
+        self.model = model
+        self.config = config
+        self.part: EmbeddedPart = index.part
+        self.annotations = annotations
+        self._index = index
+        self._text_input = TextInput(config.text)
+        self._one_at_a_time = threading.Lock()  # tokenisers are not thread-safe
+        self._in_gallery = frozenset(self.part.videos.ids)
+
+    @classmethod
+    def load(cls, run: Run, index: RetrievalIndex) -> Searcher:
+        """Return a searcher of a gallery that is open already."""
+        model, config = load_model(run.checkpoints / "best", "cpu")
+        return cls(model, config, index, load_annotations(run.workspace))
+
+    @classmethod
+    def open(cls, run: Run, split: str | None = None, part: Part | None = None) -> Searcher:
+        """Return a searcher of a gallery that is indexed; by default of the largest one.
+
+        Raises:
+            WorkspaceError: it is not indexed, or its index is damaged or stale.
+        """
+        chosen = largest_gallery(run, split, part)
+        if chosen is None:
+            raise WorkspaceError(f"{run.index} holds no such index. Run `vtr embed {run.root}` and `vtr index`.")
+        name = "-".join(chosen)
+        embed_output = str(read_manifest(run.embeddings / name, "vtr embed RUN")["output"])
+        part_ = load_part(run.embeddings / name)
+        return cls.load(run, RetrievalIndex.open(run.index / name, part_, embed_output=embed_output))
+
+    def by_text(self, queries: Sequence[str], top: int) -> Ranking:
+        """Return the best `top` videos for each query.
+
+        Raises:
+            InputError: a query is empty.
+        """
+        if any(not query.strip() for query in queries):
+            raise InputError('the query is empty. Say what to look for, for example "a man is cooking".')
+        with self._one_at_a_time, torch.inference_mode():
+            texts = self.model.embed_texts(self._text_input.batch(queries, queries))
+        return _ranking(tuple(queries), self._index.videos_for(texts, top), self.part.videos.ids)
+
+    def by_videos(self, videos: VideoBatch, top: int) -> Ranking:
+        """Return the best `top` captions for each video, which need not be in the gallery.
+
+        Raises:
+            WorkspaceError: the gallery has no captions.
+        """
+        with torch.inference_mode():
+            embedded = self.model.embed_videos(videos)
+        return _ranking(videos.ids, self._index.captions_for(embedded, top), self.part.texts.ids)
+
+    def video_path(self, video_id: str) -> str | None:
+        """Return the file of a video of the gallery, None for any other id or where there is no file."""
+        return self.annotations.video_by_id[video_id].path if video_id in self._in_gallery else None
+
+    def video_hits(self, ranking: Ranking) -> list[Hit]:
+        """Return the first query's results, videos, with what is known of them."""
+        hits = []
+        for rank, (video_id, score) in enumerate(zip(ranking.item_ids[0], ranking.scores[0], strict=True), 1):
+            captions = self.annotations.captions_by_video[video_id]
+            caption = captions[0].text if captions else None
+            hits.append(Hit(rank, score, video_id, self.video_path(video_id), caption))
+        return hits
+
+    def caption_hits(self, ranking: Ranking) -> list[Hit]:
+        """Return the first query's results, captions, with the videos they describe."""
+        hits = []
+        for rank, (caption_id, score) in enumerate(zip(ranking.item_ids[0], ranking.scores[0], strict=True), 1):
+            caption = self.annotations.caption_by_id[caption_id]
+            hits.append(Hit(rank, score, caption.video_id, self.video_path(caption.video_id), caption.text))
+        return hits
+
+
+def largest_gallery(run: Run, split: str | None = None, part: Part | None = None) -> tuple[str, Part] | None:
+    """Return split and part of the run's indexed gallery with the most videos, None when none is indexed.
+
+    Args:
+        run: the run.
+        split, part: only galleries of this split and this part; None for any.
+    """
+    sizes: dict[tuple[str, Part], int] = {}
+    for path in sorted(run.index.glob(f"*/{MANIFEST}")):
+        name, _, part_name = path.parent.name.rpartition("-")
+        for known in PARTS:
+            if part_name == known and split in (None, name) and part in (None, known):
+                sizes[name, known] = read_manifest(path.parent, "vtr index RUN")["counts"]["videos"]
+    return max(sizes, key=sizes.__getitem__, default=None)
+
+
+def _ranking(queries: tuple[str, ...], found: Found, ids: tuple[str, ...]) -> Ranking:
+    return Ranking(
+        queries,
+        tuple(tuple(ids[row] for row in rows) for rows in found.rows),
+        tuple(tuple(scores) for scores in found.scores.tolist()),
+    )
