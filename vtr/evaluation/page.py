@@ -1,0 +1,122 @@
+"""The report: one HTML page that needs nothing outside itself."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import resources
+
+import jinja2
+from markupsafe import Markup
+
+from vtr.evaluation.curves import Curve
+from vtr.evaluation.results import Evaluation, Example
+from vtr.evaluation.table import Table, ablation_table, metric_table
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """One video on the page.
+
+    Attributes:
+        label: "1.", or "the right answer".
+        score: its score, None where it was not among the best.
+        picture: a `data:` URI, or None.
+        right: whether it is the right answer.
+    """
+
+    label: str
+    video_id: str
+    score: float | None
+    picture: str | None
+    right: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ShownExample:
+    """One query with its results, and the right answer behind them where it is not among them."""
+
+    text: str
+    rank: str
+    videos: tuple[Shown, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """One evaluation on the page.
+
+    Attributes:
+        anchor: the section's id.
+        stale: what to do when the evaluation is older than the model, "" otherwise.
+    """
+
+    anchor: str
+    title: str
+    evaluation: Evaluation
+    metrics: Table
+    ablation: Table | None
+    examples: tuple[ShownExample, ...]
+    stale: str
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """All that the report shows.
+
+    Attributes:
+        title: the run's name.
+        facts: what was trained on what, in words.
+        missing: pieces that are not there yet, with the command that makes them.
+        config: the training config, as YAML.
+        versions: library -> version.
+    """
+
+    title: str
+    facts: Mapping[str, str]
+    missing: tuple[str, ...]
+    curves: tuple[Curve, ...]
+    sections: tuple[Section, ...]
+    config: str
+    versions: Mapping[str, str]
+
+
+def section(name: str, evaluation: Evaluation, picture_of: Callable[[str], str | None], *, stale: str = "") -> Section:
+    """Return an evaluation as a section.
+
+    Args:
+        name: the result's file name, "full-test".
+        evaluation: what to show.
+        picture_of: video id -> `data:` URI or None.
+        stale: what to do when the evaluation is older than the model.
+    """
+    return Section(
+        anchor=name,
+        title=f"{evaluation.coverage}; {evaluation.protocol.name}",
+        evaluation=evaluation,
+        metrics=metric_table(evaluation),
+        ablation=ablation_table(evaluation),
+        examples=tuple(_example(example, picture_of) for example in evaluation.examples),
+        stale=stale,
+    )
+
+
+def _example(example: Example, picture_of: Callable[[str], str | None]) -> ShownExample:
+    videos = [
+        Shown(f"{place}.", video_id, score, picture_of(video_id), video_id == example.video_id)
+        for place, (video_id, score) in enumerate(zip(example.video_ids, example.scores, strict=True), 1)
+    ]
+    if not any(video.right for video in videos):
+        answer = example.video_id
+        videos.append(Shown(f"{example.rank:g}.", answer, None, picture_of(answer), True))
+    rank = "right answer first" if example.rank == 1 else f"right answer at rank {example.rank:g}"
+    return ShownExample(example.text, rank, tuple(videos))
+
+
+def render(page: Page) -> str:
+    """Return the page as HTML. All text is escaped; only the drawings are put in as they are."""
+    template = resources.files("vtr.evaluation").joinpath("page.html").read_text(encoding="utf-8")
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    drawings = [(curve, Markup(curve.svg)) for curve in page.curves]
+    return environment.from_string(template).render(page=page, drawings=drawings)
