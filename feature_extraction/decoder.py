@@ -18,8 +18,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from feature_extraction.extractor import Frames, VideoInfo
-from feature_extraction.readers import READERS, probe, rotation
+from feature_extraction.frames import Frames, VideoInfo
+from feature_extraction.probing import inspect
+from feature_extraction.readers import READERS
 from feature_extraction.sampling import fit, grid_indices
 
 MOTION_FRAMES_PER_SECOND = 12.5
@@ -42,11 +43,18 @@ class FrameRequest:
 
 @dataclass(frozen=True, slots=True)
 class FrameAnswer:
-    """The frames of one video, or the reason why there are none."""
+    """The frames of one video, or the reason why there are none.
+
+    Attributes:
+        info, frames, motion: see `feature_extraction.extractor.Media`.
+        video_start_seconds: when the first frame appears after the container's first packet of any stream.
+        stage, reason: what went wrong, if anything did.
+    """
 
     info: VideoInfo | None = None
     frames: Frames | None = None
     motion: Frames | None = None
+    video_start_seconds: float = 0.0
     stage: str = ""
     reason: str = ""
 
@@ -70,24 +78,22 @@ def write_message(stream: IO[bytes], message: bytes) -> None:
 def read_frames(request: FrameRequest) -> FrameAnswer:
     """Decode a video once and return its colour frames and, if asked for, its motion frames."""
     try:
-        info = probe(request.path)
+        contents = inspect(request.path)
     except Exception as error:
         return FrameAnswer(stage="open", reason=_reason(error))
     try:
-        turned = rotation(request.path) % 180 != 0
-        width, height = (info.height, info.width) if turned else (info.width, info.height)
-        open_reader = READERS["pyav" if rotation(request.path) else request.reader]
-        reader = open_reader(request.path, fit(width, height, request.frame_side))
-        end = min(reader.end_seconds, request.max_seconds)
-        seconds = reader.frame_seconds[reader.frame_seconds <= end]
+        info = contents.info
+        reader = READERS[request.reader](contents, fit(info.width, info.height, request.frame_side))
+        end = min(info.duration_seconds, request.max_seconds)
+        seconds = contents.frame_seconds[contents.frame_seconds <= end]
         colour = grid_indices(seconds, end, request.frames_per_second, request.max_frames)
         motion = grid_indices(seconds, end, MOTION_FRAMES_PER_SECOND, None) if request.motion else colour[:0]
         frames, small = _collect(reader.frames(np.union1d(colour, motion)), colour, motion)
-        info = VideoInfo(info.path, reader.end_seconds, width, height, info.frames_per_second, info.has_sound)
         return FrameAnswer(
             info,
             Frames(frames, seconds[colour]),
             Frames(small, seconds[motion]) if request.motion else None,
+            contents.video_start_seconds,
         )
     except Exception as error:
         return FrameAnswer(stage="decode", reason=_reason(error))

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -21,6 +22,7 @@ from numpy.typing import NDArray
 
 from feature_extraction.decoder import FrameAnswer, FrameRequest, read_message, write_message
 from feature_extraction.extractor import SOUND_RATE, Media
+from feature_extraction.probing import probe as probe
 from vtr.errors import VtrError
 
 
@@ -56,13 +58,20 @@ def ffmpeg_binary() -> str:
     return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
+DECODER_COMMAND = (sys.executable, "-c", "from feature_extraction.decoder import main; main()")
+
+
 class Decoder:
     """Reads videos through one child process, which is replaced when a reader hangs or crashes.
 
     Use it as a context manager, or call `close`.
+
+    Args:
+        command: starts the child process.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, command: Sequence[str] = DECODER_COMMAND) -> None:
+        self._command = command
         self._child: subprocess.Popen[bytes] | None = None
 
     def decode(self, path: str | Path, request: DecodeRequest) -> Media:
@@ -80,7 +89,7 @@ class Decoder:
         sound, sound_error = None, None
         if request.sound and answer.info.has_sound:
             try:
-                sound = read_sound(path, request.max_seconds, request.timeout_seconds)
+                sound = read_sound(path, request.max_seconds, request.timeout_seconds, answer.video_start_seconds)
             except MediaError as error:
                 sound_error = error.reason
         return Media(answer.info, answer.frames, answer.motion, sound, sound_error)
@@ -139,10 +148,11 @@ class Decoder:
         if self._child is None or self._child.poll() is not None:
             self.close()
             self._child = subprocess.Popen(
-                [sys.executable, "-c", "from feature_extraction.decoder import main; main()"],
+                self._command,
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                process_group=0,  # a terminal's Ctrl-C is for the parent, which decides what becomes of the video
             )
         return self._child
 
@@ -166,20 +176,50 @@ class Decoder:
         self.close()
 
 
-def read_sound(path: str, max_seconds: float, timeout_seconds: float) -> NDArray[np.float32]:
-    """Return a file's sound as [S] mono float32 samples at 16 kHz.
+def decode(path: str | Path, request: DecodeRequest) -> Media:
+    """Read one video with a decoder of its own; for many videos, `Decoder` starts its child process only once.
+
+    Raises:
+        MediaError: see `Decoder.decode`.
+    """
+    with Decoder() as decoder:
+        return decoder.decode(path, request)
+
+
+def read_sound(
+    path: str, max_seconds: float, timeout_seconds: float, video_start_seconds: float = 0.0
+) -> NDArray[np.float32]:
+    """Return a file's sound as [S] mono float32 samples at 16 kHz, where sample 0 is heard with the first frame.
+
+    Args:
+        path: the file.
+        max_seconds: where to stop.
+        timeout_seconds: how long ffmpeg may take.
+        video_start_seconds: how long sound goes before the first frame; it is left out. Sound that sets in after the
+            first frame is preceded by silence.
 
     Raises:
         MediaError: ffmpeg cannot read it, or not within `timeout_seconds`.
     """
+    seek = {"ss": video_start_seconds} if video_start_seconds else {}
     command = (
-        ffmpeg.input(f"file:{path}")
-        .output("pipe:", format="f32le", acodec="pcm_f32le", ac=1, ar=SOUND_RATE, t=max_seconds, vn=None)
+        ffmpeg.input(f"file:{path}", **seek)
+        .output(
+            "pipe:",
+            format="f32le",
+            acodec="pcm_f32le",
+            af="aresample=async=1:first_pts=0",
+            ac=1,
+            ar=SOUND_RATE,
+            t=max_seconds,
+            vn=None,
+        )
         .global_args("-nostdin", "-loglevel", "error")
         .compile(cmd=ffmpeg_binary())
     )
     try:
-        done = subprocess.run(command, capture_output=True, timeout=timeout_seconds, check=False)
+        # a process group of its own: ffmpeg would take a terminal's Ctrl-C for the end of the sound
+        done = subprocess.run(command, capture_output=True, timeout=timeout_seconds, check=False, process_group=0)
     except subprocess.TimeoutExpired as error:
         raise MediaError("sound", f"ffmpeg took longer than {timeout_seconds:g} seconds") from error
     samples = np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], "<f4")

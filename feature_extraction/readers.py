@@ -1,6 +1,6 @@
 """Reading frames with decord or PyAV. Runs in the decoder's child process only: decord can hang or crash.
 
-Both readers answer alike: the times of all frames, and then the frames asked for, in order.
+Both readers show the same frames for the same indices into `Contents.frame_seconds`.
 """
 
 from __future__ import annotations
@@ -10,69 +10,41 @@ from typing import Any, Protocol
 
 import av
 import numpy as np
+from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 
-from feature_extraction.extractor import VideoInfo
+from feature_extraction.probing import Contents, video_stream
+
+SAME_TIME_SECONDS = 2e-3
+"""Decord keeps times in single precision; beyond this its frames are others than PyAV's."""
 
 
 class Reader(Protocol):
-    """An open video.
-
-    Attributes:
-        frame_seconds: [N] float64 ascending times at which frames appear, the first one 0.
-        end_seconds: when the last frame ends.
-    """
-
-    frame_seconds: NDArray[np.float64]
-    end_seconds: float
+    """An open video."""
 
     def frames(self, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames [H, W, 3] RGB at ascending `indices`."""
 
 
-def probe(path: str) -> VideoInfo:
-    """Return what a container says about its streams.
+class DecordReader:
+    """decord: fast seeking, unmaintained.
 
     Raises:
-        ValueError: there is no video stream.
-        av.error.FFmpegError, OSError: the file is missing or no video.
+        ValueError: decord would show wrong frames of this video.
     """
-    with av.open(path) as container:
-        if not container.streams.video:
-            raise ValueError("there is no video stream")
-        stream = container.streams.video[0]
-        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
-        if duration is None and container.duration is not None:
-            duration = container.duration / av.time_base
-        width, height = stream.width, stream.height
-        if not width or not height:
-            raise ValueError("the video stream has no picture size")
-        return VideoInfo(
-            path=path,
-            duration_seconds=duration or 0.0,
-            width=width,
-            height=height,
-            frames_per_second=float(stream.average_rate) if stream.average_rate else None,
-            has_sound=bool(container.streams.audio),
-        )
 
-
-class DecordReader:
-    """decord: fast seeking, unmaintained."""
-
-    def __init__(self, path: str, size: tuple[int, int]) -> None:
+    def __init__(self, contents: Contents, size: tuple[int, int]) -> None:
+        if contents.not_for_decord:
+            raise ValueError(contents.not_for_decord)
         import decord
 
         decord.logging.set_level(decord.logging.QUIET)
-        self._reader: Any = decord.VideoReader(path, num_threads=1, width=size[0], height=size[1])
-        if not len(self._reader):
-            raise ValueError("decord finds no frames")
-        spans = self._reader.get_frame_timestamp(range(len(self._reader))).astype(np.float64)
-        first = float(spans[:, 0].min())
-        self.frame_seconds = spans[:, 0] - first
-        if (np.diff(self.frame_seconds) <= 0).any():
-            raise ValueError("decord knows no frame times for this container")  # AVI, for example
-        self.end_seconds = float(spans[:, 1].max()) - first
+        self._reader: Any = decord.VideoReader(contents.info.path, num_threads=1, width=size[0], height=size[1])
+        if len(self._reader) != len(contents.pts):
+            raise ValueError(f"decord finds {len(self._reader)} frames, the container holds {len(contents.pts)}")
+        starts = self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0].astype(np.float64)
+        if np.abs(starts - starts[0] - contents.frame_seconds).max() > SAME_TIME_SECONDS:
+            raise ValueError("decord's frame times are not the container's")
 
     def frames(self, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames at ascending `indices`."""
@@ -81,22 +53,12 @@ class DecordReader:
 
 
 class PyAVReader:
-    """PyAV: slower to seek, maintained, and it honours the rotation that phones write."""
+    """PyAV: decodes from the start, maintained, and right in every container."""
 
-    def __init__(self, path: str, size: tuple[int, int]) -> None:
-        self._path, self._size = path, size
-        with av.open(path) as container:
-            stream = container.streams.video[0]
-            packets = [p for p in container.demux(stream) if p.pts is not None and p.size]
-            if not packets:
-                raise ValueError("there are no frames")
-            base = float(stream.time_base or 1)
-            self._pts = sorted({int(p.pts) for p in packets if p.pts is not None})
-            last = max(packets, key=lambda p: p.pts or 0)
-            rate = float(stream.average_rate or 0) or 25.0
-            length = last.duration * base if last.duration else 1 / rate
-        self.frame_seconds = (np.asarray(self._pts, np.float64) - self._pts[0]) * base
-        self.end_seconds = float(self.frame_seconds[-1]) + length
+    def __init__(self, contents: Contents, size: tuple[int, int]) -> None:
+        self._contents = contents
+        self._turns = round(contents.degrees / 90) % 4
+        self._size = size[::-1] if self._turns % 2 else size
 
     def frames(self, indices: NDArray[np.int64]) -> Iterator[NDArray[np.uint8]]:
         """Yield the frames at ascending `indices`; a frame that will not decode is replaced by the next that does.
@@ -104,14 +66,16 @@ class PyAVReader:
         Raises:
             ValueError: the video ends before a frame asked for.
         """
-        wanted = [self._pts[int(index)] for index in indices]
+        ordered = self._contents.stored_order
+        wanted = [int(index) if ordered else self._contents.pts[int(index)] for index in indices]
         place = 0
-        with av.open(self._path) as container:
-            stream = container.streams.video[0]
+        with av.open(self._contents.info.path) as container:
+            stream = video_stream(container)
             stream.codec_context.thread_count = 1
-            for frame in container.decode(stream):
+            for rank, frame in enumerate(container.decode(stream)):
+                reached = rank if ordered else frame.pts
                 image = None
-                while place < len(wanted) and frame.pts is not None and frame.pts >= wanted[place]:
+                while place < len(wanted) and reached is not None and reached >= wanted[place]:
                     image = self._image(frame) if image is None else image
                     yield image
                     place += 1
@@ -121,19 +85,8 @@ class PyAVReader:
 
     def _image(self, frame: Any) -> NDArray[np.uint8]:
         width, height = self._size
-        turns = round(getattr(frame, "rotation", 0) / 90) % 4
-        if turns % 2:
-            width, height = height, width
-        image = frame.reformat(width=width, height=height, format="rgb24").to_ndarray()
-        return np.ascontiguousarray(np.rot90(image, turns))
+        resized = frame.reformat(width=width, height=height, format="rgb24", interpolation=Interpolation.BICUBIC)
+        return np.ascontiguousarray(np.rot90(resized.to_ndarray(), self._turns))
 
 
-def rotation(path: str) -> int:
-    """Return by how many degrees the container asks the picture to be turned."""
-    with av.open(path) as container:
-        for frame in container.decode(video=0):
-            return round(getattr(frame, "rotation", 0)) % 360
-    return 0
-
-
-READERS: dict[str, Callable[[str, tuple[int, int]], Reader]] = {"decord": DecordReader, "pyav": PyAVReader}
+READERS: dict[str, Callable[[Contents, tuple[int, int]], Reader]] = {"decord": DecordReader, "pyav": PyAVReader}

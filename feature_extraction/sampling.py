@@ -7,6 +7,9 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
+ROUNDING_SECONDS = 1e-3
+"""Containers round times, some to milliseconds: a frame that starts so soon after a grid point counts as on screen."""
+
 
 def grid_indices(
     frame_seconds: NDArray[np.float64], end_seconds: float, per_second: float, most: int | None
@@ -25,7 +28,7 @@ def grid_indices(
     wanted = max(1, math.ceil(end_seconds * per_second - 1e-6))
     wanted = min(wanted, len(frame_seconds), most or wanted)
     middles = (np.arange(wanted) + 0.5) * end_seconds / wanted
-    return np.unique(np.searchsorted(frame_seconds, middles, side="right") - 1).clip(0)
+    return np.unique(np.searchsorted(frame_seconds, middles + ROUNDING_SECONDS, side="right") - 1).clip(0)
 
 
 def fit(width: int, height: int, shorter_side: int) -> tuple[int, int]:

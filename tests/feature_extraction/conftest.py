@@ -1,0 +1,22 @@
+"""Clips that several tests read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from painted_clips import ffmpeg, painted, render
+
+
+@pytest.fixture(scope="session")
+def clip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """50 painted frames at 25 a second, H.264 in MP4."""
+    return render(tmp_path_factory.mktemp("clips") / "painted.mp4", map(painted, range(50)))
+
+
+@pytest.fixture(scope="session")
+def clip_with_sound(clip: Path) -> Path:
+    """The same with a 440 Hz tone."""
+    path = clip.with_name("with sound.mp4")
+    ffmpeg("-i", clip, "-f", "lavfi", "-i", "sine=440:d=2", "-c:v", "copy", "-c:a", "aac", path)
+    return path

@@ -1,0 +1,59 @@
+"""For tests: clips rendered on the fly with an index painted into each frame, and media made by hand."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterable
+from pathlib import Path
+
+import imageio_ffmpeg
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_extraction.extractor import Frames, Media, VideoInfo
+
+BITS = 8
+
+
+def ffmpeg(*arguments: object, data: bytes | None = None) -> None:
+    """Run the wheel's ffmpeg."""
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", *map(str, arguments)]
+    done = subprocess.run(command, input=data, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode()
+
+
+def render(path: Path, images: Iterable[NDArray[np.uint8]], *output: object, rate: object = 25) -> Path:
+    """Encode RGB images of one size."""
+    frames = list(images)
+    height, width = frames[0].shape[:2]
+    head = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}", "-r", rate, "-i", "-")
+    ffmpeg(*head, *(output or ("-c:v", "libx264", "-pix_fmt", "yuv420p")), path, data=b"".join(map(bytes, frames)))
+    return path
+
+
+def painted(index: int, width: int = 128, height: int = 64) -> NDArray[np.uint8]:
+    """Return a frame that shows `index` as 8 upright bars, the lowest bit on the left."""
+    bits = (index >> np.arange(width) * BITS // width) & 1
+    return np.ascontiguousarray(np.broadcast_to(np.where(bits, 230, 20)[None, :, None], (height, width, 3)), np.uint8)
+
+
+def read_painted(image: NDArray[np.uint8]) -> int:
+    """Return the index that a frame shows."""
+    bars = np.array_split(image[image.shape[0] // 4 : -image.shape[0] // 4], BITS, axis=1)
+    means = [bar[:, bar.shape[1] // 4 : -bar.shape[1] // 4].mean() for bar in bars]
+    return sum(int(mean > 128) << bit for bit, mean in enumerate(means))
+
+
+def media(
+    images: NDArray[np.uint8],
+    seconds: NDArray[np.float64] | None = None,
+    motion: Frames | None = None,
+    sound: NDArray[np.float32] | None = None,
+    duration_seconds: float | None = None,
+) -> Media:
+    """Return decoded media made by hand; frames are one second apart unless `seconds` says otherwise."""
+    times = np.arange(len(images), dtype=np.float64) if seconds is None else seconds
+    height, width = images.shape[1:3]
+    duration = float(times[-1]) + 1 if duration_seconds is None else duration_seconds
+    info = VideoInfo("made by hand", duration, width, height, None, sound is not None)
+    return Media(info, Frames(images, times), motion, sound)
