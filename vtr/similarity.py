@@ -34,8 +34,8 @@ def flat_videos(videos: VideoEmbeddings) -> Tensor:
 
 
 def _divide(numerator: Tensor, denominator: Tensor) -> Tensor:
-    something = denominator > TINY
-    return torch.where(something, numerator / denominator.clamp_min(TINY), numerator.new_zeros(()))
+    nothing = denominator <= TINY  # not the other way round: NaN must stay NaN
+    return torch.where(nothing, numerator.new_zeros(()), numerator / denominator.clamp_min(TINY))
 
 
 def _check(texts: TextEmbeddings, videos: VideoEmbeddings) -> None:

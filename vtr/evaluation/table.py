@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from vtr.evaluation.metrics import RECALL_AT, RSUM_AT, BothWays
@@ -20,17 +21,19 @@ class Table:
     rows: tuple[tuple[str, ...], ...]
 
     def __str__(self) -> str:
-        widths = [max(len(row[column]) for row in (self.heads, *self.rows)) for column in range(len(self.heads))]
-        lines = [self._line(row, widths) for row in (self.heads, *self.rows)]
+        lines = align((self.heads, *self.rows))
         return "\n".join([self.title, lines[0], "-" * len(lines[0]), *lines[1:]])
 
-    @staticmethod
-    def _line(cells: tuple[str, ...], widths: list[int]) -> str:
-        first, *others = (
-            cell.ljust(width) if place == 0 else cell.rjust(width)
-            for place, (cell, width) in enumerate(zip(cells, widths, strict=True))
-        )
-        return "  ".join([first, *others]).rstrip()
+
+def align(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Return rows of cells as lines of text: the first column to the left, the others to the right."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(_cells(row, widths)).rstrip() for row in rows]
+
+
+def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
+    first, *others = zip(row, widths, strict=True)
+    return [first[0].ljust(first[1]), *(cell.rjust(width) for cell, width in others)]
 
 
 def metric_table(evaluation: Evaluation) -> Table:

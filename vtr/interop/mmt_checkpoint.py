@@ -58,7 +58,8 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
         raise InputError(f"{path} is not a whole checkpoint ({error}). Fetch it again.") from error
     if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
         raise InputError(f"{path} holds no state_dict; MMT's released checkpoints do.")
-    return content["state_dict"]
+    weights: dict[str, Tensor] = content["state_dict"]
+    return weights
 
 
 def _build(

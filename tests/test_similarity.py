@@ -1,0 +1,58 @@
+"""The score against plain loops over its definition."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from vtr.similarity import flat_texts, flat_videos, score_candidates, score_matrix
+from vtr.types import TextEmbeddings, VideoEmbeddings
+
+
+def embeddings(missing: bool) -> tuple[TextEmbeddings, VideoEmbeddings]:
+    generator = torch.Generator().manual_seed(0)
+    texts = torch.nn.functional.normalize(torch.randn((5, 3, 4), generator=generator, dtype=torch.float64), dim=-1)
+    videos = torch.nn.functional.normalize(torch.randn((7, 3, 4), generator=generator, dtype=torch.float64), dim=-1)
+    weights = torch.rand((5, 3), generator=generator, dtype=torch.float64).softmax(-1)
+    present = torch.ones((7, 3), dtype=torch.bool)
+    if missing:
+        present = torch.rand((7, 3), generator=generator) > 0.4
+        present[2] = False  # a video without any expert
+    return (
+        TextEmbeddings(tuple("abcde"), texts, weights),
+        VideoEmbeddings(tuple("0123456"), videos, present),
+    )
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_scores_equal_the_definition(missing: bool) -> None:
+    texts, videos = embeddings(missing)
+    scores = score_matrix(texts, videos)
+    for t in range(5):
+        for v in range(7):
+            held = [e for e in range(3) if videos.present[v, e]]
+            weight = sum(texts.weights[t, e].item() for e in held)
+            dots = sum(texts.weights[t, e].item() * (texts.vectors[t, e] @ videos.vectors[v, e]).item() for e in held)
+            assert scores[t, v].item() == pytest.approx(dots / weight if held else 0.0, abs=1e-12)
+
+
+@pytest.mark.parametrize("missing", [False, True])
+def test_candidates_get_the_same_scores(missing: bool) -> None:
+    texts, videos = embeddings(missing)
+    candidates = torch.tensor([[0, 6, 2], [1, 1, 3], [4, 5, 6], [2, 0, 1], [3, 2, 5]])
+    expected = score_matrix(texts, videos).gather(1, candidates)
+    torch.testing.assert_close(score_candidates(texts, videos, candidates), expected)
+
+
+def test_with_all_experts_the_score_is_one_inner_product() -> None:
+    texts, videos = embeddings(missing=False)
+    torch.testing.assert_close(score_matrix(texts, videos), flat_texts(texts) @ flat_videos(videos).T)
+
+
+def test_other_experts_are_refused_with_both_shapes() -> None:
+    texts, videos = embeddings(missing=False)
+    other = VideoEmbeddings(videos.ids, videos.vectors[:, :2], videos.present[:, :2])
+    with pytest.raises(ValueError, match=r"\(5, 3, 4\).*\(7, 2, 4\)"):
+        score_matrix(texts, other)
+    with pytest.raises(ValueError, match="for 5 texts"):
+        score_candidates(texts, videos, torch.zeros((2, 1), dtype=torch.long))

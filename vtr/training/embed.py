@@ -1,0 +1,96 @@
+"""The embed stage: the best checkpoint and the features become the embeddings of one part of a split."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from vtr.annotations.tables import annotations_fingerprint
+from vtr.coverage import Coverage
+from vtr.data.corpus import load_corpus, resolve_part
+from vtr.data.features import FeatureTable
+from vtr.data.texts import CaptionTable
+from vtr.embeddings import EmbeddedPart, save_part
+from vtr.errors import WorkspaceError
+from vtr.files import lock
+from vtr.models.saved import load_model
+from vtr.models.text import TextInput
+from vtr.progress import progress
+from vtr.training.embedding import embed_texts, embed_videos
+from vtr.training.optimiser import choose_device
+from vtr.types import Part
+from vtr.workspace import MANIFEST, Run, read_manifest
+
+
+@dataclass(frozen=True)
+class EmbedSummary:
+    """What was embedded.
+
+    Attributes:
+        folder: where the embeddings are.
+        fresh: False when they were there and current.
+    """
+
+    folder: Path
+    split: str
+    part: Part
+    videos: int
+    captions: int
+    coverage: Coverage
+    fresh: bool
+
+    def __str__(self) -> str:
+        state = "" if self.fresh else " (current, nothing to do)"
+        return f"{self.coverage}; {self.videos} videos and {self.captions} captions embedded in {self.folder}{state}"
+
+
+def embed(
+    run: Run, split: str | None, part: Part | None, *, device: str = "auto", available_only: bool = False
+) -> EmbedSummary:
+    """Embed the videos and query captions of one part of a split. What is there and current stays.
+
+    Args:
+        run: a trained run.
+        split, part: see `vtr.data.corpus.resolve_part`.
+        device: "auto", "cpu" or "cuda".
+        available_only: embed the videos that have features, though others are missing.
+
+    Raises:
+        WorkspaceError: the run is not trained, the split does not exist, or features are missing or of other dims.
+    """
+    trained = read_manifest(run.root, f"vtr train WS --config CONFIG --out {run.root}")
+    split_name, part_name = resolve_part(run.workspace, trained["config"]["split"], split, part)
+    experts = trained["experts"]
+    corpus = load_corpus(run.workspace, split_name, experts, parts=(part_name,), available_only=available_only)
+    folder = run.embeddings / f"{split_name}-{part_name}"
+    inputs = {
+        "train": str(trained["output"]),
+        "prepare": annotations_fingerprint(run.workspace),
+        "extract": corpus.store.fingerprint(experts),
+    }
+    video_ids, queries, coverage = corpus.video_ids(part_name), corpus.queries(part_name), corpus.coverage(part_name)
+    fresh = not (folder / MANIFEST).exists() or read_manifest(folder, "vtr embed")["inputs"] != inputs
+    if fresh:
+        place = choose_device(device)
+        model, config = load_model(run.checkpoints / "best", place)
+        table = FeatureTable.load(corpus.store, video_ids, experts)
+        if table.dims != dict(model.expert_dims):
+            raise WorkspaceError(
+                f"{run.root} was trained on features of dims {dict(model.expert_dims)}; {run.workspace.features} has "
+                f"{table.dims}. Extract with the same experts, or train again."
+            )
+        with lock(folder / ".lock", f"embed into {folder}"):
+            captions = CaptionTable(queries, TextInput(config.text), run.workspace.cache)
+            with progress("embed", len(video_ids) + len(queries), "items") as advance:
+                videos = embed_videos(
+                    model, table, range(len(video_ids)), config.data.max_features, place, lambda n: advance(n, "")
+                )
+                texts = embed_texts(model, captions, range(len(queries)), place, lambda n: advance(n, ""))
+            row = {video_id: place_ for place_, video_id in enumerate(video_ids)}
+            video_of_text = np.array([row[caption.video_id] for caption in queries], np.int64)
+            plain = tuple(caption.text for caption in queries)
+            embedded = EmbeddedPart(tuple(experts), videos, texts, plain, video_of_text, coverage)
+            save_part(folder, embedded, inputs=inputs, config=trained["config"])
+    return EmbedSummary(folder, split_name, part_name, len(video_ids), len(queries), coverage, fresh)

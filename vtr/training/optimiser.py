@@ -1,0 +1,48 @@
+"""Adam and its learning rate, as a function of the step."""
+
+from __future__ import annotations
+
+import torch
+from torch.optim import Adam, Optimizer
+
+from vtr.config import OptimiserConfig
+from vtr.errors import UnavailableError
+from vtr.models.mmt import MMT
+
+
+def make_optimiser(config: OptimiserConfig, model: MMT) -> Optimizer:
+    """Return Adam over the model; a fine-tuned text encoder may have a learning rate of its own."""
+    encoder = list(model.text_encoder.parameters()) if model.text_encoder is not None else []
+    in_encoder = {id(parameter) for parameter in encoder}
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in in_encoder]
+    groups = [{"params": rest, "base": config.learning_rate}]
+    if encoder:
+        groups.append({"params": encoder, "base": config.text_learning_rate or config.learning_rate})
+    return Adam(groups, lr=config.learning_rate, weight_decay=config.weight_decay)
+
+
+def rate_factor(config: OptimiserConfig, step: int) -> float:
+    """Return what a step's base rate is multiplied with: linear warm-up, and `decay` every `decay_steps` steps."""
+    warm = min(1.0, (step + 1) / config.warmup_steps) if config.warmup_steps else 1.0
+    return float(warm * config.decay ** (step // config.decay_steps))
+
+
+def set_rate(optimiser: Optimizer, config: OptimiserConfig, step: int) -> float:
+    """Set the learning rate of a step and return that of the model proper."""
+    factor = rate_factor(config, step)
+    for group in optimiser.param_groups:
+        group["lr"] = group["base"] * factor
+    return float(optimiser.param_groups[0]["lr"])
+
+
+def choose_device(name: str) -> torch.device:
+    """Return the device: "auto" takes a GPU when there is one.
+
+    Raises:
+        UnavailableError: "cuda" was asked for and there is none.
+    """
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UnavailableError(
+            "--device cuda: torch finds no GPU. Run `vtr doctor` to see which torch is installed, or use --device cpu."
+        )
+    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")

@@ -1,0 +1,172 @@
+"""The train stage: a workspace and a config become a run."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+
+from vtr.annotations.tables import annotations_fingerprint
+from vtr.config import TrainConfig, dump
+from vtr.coverage import Coverage
+from vtr.data.corpus import Corpus, load_corpus
+from vtr.data.texts import CaptionTable
+from vtr.errors import ConfigError, InputError, WorkspaceError
+from vtr.files import lock, read_json, remove_temporaries, write_json, write_text
+from vtr.models import build_model
+from vtr.models.text import TextInput
+from vtr.progress import say
+from vtr.training.checkpoint import STATE, weights_hash
+from vtr.training.loop import Progress, Trainer, make_data
+from vtr.training.optimiser import choose_device
+from vtr.types import Part
+from vtr.workspace import MANIFEST, Run, Workspace, read_manifest, write_manifest
+
+SELECTION_BY_VALIDATION = "best epoch by RSUM on the validation part"
+NO_SELECTION = "none: the split has no validation part, the last epoch is used"
+
+
+@dataclass(frozen=True)
+class TrainSummary:
+    """What a run has come to.
+
+    Attributes:
+        coverage: how much of the training and validation parts was used.
+        fresh: False when the run was finished before.
+    """
+
+    run: Run
+    progress: Progress
+    coverage: tuple[Coverage, ...]
+    fresh: bool
+
+    def __str__(self) -> str:
+        lines = [] if self.fresh else ["this run is finished; nothing to do"]
+        lines.append("; ".join(str(coverage) for coverage in self.coverage))
+        if self.progress.best_rsum is not None:
+            lines.append(
+                f"best epoch {self.progress.best_epoch} of {self.progress.epoch}: "
+                f"validation RSUM {self.progress.best_rsum:.1f}"
+            )
+        else:
+            lines.append(f"{self.progress.epoch} epochs; {NO_SELECTION}")
+        lines.append(f"next: vtr evaluate {self.run.root}")
+        return "\n".join(lines)
+
+
+def train(
+    workspace: Workspace, config: TrainConfig, out: Path, *, device: str = "auto", available_only: bool = False
+) -> TrainSummary:
+    """Train a run, or go on with one that was interrupted: it ends as if it had not been.
+
+    Args:
+        workspace: captions, split and features.
+        config: the run's configuration.
+        out: the run's folder.
+        device: "auto", "cpu" or "cuda".
+        available_only: train and validate on the videos that have features, though others are missing.
+
+    Raises:
+        ConfigError: an expert is not in the store, or the run was begun with another config.
+        InputError: the split's training part has no captions.
+        UnavailableError: the device or the text model is not here.
+        WorkspaceError: the split does not exist, features are missing or have changed, or `out` cannot be written.
+    """
+    parts: tuple[Part, ...] = ("train", "validation")
+    corpus = load_corpus(workspace, config.split, config.experts, parts=parts, available_only=available_only)
+    place = choose_device(device)
+    inputs = {
+        "prepare": annotations_fingerprint(workspace),
+        "extract": corpus.store.fingerprint(corpus.experts),
+    }
+    run = Run.create(out, workspace)
+    with lock(run.root / ".lock", f"train {out}"):
+        _check_same(run, config, inputs)
+        covered = tuple(corpus.coverage(part) for part in parts if corpus.split.part(part))
+        if (done := _finished(run, config)) is not None:
+            return TrainSummary(run, done, covered, fresh=False)
+        (run.root / MANIFEST).unlink(missing_ok=True)
+        write_text(run.config, dump(config))
+        write_json(run.root / "inputs.json", inputs)
+        if run.checkpoints.exists():
+            remove_temporaries(run.checkpoints)
+        progress = _train(run, corpus, config, place)
+        write_manifest(
+            run.root,
+            "train",
+            output=weights_hash(run.checkpoints / "best"),
+            inputs=inputs,
+            config=config.model_dump(mode="json"),
+            experts=list(corpus.experts),
+            coverage=[str(coverage) for coverage in covered],
+            selection=SELECTION_BY_VALIDATION if progress.best_epoch else NO_SELECTION,
+            best_epoch=progress.best_epoch,
+            best_validation_rsum=progress.best_rsum,
+            device=str(place),
+        )
+    return TrainSummary(run, progress, covered, fresh=True)
+
+
+def _train(run: Run, corpus: Corpus, config: TrainConfig, device: object) -> Progress:
+    import torch
+
+    assert isinstance(device, torch.device)
+    wanted = set(corpus.video_ids("train"))
+    queries = {caption.id for caption in corpus.queries("validation")}
+    captions = [c for c in corpus.annotations.captions if c.video_id in wanted or c.id in queries]
+    if not any(c.video_id in wanted for c in captions):
+        raise InputError(
+            f"the training part of split {corpus.split.name} has no captions: there is nothing to learn from."
+        )
+    table = CaptionTable(captions, TextInput(config.text), run.workspace.cache)
+    data = make_data(corpus, table)
+    model = build_model(config, data.table.dims).to(device)
+    parameters = sum(p.numel() for p in model.parameters())
+    say(
+        f"training on {len(data.train)} videos, {len(captions) - len(data.validation_texts)} captions; experts "
+        f"{', '.join(corpus.experts)}; {parameters / 1e6:.1f} M parameters on {device}"
+    )
+    return Trainer(config, model, data, run.root, device).train()
+
+
+def _finished(run: Run, config: TrainConfig) -> Progress | None:
+    """Return the progress of a run that is finished, or None."""
+    state = run.checkpoints / "last" / STATE
+    if not (run.root / MANIFEST).exists() or not state.exists():
+        return None
+    progress = Progress(**read_json(state)["progress"])
+    return progress if progress.epoch >= config.epochs else None
+
+
+def _check_same(run: Run, config: TrainConfig, inputs: dict[str, str]) -> None:
+    """Check that a run goes on with the config and the inputs it was begun with; only `epochs` may be raised."""
+    if (run.root / MANIFEST).exists():
+        read_manifest(run.root, "vtr train")  # refuses a newer format
+    if not run.config.exists():
+        return
+    before, now = yaml.safe_load(run.config.read_text(encoding="utf-8")), config.model_dump(mode="json")
+    differing = [key for key in _keys(now) if _value(before, key) != _value(now, key) and key != "epochs"]
+    if differing:
+        changes = ", ".join(f"{key}: {_value(before, key)} -> {_value(now, key)}" for key in differing)
+        raise ConfigError(f"{run.root} was begun with another config ({changes}). Choose another --out, or delete it.")
+    recorded = read_json(run.root / "inputs.json") if (run.root / "inputs.json").exists() else inputs
+    for stage, value in inputs.items():
+        if recorded.get(stage) != value:
+            raise WorkspaceError(
+                f"{run.root} was begun on {stage} {recorded.get(stage)}, the workspace now has {stage} {value}. "
+                "Choose another --out, or delete the run to train it again."
+            )
+
+
+def _keys(values: dict[str, object], prefix: str = "") -> list[str]:
+    keys = []
+    for name, value in values.items():
+        keys += _keys(value, f"{prefix}{name}.") if isinstance(value, dict) else [f"{prefix}{name}"]
+    return keys
+
+
+def _value(values: object, key: str) -> object:
+    for name in key.split("."):
+        values = values.get(name) if isinstance(values, dict) else None
+    return values
