@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,12 +12,39 @@ import torch
 from torch import Tensor
 
 from vtr.config import MMTConfig
-from vtr.errors import InputError
+from vtr.errors import InputError, VtrError
+from vtr.models.encoder import encoder_from_config
 from vtr.models.mmt import MMT
-from vtr.models.text import encoder_from_config
 
 EXPERT_IDS = {"s3d": 1, "vggish": 2, "face": 3, "rgb": 5, "speech": 6, "ocr": 7, "scene": 9}
 """The rows of the expert embedding in the released models."""
+
+_READ = ("video_dim_reduce.", "vid_bert.", "txt_bert.", "text_GU.", "moe_fc_txt.")
+"""What a checkpoint of the released variant of the model holds; other names mean another variant."""
+
+
+class _Inert:
+    """Stands for an object that the authors' trainer pickled beside the weights. It takes anything, does nothing."""
+
+    def __new__(cls, *_: Any) -> _Inert:
+        return super().__new__(cls)
+
+    def __init__(self, *_: Any) -> None: ...
+
+    def __setstate__(self, _: Any) -> None: ...
+
+
+_BESIDE_THE_WEIGHTS = (
+    "parse_config.ConfigParser",
+    "argparse.Namespace",
+    "pathlib.Path",
+    "pathlib.PosixPath",
+    "numpy.core.multiarray.scalar",
+    "numpy._core.multiarray.scalar",
+    "numpy.dtype",
+    "_codecs.encode",
+)
+"""The whole run configuration and the best metric, as `base_trainer.py` of the release saves them; all made inert."""
 
 
 def load_mmt_checkpoint(
@@ -40,25 +68,38 @@ def load_mmt_checkpoint(
         InputError: the file is missing, damaged, wants to run code, or is no MMT checkpoint.
     """
     weights = _state_dict(path)
+    if foreign := sorted(name for name in weights if not name.startswith(_READ)):
+        raise InputError(
+            f"{path} is not a checkpoint of MMT as released: it also holds {', '.join(foreign[:3])} "
+            f"({len(foreign)} such tensors), which belong to another variant of the model."
+        )
     try:
         return _build(weights, text_encoder, heads, keep_missing, expert_ids)
-    except (KeyError, RuntimeError) as error:
+    except VtrError as error:
+        raise InputError(f"{path} does not fit what was given with it: {error}") from error
+    except (KeyError, RuntimeError, ValueError) as error:
         raise InputError(f"{path} is not a checkpoint of MMT as released: {error}") from error
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals([(_Inert, name) for name in _BESIDE_THE_WEIGHTS]):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
     except pickle.UnpicklingError as error:
-        wanted = [line for line in str(error).splitlines() if "unsupported" in line.lower() or "GLOBAL" in line]
-        raise InputError(f"{path} is refused, it is more than tensors: {' '.join(wanted) or error}") from error
-    except (RuntimeError, EOFError, ValueError) as error:
+        wanted = re.search(r"GLOBAL (\S+)", str(error))
+        if wanted is None:
+            raise InputError(f"{path} is not a checkpoint, or not a whole one. Fetch it again.") from error
+        raise InputError(
+            f"{path} is refused: it wants to run {wanted[1]}, only tensors and plain containers are admitted. "
+            "Do not open it with anything else unless you trust its author."
+        ) from error
+    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError) as error:
         raise InputError(f"{path} is not a whole checkpoint ({error}). Fetch it again.") from error
-    if not isinstance(content, dict) or not isinstance(content.get("state_dict"), dict):
-        raise InputError(f"{path} holds no state_dict; MMT's released checkpoints do.")
-    weights: dict[str, Tensor] = content["state_dict"]
+    weights = content.get("state_dict") if isinstance(content, dict) else None
+    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
+        raise InputError(f"{path} holds no state_dict of tensors; MMT's released checkpoints do.")
     return weights
 
 
@@ -111,7 +152,7 @@ def _translate(theirs: Mapping[str, Tensor], experts: list[str], layers: int) ->
     yield "position_embedding.weight", theirs["vid_bert.embeddings.position_embeddings.weight"]
     yield "expert_embedding.weight", theirs["vid_bert.embeddings.token_type_embeddings.weight"]
     for name, value in theirs.items():
-        if name.startswith("txt_bert."):
+        if name.startswith("txt_bert.") and not name.endswith(".position_ids"):  # 0, 1, ...: no parameter
             yield name.replace("txt_bert.", "text_encoder.", 1), value
 
 

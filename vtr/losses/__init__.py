@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from torch import nn
 
-from vtr.config import (
-    ContrastiveLossConfig,
-    LossConfig,
-    MaxMarginRankingLossConfig,
-    TripletHardNegativeLossConfig,
-)
+from vtr.config import LossConfig
 from vtr.losses.contrastive import ContrastiveLoss, contrastive_loss
 from vtr.losses.max_margin import MaxMarginRankingLoss, max_margin_ranking_loss
 from vtr.losses.triplet import TripletHardNegativeLoss, triplet_hard_negative_loss
 from vtr.losses.unified import UnifiedLoss, unified_loss
 
 __all__ = [
+    "LOSSES",
     "ContrastiveLoss",
     "MaxMarginRankingLoss",
     "TripletHardNegativeLoss",
@@ -28,12 +26,15 @@ __all__ = [
 ]
 
 
+LOSSES: Mapping[str, type[nn.Module]] = {
+    "contrastive": ContrastiveLoss,
+    "max_margin": MaxMarginRankingLoss,
+    "triplet_hn": TripletHardNegativeLoss,
+    "unified": UnifiedLoss,
+}
+"""A loss config's name -> the loss; the config's other fields are its arguments."""
+
+
 def build_loss(config: LossConfig) -> nn.Module:
-    """Return the loss a config names."""
-    if isinstance(config, TripletHardNegativeLossConfig):
-        return TripletHardNegativeLoss(config.margin, config.reduction)
-    if isinstance(config, MaxMarginRankingLossConfig):
-        return MaxMarginRankingLoss(config.margin)
-    if isinstance(config, ContrastiveLossConfig):
-        return ContrastiveLoss(config.gamma, config.reduction)
-    return UnifiedLoss(config.margin, config.gamma, config.reduction)
+    """Return the loss a config names, a module from scores [B, B] to a scalar."""
+    return LOSSES[config.name](**config.model_dump(exclude={"name"}))

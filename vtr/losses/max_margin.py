@@ -17,9 +17,9 @@ def max_margin_ranking_loss(scores: Tensor, margin: float = 0.05) -> Tensor:
     Raises:
         ValueError: `scores` is not square.
     """
-    size = len(check_scores(scores))
     hinges = (negative_gaps(check_scores(scores)) + margin).clamp_min(0)
-    return hinges.sum() / max(2 * (size * size - size), 1)
+    num_negatives = 2 * len(scores) * (len(scores) - 1)
+    return hinges.sum() / max(num_negatives, 1)
 
 
 class MaxMarginRankingLoss(nn.Module):

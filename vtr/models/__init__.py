@@ -7,8 +7,8 @@ from collections.abc import Mapping
 import torch
 
 from vtr.config import TrainConfig
+from vtr.models.encoder import load_encoder, state_dim
 from vtr.models.mmt import MMT
-from vtr.models.text import load_encoder
 
 __all__ = ["MMT", "build_model"]
 
@@ -21,9 +21,10 @@ def build_model(config: TrainConfig, expert_dims: Mapping[str, int]) -> MMT:
         expert_dims: expert -> length of its features.
 
     Raises:
+        ConfigError: sizes that exclude each other, or no experts.
         UnavailableError: the text model cannot be loaded.
     """
-    encoder = load_encoder(config.text.model)
-    text_dim = int(encoder.config.hidden_size)  # type: ignore[union-attr, arg-type]
     torch.manual_seed(config.seed)
-    return MMT(config.model, expert_dims, text_dim, encoder if config.text.mode == "fine_tuned" else None)
+    encoder = load_encoder(config.text.model) if config.text.mode == "fine_tuned" else None
+    torch.manual_seed(config.seed)  # again, so that what the encoder may have drawn changes nothing
+    return MMT(config.model, expert_dims, state_dim(config.text.model), encoder)

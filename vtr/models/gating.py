@@ -32,7 +32,13 @@ class GatedEmbeddingUnits(nn.Module):
         nn.init.uniform_(self.gate_weight, -bound, bound)
 
     def forward(self, states: Tensor) -> Tensor:
-        """Return [N, E, D] unit vectors of text states [N, H]."""
+        """Return [N, E, D] unit vectors of text states [N, H].
+
+        Raises:
+            ValueError: N is 1 in training, where batch norm needs more than one text.
+        """
+        if self.training and len(states) < 2:
+            raise ValueError(f"{len(states)} text in a training batch: batch norm needs at least 2 (or model.eval())")
         vectors = self.project(states).unflatten(1, (self.num_experts, self.dim))
         gates = torch.einsum("ned,efd->nef", vectors, self.gate_weight) + self.gate_bias
         gates = self.gate_norm(gates.flatten(1)).unflatten(1, (self.num_experts, self.dim))

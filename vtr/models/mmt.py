@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from vtr.config import MMTConfig
+from vtr.errors import ConfigError
 from vtr.models.gating import GatedEmbeddingUnits, MixtureWeights
 from vtr.models.transformer import LAYER_NORM_EPS, Block
 from vtr.similarity import score_matrix
@@ -19,6 +20,18 @@ AGGREGATE_POSITION = 0
 
 UNKNOWN_POSITION = 1
 """The position of a feature that has no time."""
+
+FIRST_SECOND_POSITION = 2
+"""The position of features in a video's first second; those in each later second have the next one."""
+
+
+def _check_ids(experts: tuple[str, ...], ids: Mapping[str, int] | None) -> dict[str, int]:
+    if ids is None:
+        return {name: place for place, name in enumerate(experts, 1)}
+    chosen = {name: ids[name] for name in experts if name in ids}
+    if len(chosen) < len(experts) or len(set(chosen.values())) < len(experts) or min(chosen.values()) < 1:
+        raise ValueError(f"expert ids {dict(ids)} for {', '.join(experts)}: one number from 1 up for each expected")
+    return chosen
 
 
 class MMT(nn.Module):
@@ -35,6 +48,10 @@ class MMT(nn.Module):
         text_encoder: a `transformers` encoder trained with the rest; None when batches carry frozen states.
         expert_ids: expert name -> row of the expert embedding, as the released models number them (0 is [CLS]'s);
             by default 1, 2, ... in alphabetical order.
+
+    Raises:
+        ConfigError: the heads do not divide the dimension, or there are no experts.
+        ValueError: `expert_ids` lacks an expert, or gives two the same row or one [CLS]'s.
     """
 
     def __init__(
@@ -47,11 +64,16 @@ class MMT(nn.Module):
     ) -> None:
         super().__init__()
         if config.dim % config.heads:
-            raise ValueError(f"dim {config.dim} is not divisible by heads {config.heads}")
+            raise ConfigError(
+                f"model.dim is {config.dim} and model.heads is {config.heads}: a multiple of the heads was expected. "
+                "Change one of them."
+            )
+        if not expert_dims:
+            raise ConfigError("the model has no experts, at least one was expected. Name some under `experts`.")
         self.config = config
         self.expert_dims = {name: expert_dims[name] for name in sorted(expert_dims)}
         self.experts = tuple(self.expert_dims)
-        self.expert_ids = dict(expert_ids or {name: place for place, name in enumerate(self.experts, 1)})
+        self.expert_ids = _check_ids(self.experts, expert_ids)
         self.text_dim = text_dim
         self.text_encoder = text_encoder
         self.reduce = nn.ModuleDict({name: nn.Linear(dim, config.dim) for name, dim in self.expert_dims.items()})
@@ -79,8 +101,8 @@ class MMT(nn.Module):
         features = torch.cat((expert.aggregate.unsqueeze(1), expert.values), dim=1)
         kind = self.expert_embedding.weight[self.expert_ids[name]]
         unknown = expert.mid_seconds.isnan()
-        temporal = (expert.mid_seconds.nan_to_num() + 2).long().clamp(0, self.config.max_position)
-        temporal = temporal.masked_fill(unknown, UNKNOWN_POSITION)
+        temporal = (expert.mid_seconds.nan_to_num() + FIRST_SECOND_POSITION).clamp(0, self.config.max_position)
+        temporal = temporal.long().masked_fill(unknown, UNKNOWN_POSITION)
         positions = nn.functional.pad(temporal, (1, 0), value=AGGREGATE_POSITION)
         return normalize(self.reduce[name](features), dim=-1) + kind, positions
 
@@ -109,9 +131,9 @@ class MMT(nn.Module):
         x = torch.cat(tokens, dim=1) + self.position_embedding(torch.cat(positions, dim=1))
         x = self.dropout(self.input_norm(x))
         mask = torch.cat(attendable, dim=1)[:, None, None, :]
-        for block in self.blocks:
+        for block in self.blocks[:-1]:
             x = block(x, mask)
-        vectors = normalize(x[:, aggregate_at], dim=-1)
+        vectors = normalize(self.blocks[-1](x, mask, aggregate_at), dim=-1)
         present = torch.ones_like(videos.present) if self.config.keep_missing else videos.present
         return VideoEmbeddings(videos.ids, vectors, present)
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
@@ -24,13 +26,20 @@ class Block(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.gelu = nn.GELU()
 
-    def forward(self, x: Tensor, attendable: Tensor) -> Tensor:
-        """Return [B, L, D] from tokens [B, L, D]; `attendable` [B, 1, 1, L] bool says which tokens may be looked at."""
-        batch, length, dim = x.shape
-        query, key, value = self.qkv(x).view(batch, length, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+    def forward(self, x: Tensor, attendable: Tensor, wanted: Sequence[int] | None = None) -> Tensor:
+        """Return tokens [B, L, D] from tokens [B, L, D], or [B, W, D] at the W places that are `wanted`.
+
+        Args:
+            x: [B, L, D].
+            attendable: [B, 1, 1, L] bool, which tokens may be looked at.
+            wanted: the places whose outputs are read; behind a last block, that spares most of its work.
+        """
+        query, key, value = self.qkv(x).unflatten(2, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        if wanted is not None:
+            query, x = query[:, :, wanted], x[:, wanted]
         rate = self.dropout_rate if self.training else 0.0
         seen = scaled_dot_product_attention(query, key, value, attn_mask=attendable, dropout_p=rate)
-        seen = self.attention_out(seen.transpose(1, 2).reshape(batch, length, dim))
+        seen = self.attention_out(seen.transpose(1, 2).flatten(2))
         x = self.attention_norm(x + self.dropout(seen))
         output: Tensor = self.output_norm(x + self.dropout(self.narrow(self.gelu(self.widen(x)))))
         return output
