@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html.parser
+import socket
 import sys
 import warnings
 from pathlib import Path
@@ -21,7 +22,7 @@ from vtr.index.build import build_index
 from vtr.index.search import RetrievalIndex
 from vtr.models.mmt import MMT
 from vtr.serving import searcher as searcher_module
-from vtr.serving.app import MOST_RESULTS, create_app
+from vtr.serving.app import MOST_RESULTS, create_app, serve
 from vtr.serving.searcher import Searcher
 from vtr.types import Annotations, Caption, TextBatch, TextEmbeddings, Video, VideoEmbeddings
 
@@ -163,6 +164,13 @@ def test_without_the_extra_the_message_says_how_to_get_it(searcher: Searcher, mo
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(UnavailableError, match=r"fastapi is not installed.*'\.\[serve\]'"):
         create_app(searcher)
+
+
+def test_an_address_in_use_is_named(searcher: Searcher) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(InputError, match=rf"cannot listen on 127\.0\.0\.1:{port}.*--port"):
+            serve(searcher, port=port)
 
 
 def test_empty_query(searcher: Searcher) -> None:

@@ -12,6 +12,7 @@ import pytest
 
 from vtr import cli
 from vtr.errors import InputError, WorkspaceError
+from vtr.files import read_json, write_json
 from vtr.similarity import exact_scores
 from vtr.stages.index import embed_and_index
 from vtr.stages.search import open_searcher, search
@@ -93,6 +94,10 @@ def test_the_largest_indexed_gallery_is_searched(run: Run) -> None:
     embed_and_index(run, "full", "train", device="cpu")
     assert str(open_searcher(run).part.coverage) == "full train: 24 of 24"
     assert str(open_searcher(run, "val").part.coverage) == "full validation: 6 of 6"
+    bare = run.index / "full-train" / "manifest.json"
+    write_json(bare, read_json(bare) | {"counts": {"videos": 24, "captions": 0}})
+    assert str(open_searcher(run).part.coverage) == "full train: 24 of 24"
+    assert str(open_searcher(run, captions=True).part.coverage) == "full test: 6 of 6"
 
 
 def test_videos_without_captions_or_features_in_another_workspace(

@@ -27,25 +27,30 @@ class Ablated:
 
 
 def ablations(part: EmbeddedPart) -> Iterator[Ablated]:
-    """Yield the metrics with each expert alone and with each left out; nothing where there is only one expert.
+    """Yield the metrics with each expert alone and with each left out.
 
-    A video that has none of the experts left scores 0 with every text.
+    Nothing where there is only one expert; of two, one left out is the other alone. A video that has none of the
+    experts that are left scores 0 with every text.
     """
-    experts = range(len(part.experts))
-    if len(experts) < 2:
-        return
-    for kept, word in (
-        ([[e] for e in experts], "only"),
-        ([[o for o in experts if o != e] for e in experts], "without"),
-    ):
-        for name, columns in zip(part.experts, kept, strict=True):
-            yield _ablated(part, f"{word} {name}", columns)
+    for label, kept in _choices(part.experts):
+        yield _ablated(part, label, kept)
 
 
-def _ablated(part: EmbeddedPart, label: str, kept: Sequence[int]) -> Ablated:
-    """Return the metrics of the experts in `kept`."""
-    columns = list(kept)  # dropping the other columns masks them in numerator and denominator
-    texts, videos = part.texts, part.videos
+def num_ablations(part: EmbeddedPart) -> int:
+    """Return how many `ablations` there are."""
+    return len(_choices(part.experts))
+
+
+def _choices(experts: Sequence[str]) -> list[tuple[str, list[int]]]:
+    places = range(len(experts))
+    alone = [(f"only {name}", [place]) for place, name in enumerate(experts)]
+    left_out = [(f"without {name}", [p for p in places if p != place]) for place, name in enumerate(experts)]
+    return alone * (len(experts) > 1) + left_out * (len(experts) > 2)
+
+
+def _ablated(part: EmbeddedPart, label: str, columns: list[int]) -> Ablated:
+    """Return the metrics of the experts at `columns`."""
+    texts, videos = part.texts, part.videos  # without the other columns they are masked in numerator and denominator
     present = videos.present[:, columns]
     scores = exact_scores(
         TextEmbeddings(texts.ids, texts.vectors[:, columns], texts.weights[:, columns]),
@@ -53,8 +58,3 @@ def _ablated(part: EmbeddedPart, label: str, kept: Sequence[int]) -> Ablated:
     )
     share = float((present > 0).any(dim=1).float().mean())
     return Ablated(label, share, evaluate_scores(scores, part.video_of_text))
-
-
-def num_ablations(part: EmbeddedPart) -> int:
-    """Return how many `ablations` there are."""
-    return 2 * len(part.experts) if len(part.experts) > 1 else 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 from dataclasses import asdict
 from importlib import resources
 from pathlib import Path
@@ -32,6 +33,8 @@ def serve(searcher: Searcher, *, host: str = "127.0.0.1", port: int = 8000) -> N
     """Serve until interrupted.
 
     Raises:
+        InputError: the address cannot be listened on.
+        KeyboardInterrupt: Ctrl-C ended it, after the requests under way.
         UnavailableError: the [serve] extra is not installed.
     """
     app = create_app(searcher)
@@ -39,8 +42,15 @@ def serve(searcher: Searcher, *, host: str = "127.0.0.1", port: int = 8000) -> N
         import uvicorn
     except ImportError as error:
         raise _missing(error) from error
-    say(f"searching {searcher.part.coverage}: http://{host}:{port} (Ctrl-C ends)")
-    uvicorn.run(app, host=host, port=port, log_level="warning")
+    try:
+        listener = socket.create_server((host, port))
+    except OSError as error:
+        raise InputError(
+            f"cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port or --host."
+        ) from error
+    with listener:
+        say(f"searching {searcher.part.coverage}: http://{host}:{port} (Ctrl-C ends)")
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
 
 
 def create_app(searcher: Searcher) -> FastAPI:

@@ -124,19 +124,28 @@ class Searcher:
         return hits
 
 
-def largest_gallery(run: Run, split: str | None = None, part: Part | None = None) -> tuple[str, Part] | None:
+def largest_gallery(
+    run: Run, split: str | None = None, part: Part | None = None, *, captions: bool = False
+) -> tuple[str, Part] | None:
     """Return split and part of the run's indexed gallery with the most videos, None when none is indexed.
 
     Args:
         run: the run.
         split, part: only galleries of this split and this part; None for any.
+        captions: only galleries that have captions.
     """
     sizes: dict[tuple[str, Part], int] = {}
     for path in sorted(run.index.glob(f"*/{MANIFEST}")):
         name, _, part_name = path.parent.name.rpartition("-")
+        counts = read_manifest(path.parent, "vtr index RUN")["counts"]
         for known in PARTS:
-            if part_name == known and split in (None, name) and part in (None, known):
-                sizes[name, known] = read_manifest(path.parent, "vtr index RUN")["counts"]["videos"]
+            if (
+                part_name == known
+                and split in (None, name)
+                and part in (None, known)
+                and counts["captions"] >= captions
+            ):
+                sizes[name, known] = counts["videos"]
     return max(sizes, key=sizes.__getitem__, default=None)
 
 

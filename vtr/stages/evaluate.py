@@ -60,8 +60,9 @@ def evaluate(
     embedded = indexed.embedded
     if not embedded.texts.ids:
         raise WorkspaceError(
-            f"{indexed.split} {indexed.part} has no captions, and evaluation needs them. Searching works without: "
-            f'vtr search {run.root} "what to look for". To evaluate, prepare the videos with --captions.'
+            f"{indexed.split} {indexed.part} has no query captions, evaluation needs them. Searching works without: "
+            f'vtr search {run.root} "what to look for". To evaluate, choose another --split or --part, or prepare the '
+            "videos with --captions."
         )
     evaluation = evaluate_part(embedded, indexed.index, _notes(run, embedded))
     path = run.evaluation / f"{indexed.split}-{indexed.part}.json"

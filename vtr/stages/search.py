@@ -53,7 +53,7 @@ def search(
         raise InputError('the query is empty. Say what to look for, for example "a man is cooking".')
     if video is not None and not video.is_file():
         raise InputError(f"{video} is {'a folder' if video.is_dir() else 'not there'}. Give the path of a video file.")
-    searcher = open_searcher(run, split, part)
+    searcher = open_searcher(run, split, part, captions=video is not None)
     if query is not None:
         hits = searcher.video_hits(searcher.by_text([query], top))
     else:
@@ -65,15 +65,20 @@ def search(
     return _as_json(asked, searcher, hits) if as_json else _as_lines(asked, searcher, hits, query is not None)
 
 
-def open_searcher(run: Run, split: str | None = None, part: Part | None = None) -> Searcher:
+def open_searcher(run: Run, split: str | None = None, part: Part | None = None, *, captions: bool = False) -> Searcher:
     """Return a searcher; its gallery is embedded and indexed first where that is missing or stale.
 
     Videos without features are left out: the coverage that comes with the results says how many.
 
+    Args:
+        run: a trained run.
+        split, part: the gallery; by default the largest that is indexed, else see `vtr.data.corpus.resolve_part`.
+        captions: by default the largest that is indexed and has captions.
+
     Raises:
         WorkspaceError: the run is not trained, or the gallery has no features.
     """
-    if split is None and part is None and (largest := largest_gallery(run)) is not None:
+    if split is None and part is None and (largest := largest_gallery(run, captions=captions)) is not None:
         split, part = largest
     indexed = embed_and_index(run, split, part, available_only=True)
     return Searcher.load(run, indexed.index)
