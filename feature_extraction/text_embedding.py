@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ from numpy.typing import NDArray
 from vtr.errors import UnavailableError
 from vtr.files import sha256_file
 from vtr.packaged import resolve_text_model
+
+BATCH = 64
+MAX_TOKENS = 128
 
 
 class SentenceEncoder:
@@ -46,10 +50,20 @@ class SentenceEncoder:
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
-        """Return [N, dim] unit vectors of N texts."""
-        tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=128, return_tensors="pt")
+        """Return [N, dim] unit vectors of N texts, N >= 1."""
+        batches = [self._encode(texts[at : at + BATCH]) for at in range(0, len(texts), BATCH)]
+        return np.concatenate(batches)
+
+    def _encode(self, texts: Sequence[str]) -> NDArray[np.float32]:
+        tokens = self._tokenizer(list(texts), padding=True, truncation=True, max_length=MAX_TOKENS, return_tensors="pt")
         states = self._model(**tokens).last_hidden_state
         mask = tokens["attention_mask"].unsqueeze(-1).to(states.dtype)
         pooled = (states * mask).sum(1) / mask.sum(1)
         vectors: NDArray[np.float32] = torch.nn.functional.normalize(pooled, dim=-1).numpy()
         return vectors
+
+
+@lru_cache(maxsize=1)
+def sentence_encoder(model: str) -> SentenceEncoder:
+    """Return the encoder of a model, loaded once for all experts of a process. See `SentenceEncoder`."""
+    return SentenceEncoder(model)

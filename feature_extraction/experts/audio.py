@@ -15,7 +15,8 @@ WINDOW_SECONDS = 30
 """What Whisper's encoder hears at once."""
 STATES_PER_SECOND = 50
 SILENCE = 1e-4
-"""A track whose loudest sample is below this (-80 dB) holds no sound."""
+"""A track whose loudest sample is below this (-80 dB) holds no sound: it has no features, like a video without a track.
+Anything louder is sound, be it noise or a distant hum."""
 MEL_BINS = 64
 FFT = 512
 HOP = 160
@@ -49,7 +50,7 @@ class WhisperAudioExtractor:
             return None
         span = WINDOW_SECONDS * SOUND_RATE
         pieces = [self._states(media.sound[at : at + span]) for at in range(0, len(media.sound), span)]
-        return _per_second(np.concatenate(pieces), STATES_PER_SECOND)
+        return _per_second(np.concatenate(pieces))
 
     def _states(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
         """Return [50 a second, 384] encoder states of at most 30 seconds."""
@@ -75,15 +76,17 @@ class LogMelExtractor:
         """Return one feature a second, or None when the video has no sound."""
         if media.sound is None or np.abs(media.sound).max() < SILENCE:
             return None
-        sound = np.pad(media.sound, (0, max(0, FFT - len(media.sound))))
-        frames = np.lib.stride_tricks.sliding_window_view(sound, FFT)[::HOP]
+        starts, ends = whole_seconds(len(media.sound), SOUND_RATE)
+        values = [self._statistics(media.sound[start:end]) for start, end in zip(starts, ends, strict=True)]
+        return Extracted(features(values, starts / SOUND_RATE, ends / SOUND_RATE))
+
+    def _statistics(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return [2 * MEL_BINS] means and deviations over about a second."""
+        padded = np.pad(sound, (0, max(0, FFT - len(sound))))
+        frames = np.lib.stride_tricks.sliding_window_view(padded, FFT)[::HOP]
         power = np.abs(np.fft.rfft(frames * np.hanning(FFT), axis=1)) ** 2
-        mel = np.log(power @ self._filters + 1e-6).astype(np.float32)
-        per_second = SOUND_RATE // HOP
-        means = _per_second(mel, per_second).features
-        squares = _per_second(mel**2, per_second).features.values
-        deviation = np.sqrt(np.maximum(squares - means.values**2, 0))
-        return Extracted(features(np.hstack((means.values, deviation)), means.start_seconds, means.end_seconds))
+        mel = np.log(power @ self._filters + 1e-6)
+        return np.concatenate((mel.mean(axis=0), mel.std(axis=0))).astype(np.float32)
 
 
 def mel_filters() -> NDArray[np.float32]:
@@ -97,10 +100,17 @@ def mel_filters() -> NDArray[np.float32]:
     return filters
 
 
-def _per_second(states: NDArray[np.float32], per_second: int) -> Extracted:
-    starts = np.arange(0, len(states), per_second)
-    means = np.stack([states[at : at + per_second].mean(axis=0) for at in starts])
-    return Extracted(features(means, starts / per_second, np.minimum(starts + per_second, len(states)) / per_second))
+def whole_seconds(length: int, per_second: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return where each second starts and ends among `length` samples; a rest below half a second joins the last."""
+    starts = np.arange(0, max(1, length - per_second // 2), per_second)
+    return starts, np.append(starts[1:], length)
+
+
+def _per_second(states: NDArray[np.float32]) -> Extracted:
+    """Return the means over each second of [50 a second, D] states."""
+    starts, ends = whole_seconds(len(states), STATES_PER_SECOND)
+    means = np.stack([states[start:end].mean(axis=0) for start, end in zip(starts, ends, strict=True)])
+    return Extracted(features(means, starts / STATES_PER_SECOND, ends / STATES_PER_SECOND))
 
 
 def make_audio_extractor(config: ExtractConfig) -> Extractor:

@@ -10,8 +10,11 @@ from vtr.files import sha256_file
 from vtr.packaged import dlib_model
 from vtr.types import ExpertSpec
 
-UPSAMPLE = 1
-"""How often a frame is doubled before looking for faces; once finds faces of about 40 pixels."""
+DOUBLED_BELOW = 400
+"""Frames whose shorter side is less are doubled before looking for faces. The detector finds faces from 80 pixels on:
+about a sixth of the frame in either case, in a quarter of the time that doubling larger frames would take."""
+LUMA = np.array([77, 150, 29], np.uint16)
+"""How much red, green and blue make grey (BT.601), of 256."""
 MIN_SCORE = 0.1
 """The detector's score below which a find is dropped; false finds cluster near 0."""
 
@@ -21,7 +24,7 @@ class FaceExtractor:
 
     needs_motion = False
     needs_sound = False
-    scaler = f"grey frames, doubled {UPSAMPLE} time(s) for detection"
+    scaler = f"grey frames, doubled for detection where the shorter side is below {DOUBLED_BELOW}"
 
     def __init__(self, config: ExtractConfig) -> None:
         import dlib
@@ -45,9 +48,9 @@ class FaceExtractor:
         """Return one feature a face, or None when no face is found."""
         found = []
         for image, seconds in zip(media.frames.images, media.frames.seconds.tolist(), strict=True):
-            grey = np.ascontiguousarray(image.astype(np.uint16) @ np.array([77, 150, 29], np.uint16) >> 8, np.uint8)
-            boxes, scores, _ = self._detector.run(grey, UPSAMPLE, MIN_SCORE)
-            for box, _score in zip(boxes, scores, strict=True):
+            grey = np.ascontiguousarray(image.astype(np.uint16) @ LUMA >> 8, np.uint8)
+            boxes, _, _ = self._detector.run(grey, int(min(grey.shape) < DOUBLED_BELOW), MIN_SCORE)
+            for box in boxes:
                 shape = self._landmarks(image, box)
                 found.append((np.array(self._describe.compute_face_descriptor(image, shape)), seconds))
         if not found:

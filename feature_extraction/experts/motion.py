@@ -6,7 +6,6 @@ Dalal et al. 2006.
 
 from __future__ import annotations
 
-import itertools
 from typing import Any
 
 import numpy as np
@@ -55,19 +54,20 @@ class MotionExtractor:
         images, seconds = media.motion.images, media.motion.seconds
         if (len(seconds) - 1) / (seconds[-1] - seconds[0]) < MIN_FRAMES_PER_SECOND:
             return None
-        flows = np.stack(
-            [
-                self._flow.calc(before, after, None) / max(later - earlier, 1e-3) / before.shape[0]
-                for (before, after), (earlier, later) in zip(
-                    itertools.pairwise(images), itertools.pairwise(seconds.tolist()), strict=True
-                )
-            ]
-        )  # [N - 1, H, W, 2] in frame heights per second
         windows = (seconds[:-1] // WINDOW_SECONDS).astype(int)
         kept = np.unique(windows)
-        values = [describe(flows[windows == window]) for window in kept]
+        values = []
+        for window in kept:
+            pairs = np.flatnonzero(windows == window).tolist()
+            values.append(describe(np.stack([self._velocity(images, seconds, index) for index in pairs])))
         start = kept * WINDOW_SECONDS
         return Extracted(features(values, start, np.minimum(start + WINDOW_SECONDS, media.info.duration_seconds)))
+
+    def _velocity(self, images: NDArray[np.uint8], seconds: NDArray[np.float64], index: int) -> NDArray[np.float32]:
+        """Return [H, W, 2] flow from frame `index` to the next, in frame heights per second."""
+        flow: NDArray[np.float32] = self._flow.calc(images[index], images[index + 1], None)
+        flow /= max(float(seconds[index + 1] - seconds[index]), 1e-3) * images.shape[1]
+        return flow
 
 
 def describe(flow: NDArray[np.float32]) -> NDArray[np.float32]:

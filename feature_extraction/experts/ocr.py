@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from feature_extraction.extractor import Extracted, Media, features
-from feature_extraction.text_embedding import SentenceEncoder
+from feature_extraction.text_embedding import sentence_encoder
 from vtr.config import ExtractConfig
 from vtr.types import ExpertSpec
 
@@ -44,7 +44,7 @@ class OCRExtractor:
                 "EngineConfig.onnxruntime.inter_op_num_threads": 1,
             }
         )
-        self._encoder = SentenceEncoder(config.sentence_model)
+        self._encoder = sentence_encoder(config.sentence_model)
         self._gap_seconds = 1 / config.text_frames_per_second
         self.spec = ExpertSpec(
             name="ocr",

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
+from typing import Any
+
 from feature_extraction.extractor import Extracted, Media, features
-from feature_extraction.text_embedding import SentenceEncoder
+from feature_extraction.text_embedding import sentence_encoder
 from vtr.config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.packaged import whisper_folder
@@ -13,7 +16,11 @@ MAX_NO_SPEECH = 0.6
 """Segments that Whisper itself gives a higher chance of being no speech are dropped."""
 MIN_LOG_PROBABILITY = -1.0
 """Segments with a lower mean token log-probability are dropped: on music and noise Whisper invents text."""
+MAX_COMPRESSION = 2.4
+"""Segments whose text compresses better repeat themselves, as Whisper does over music; its own limit."""
 MIN_LETTERS = 2
+NO_WORDS = re.compile(r"[\[(*♪].*[\])*♪]", re.DOTALL)
+"""What Whisper writes where it hears no words, such as "[Music]" or "(applause)"."""
 
 
 class SpeechExtractor:
@@ -28,7 +35,7 @@ class SpeechExtractor:
 
         folder = whisper_folder()
         self._whisper = WhisperModel(str(folder), device="cpu", compute_type="int8", cpu_threads=1, num_workers=1)
-        self._encoder = SentenceEncoder(config.sentence_model)
+        self._encoder = sentence_encoder(config.sentence_model)
         self.spec = ExpertSpec(
             name="speech",
             dim=self._encoder.dim,
@@ -44,16 +51,27 @@ class SpeechExtractor:
         if media.sound is None:
             return None
         segments, _ = self._whisper.transcribe(
-            media.sound, language="en", beam_size=1, vad_filter=True, condition_on_previous_text=False
+            media.sound,
+            language="en",
+            beam_size=1,
+            temperature=0.0,  # no second try at random: the same sound gives the same words
+            vad_filter=True,
+            condition_on_previous_text=False,
         )
-        kept = [
-            (segment.text.strip(), segment.start, segment.end)
-            for segment in segments
-            if segment.no_speech_prob <= MAX_NO_SPEECH
-            and segment.avg_logprob >= MIN_LOG_PROBABILITY
-            and sum(character.isalnum() for character in segment.text) >= MIN_LETTERS
-        ]
+        kept = [(segment.text.strip(), segment.start, segment.end) for segment in segments if is_speech(segment)]
         if not kept:
             return None
         texts, start, end = zip(*kept, strict=True)
         return Extracted(features(self._encoder.encode(texts), start, end), tuple(texts))
+
+
+def is_speech(segment: Any) -> bool:
+    """Return whether a segment of faster-whisper's is to be believed."""
+    text = segment.text.strip()
+    return bool(
+        segment.no_speech_prob <= MAX_NO_SPEECH
+        and segment.avg_logprob >= MIN_LOG_PROBABILITY
+        and segment.compression_ratio <= MAX_COMPRESSION
+        and sum(character.isalnum() for character in text) >= MIN_LETTERS
+        and not NO_WORDS.fullmatch(text)
+    )
