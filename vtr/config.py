@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import types
 import typing
 from collections.abc import Sequence
@@ -17,7 +18,9 @@ from vtr.errors import ConfigError, InputError, nearest
 class Config(BaseModel):
     """Base of every section: immutable, strict about types, no unknown keys."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True)
+    model_config = ConfigDict(
+        extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True, allow_inf_nan=False
+    )
 
 
 Settings = TypeVar("Settings", bound=Config)
@@ -99,7 +102,7 @@ class ContrastiveLossConfig(Config):
 
 
 def _loss_name(value: Any) -> str:
-    return str(value.get("name", "unified") if isinstance(value, dict) else value.name)
+    return str(value.get("name", "unified") if isinstance(value, dict) else getattr(value, "name", value))
 
 
 LossConfig = Annotated[
@@ -205,7 +208,11 @@ def load(kind: type[Settings], path: Path | None = None, overrides: Sequence[str
             raise ConfigError(
                 f"--set {override}: KEY=VALUE was expected, for example --set optimiser.learning_rate=1e-4."
             )
-        _set(values, key.split("."), _yaml_value(text), override)
+        try:
+            value = _parse_yaml(text)
+        except yaml.YAMLError as error:
+            raise ConfigError(f"--set {override}: the value is not YAML ({_one_line(error)}).") from error
+        _set(values, key.split("."), value, override)
     return build(kind, values, source=str(path) if path else "the settings")
 
 
@@ -227,30 +234,46 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False)
 
 
+class _Loader(yaml.SafeLoader):
+    """YAML 1.1 as PyYAML reads it, save that 1e-4 is a number and a key that occurs twice is an error."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [key.value for key, _ in node.value if isinstance(key, yaml.ScalarNode)]
+        for place, key in enumerate(keys):
+            if key in keys[:place]:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' occurs twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
+_Loader.add_implicit_resolver(
+    "tag:yaml.org,2002:float", re.compile(r"^[-+]?[0-9]+(\.[0-9]*)?[eE][-+]?[0-9]+$"), list("-+0123456789")
+)
+
+
+def _parse_yaml(text: str) -> Any:
+    return yaml.load(text, _Loader)
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())
+
+
 def _read_yaml(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = _parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(f"{path} does not exist. Give the path of a YAML configuration (see configs/).") from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a directory, a YAML file was expected.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}. A YAML file was expected.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} is not YAML: {error}") from error
+        raise InputError(f"{path} is not YAML: {_one_line(error)}") from error
     if values is None:
         return {}
-    if not isinstance(values, dict):
-        raise ConfigError(f"{path} holds a {type(values).__name__}, keys and values were expected.")
+    if not isinstance(values, dict) or not all(isinstance(key, str) for key in values):
+        raise ConfigError(f"{path} holds {type(values).__name__} {str(values)[:60]!r}, keys and values were expected.")
     return values
-
-
-def _yaml_value(text: str) -> Any:
-    value = yaml.safe_load(text)
-    if isinstance(value, str):  # YAML 1.1 reads 1e-4 as text
-        try:
-            return float(value)
-        except ValueError:
-            return value
-    return value
 
 
 def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:

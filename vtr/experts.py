@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from vtr.errors import ConfigError, nearest
-from vtr.types import Modality
+
+if TYPE_CHECKING:
+    from vtr.types import Modality  # it needs torch, and `vtr doctor` must run where torch is missing
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,14 +8,16 @@ import hashlib
 import json
 import os
 import shutil
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from vtr.errors import InputError, WorkspaceError
 
 TEMPORARY_PREFIX = ".tmp-"
+PROBES_OUTWAITED = 5
 
 
 def _temporary(path: Path) -> Path:
@@ -48,7 +50,8 @@ def atomic_file(path: Path) -> Iterator[Path]:
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # a parent that is a file, or read-only: the error above says so
+            temporary.unlink()
 
 
 @contextlib.contextmanager
@@ -66,18 +69,26 @@ def atomic_directory(path: Path) -> Iterator[Path]:
             if file.is_file():
                 with file.open("rb") as stream:
                     os.fsync(stream.fileno())
-        if path.exists():
-            old = _temporary(path)
-            path.rename(old)
-            temporary.rename(path)
-            shutil.rmtree(old)
-        else:
-            temporary.rename(path)
+        _replace_directory(path, temporary)
         _sync_directory(path.parent)
     except OSError as error:
         raise cannot_write(path, error) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def _replace_directory(path: Path, new: Path) -> None:
+    if not path.exists():
+        new.rename(path)
+        return
+    old = _temporary(path)
+    path.rename(old)
+    try:
+        new.rename(path)
+    except BaseException:
+        old.rename(path)
+        raise
+    shutil.rmtree(old, ignore_errors=True)
 
 
 def cannot_write(path: Path, error: OSError) -> WorkspaceError:
@@ -112,6 +123,8 @@ def read_json(path: Path) -> Any:
         raise InputError(f"{path} does not exist. Give the path of a JSON file.") from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a directory, a JSON file was expected. Give the file itself.") from error
+    except OSError as error:
+        raise InputError(f"{path} cannot be read: {error.strerror or error}. A JSON file was expected.") from error
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise InputError(
             f"{path} is not whole JSON ({error}). It may have been cut in half: fetch or make it again."
@@ -145,6 +158,16 @@ def locked_by(path: Path) -> int | None:
     return None
 
 
+def _lock_patiently(stream: IO[str]) -> None:
+    """Lock a file for this process alone; `locked_by` in another process may hold it for an instant."""
+    for _ in range(PROBES_OUTWAITED):
+        with contextlib.suppress(BlockingIOError):
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return
+        time.sleep(0.02)
+    fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+
+
 @contextlib.contextmanager
 def lock(path: Path, doing: str) -> Iterator[None]:
     """Hold the lock file `path` while the block runs. The kernel frees it when the process dies, however it dies.
@@ -163,15 +186,18 @@ def lock(path: Path, doing: str) -> Iterator[None]:
         raise cannot_write(path, error) from error
     with stream:
         try:
-            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            _lock_patiently(stream)
         except BlockingIOError as error:
             stream.seek(0)
             holder = stream.read().strip() or "unknown"
             raise WorkspaceError(
                 f"cannot {doing}: process {holder} is already at it ({path}). Wait for it to end, or stop it."
             ) from error
-        stream.truncate(0)
-        stream.write(str(os.getpid()))
-        stream.flush()
+        try:
+            stream.truncate(0)
+            stream.write(str(os.getpid()))
+            stream.flush()
+        except OSError as error:
+            raise cannot_write(path, error) from error
         yield
         stream.truncate(0)

@@ -16,11 +16,21 @@ _ALLOWED = {
     ("numpy._core.multiarray", "_reconstruct"),
     ("numpy._core.multiarray", "scalar"),
     ("collections", "OrderedDict"),
+    *((module, name) for module in ("builtins", "__builtin__") for name in ("set", "frozenset", "bytearray")),
 }
+
+
+def _latin1(text: str, encoding: str) -> bytes:
+    """Stand in for `_codecs.encode`, by which Python 3 writes bytes for protocols 0 to 2."""
+    if encoding != "latin1":
+        raise InputError(f"it wants to encode text as {encoding}; only latin1 is admitted.")
+    return text.encode("latin1")
 
 
 class _Unpickler(pickle.Unpickler):
     def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("_codecs", "encode"):
+            return _latin1
         if (module, name) not in _ALLOWED:
             raise InputError(
                 f"it wants to run {module}.{name}; only numpy arrays and plain containers are admitted. "

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime
 import hashlib
 import json
+import os
 import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -19,7 +20,7 @@ from typing import Any
 
 from vtr import __version__
 from vtr.errors import WorkspaceError
-from vtr.files import read_json, write_json
+from vtr.files import TEMPORARY_PREFIX, read_json, write_json
 
 FORMAT = 1
 """Raised when an older vtr could no longer read what this one writes."""
@@ -49,6 +50,11 @@ def _open(root: Path, marker: str, kind: str, make: str) -> dict[str, Any]:
     return _check_format(path, read_json(path))
 
 
+def _holds_other_files(root: Path) -> bool:
+    """Return whether a folder holds anything but what a killed write of its marker left behind."""
+    return root.is_dir() and any(not path.name.startswith(TEMPORARY_PREFIX) for path in root.iterdir())
+
+
 @dataclass(frozen=True)
 class Workspace:
     """The folder that `vtr prepare` makes: annotations/, features/."""
@@ -74,7 +80,7 @@ class Workspace:
         """
         if (root / "workspace.json").exists() or root.is_file():
             return cls.open(root)
-        if root.is_dir() and any(root.iterdir()):
+        if _holds_other_files(root):
             raise WorkspaceError(
                 f"{root} holds other files, an empty or new folder was expected. Choose another --out."
             )
@@ -119,6 +125,8 @@ class Run:
             WorkspaceError: the run or its workspace is missing, or a newer vtr made it.
         """
         content = _open(root, "run.json", "run", f"vtr train WORKSPACE --config CONFIG --out {root}")
+        if not isinstance(content.get("workspace"), str):
+            raise WorkspaceError(f"{root / 'run.json'} does not name a workspace. Make the folder again.")
         own = (root / content["workspace"]).resolve()
         if workspace is None or workspace.resolve() == own:
             return cls(root, Workspace.open(own))
@@ -132,8 +140,6 @@ class Run:
         Raises:
             WorkspaceError: `root` belongs to another workspace, holds something else, or cannot be written.
         """
-        import os
-
         if (root / "run.json").exists() or root.is_file():
             run = cls.open(root)
             if run.workspace.root.resolve() != workspace.root.resolve():
@@ -141,7 +147,7 @@ class Run:
                     f"{root} was trained on {run.workspace.root}, not on {workspace.root}. Choose another --out."
                 )
             return run
-        if root.is_dir() and any(root.iterdir()):
+        if _holds_other_files(root):
             raise WorkspaceError(
                 f"{root} holds other files, an empty or new folder was expected. Choose another --out."
             )
