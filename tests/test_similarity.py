@@ -56,3 +56,15 @@ def test_other_experts_are_refused_with_both_shapes() -> None:
         score_matrix(texts, other)
     with pytest.raises(ValueError, match="for 5 texts"):
         score_candidates(texts, videos, torch.zeros((2, 1), dtype=torch.long))
+
+
+def test_a_video_without_experts_sends_no_nan_backwards() -> None:
+    texts, videos = embeddings(missing=True)
+    for tensor in (texts.vectors, texts.weights, videos.vectors):
+        tensor.requires_grad_()
+    score_matrix(texts, videos).square().sum().backward()
+    for tensor in (texts.vectors, texts.weights, videos.vectors):
+        assert tensor.grad is not None
+        assert torch.isfinite(tensor.grad).all()
+    assert videos.vectors.grad is not None
+    assert (videos.vectors.grad[2] == 0).all()

@@ -82,6 +82,7 @@ def load_mmt_checkpoint(
 
 
 def _state_dict(path: Path) -> dict[str, Tensor]:
+    not_whole = f"{path} is not a checkpoint, or not a whole one. Fetch it again."
     try:
         with torch.serialization.safe_globals([(_Inert, name) for name in _BESIDE_THE_WEIGHTS]):
             content = torch.load(path, map_location="cpu", weights_only=True)
@@ -90,13 +91,13 @@ def _state_dict(path: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         wanted = re.search(r"GLOBAL (\S+)", str(error))
         if wanted is None:
-            raise InputError(f"{path} is not a checkpoint, or not a whole one. Fetch it again.") from error
+            raise InputError(not_whole) from error
         raise InputError(
             f"{path} is refused: it wants to run {wanted[1]}, only tensors and plain containers are admitted. "
             "Do not open it with anything else unless you trust its author."
         ) from error
     except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise InputError(f"{path} is not a whole checkpoint ({error}). Fetch it again.") from error
+        raise InputError(not_whole) from error
     weights = content.get("state_dict") if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise InputError(f"{path} holds no state_dict of tensors; MMT's released checkpoints do.")
