@@ -93,6 +93,11 @@ class Workspace:
         return self.root / "annotations"
 
     @property
+    def prepare_lock(self) -> Path:
+        """Held while annotations and splits are written; beside their folder, which is replaced as a whole."""
+        return self.root / ".lock"
+
+    @property
     def features(self) -> Path:
         """The feature store: one folder an expert."""
         return self.root / "features"

@@ -3,30 +3,49 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Mapping
+import io
+import os
+import unicodedata
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from vtr.errors import InputError
 from vtr.types import Annotations, Caption, Video
 
 VIDEO_SUFFIXES = frozenset(
-    suffix
-    for suffix in (
+    (
         *(".3gp", ".asf", ".avi", ".flv", ".m2ts", ".m4v", ".mkv", ".mov", ".mp4"),
         *(".mpeg", ".mpg", ".mts", ".ogv", ".ts", ".vob", ".webm", ".wmv"),
     )
 )
-ID_COLUMNS = ("video", "video_id", "file", "filename", "path", "id")
+UNFINISHED_SUFFIXES = frozenset((".part", ".partial", ".temp", ".tmp"))
+"""What downloaders and editors put before or behind the suffix of a file they have not finished."""
+ID_COLUMNS = ("video", "video_id", "videoid", "file", "filename", "file_name", "path", "id")
 TEXT_COLUMNS = ("caption", "sentence", "text", "description")
 
 
-def find_videos(folder: Path) -> dict[str, Path]:
-    """Return id -> path of the videos in a folder and its sub-folders; the id is the relative path without suffix.
+@dataclass(frozen=True, slots=True)
+class FoundVideos:
+    """What a folder holds.
 
-    Hidden files and folders are passed over, and so are files that are not videos.
+    Attributes:
+        files: video id -> path; the id is the path relative to the folder, without suffix.
+        num_others: files that are not videos, and unfinished ones.
+    """
+
+    files: Mapping[str, Path]
+    num_others: int
+
+
+def find_videos(folder: Path) -> FoundVideos:
+    """Return the videos in a folder and its sub-folders, links followed, in the order of their ids.
+
+    Hidden files and folders are passed over; files that are not videos, and unfinished ones, are counted.
 
     Raises:
-        InputError: the folder is missing, is a file, or holds no video; or two files would have one id.
+        InputError: the folder is missing, is a file, cannot be read, or holds no video; two files would have one id;
+            or a name is not UTF-8.
     """
     if not folder.exists():
         raise InputError(f"{folder} does not exist. Give the folder that holds the videos.")
@@ -34,25 +53,42 @@ def find_videos(folder: Path) -> dict[str, Path]:
         raise InputError(f"{folder} is a file. Give the folder that holds the videos.")
     found: dict[str, Path] = {}
     others = 0
-    for path in sorted(folder.rglob("*")):
-        relative = path.relative_to(folder)
-        if any(part.startswith(".") for part in relative.parts) or not path.is_file():
-            continue
-        if path.suffix.lower() not in VIDEO_SUFFIXES:
+    for path in sorted(_visible_files(folder)):
+        if path.suffix.lower() not in VIDEO_SUFFIXES or path.name.startswith("~") or _is_unfinished(path):
             others += 1
             continue
-        name = relative.with_suffix("").as_posix()
+        name = path.relative_to(folder).with_suffix("").as_posix()
+        try:
+            name.encode()
+        except UnicodeEncodeError as error:
+            raise InputError(f"the file name {os.fsencode(path)!r} is not UTF-8. Rename the file.") from error
         if name in found:
             raise InputError(f"{found[name]} and {path} would both be the video '{name}'. Rename or move one of them.")
         found[name] = path
     if not found:
         kinds = ", ".join(sorted(VIDEO_SUFFIXES))
         raise InputError(f"{folder} holds no video ({others} other files). Videos end in: {kinds}.")
-    return found
+    return FoundVideos(found, others)
+
+
+def files_by_stem(found: FoundVideos, wanted: Mapping[str, Video]) -> dict[str, Path]:
+    """Return stem -> path of those files whose name without suffix is a wanted video's id, wherever they lie.
+
+    Raises:
+        InputError: two files have one such stem; both are named.
+    """
+    files: dict[str, Path] = {}
+    for path in found.files.values():
+        if path.stem in files and path.stem in wanted:
+            raise InputError(
+                f"{files[path.stem]} and {path} would both be the video '{path.stem}'. Remove or move one of them."
+            )
+        files[path.stem] = path
+    return {stem: path for stem, path in files.items() if stem in wanted}
 
 
 def read_captions(path: Path, videos: Mapping[str, Path]) -> tuple[Caption, ...]:
-    """Return the captions of a CSV with the columns video and caption.
+    """Return the captions of a CSV with the columns video and caption, in file order.
 
     A video is given by its id, its file name, or its file name without suffix.
 
@@ -63,64 +99,109 @@ def read_captions(path: Path, videos: Mapping[str, Path]) -> tuple[Caption, ...]
     names = _names(videos)
     captions: list[Caption] = []
     counts: dict[str, int] = {}
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as stream:
-            reader = csv.DictReader(stream)
-            id_column, text_column = (
-                _column(path, reader.fieldnames, accepted) for accepted in (ID_COLUMNS, TEXT_COLUMNS)
-            )
-            for row in reader:
-                name, text = (row[id_column] or "").strip(), (row[text_column] or "").strip()
-                matches = names.get(name, set())
-                if len(matches) != 1:
-                    problem = "is none of the videos" if not matches else f"may be any of {', '.join(sorted(matches))}"
-                    raise InputError(
-                        f"{path}, line {reader.line_num}: '{name}' {problem}. Give the video's path or id."
-                    )
-                if not text:
-                    raise InputError(
-                        f"{path}, line {reader.line_num}: the caption of '{name}' is empty. Fill it in or drop it."
-                    )
-                video_id = next(iter(matches))
-                place = counts.setdefault(video_id, 0)
-                counts[video_id] += 1
-                captions.append(Caption(f"{video_id}#{place}", video_id, text))
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be read: {error.strerror}. A CSV with the columns video,caption is expected."
-        ) from error
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a CSV in UTF-8 ({error}).") from error
+    for line, name, text in _rows(path):
+        matches = names.get(_normal(name), set())
+        if len(matches) != 1:
+            problem = "is none of the videos" if not matches else f"may be any of {', '.join(sorted(matches))}"
+            raise InputError(f"{path}, line {line}: '{name}' {problem}. Give the video's path in its folder.")
+        if not text:
+            raise InputError(f"{path}, line {line}: the caption of '{name}' is empty. Fill it in or drop the line.")
+        video_id = next(iter(matches))
+        place = counts.get(video_id, 0)
+        counts[video_id] = place + 1
+        captions.append(Caption(f"{video_id}#{place}", video_id, text))
     if not captions:
         raise InputError(f"{path} holds no captions. Leave --captions out to prepare videos without captions.")
     return tuple(captions)
 
 
-def folder_annotations(folder: Path, captions: Path | None) -> Annotations:
-    """Return the annotations of a folder of videos.
+def folder_annotations(folder: Path, captions: Path | None) -> tuple[Annotations, int]:
+    """Return the annotations of a folder of videos, and how many other files it holds.
 
     Raises:
         InputError: see `find_videos` and `read_captions`.
     """
     found = find_videos(folder)
-    videos = tuple(Video(name, str(path.resolve())) for name, path in found.items())
-    return Annotations(videos, read_captions(captions, found) if captions else ())
+    videos = tuple(Video(name, str(path.resolve())) for name, path in found.files.items())
+    return Annotations(videos, read_captions(captions, found.files) if captions else ()), found.num_others
+
+
+def _visible_files(folder: Path) -> Iterator[Path]:
+    def refuse(error: OSError) -> None:
+        raise InputError(f"{error.filename} cannot be read: {error.strerror}. Make it readable or move it.") from error
+
+    seen: set[str] = set()
+    for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        real = os.path.realpath(parent)
+        if real in seen:  # a link that leads back up
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (path for name in files if not name.startswith(".") and (path := Path(parent, name)).is_file())
+
+
+def _is_unfinished(path: Path) -> bool:
+    return bool(UNFINISHED_SUFFIXES.intersection(suffix.lower() for suffix in path.suffixes[-2:]))
+
+
+def _rows(path: Path) -> Iterator[tuple[int, str, str]]:
+    """Yield line number, video and caption of each row of a caption CSV."""
+    try:
+        reader = csv.reader(io.StringIO(_read_text(path), newline=""))
+        columns = next(reader, [])
+        video_column, text_column = (_column(path, columns, names) for names in (ID_COLUMNS, TEXT_COLUMNS))
+        for row in reader:
+            if not row:
+                continue
+            if len(row) != len(columns):
+                raise InputError(
+                    f"{path}, line {reader.line_num}: {len(row)} fields, {len(columns)} were expected "
+                    f"({', '.join(columns)}). A caption that holds a comma must be in double quotes."
+                )
+            yield reader.line_num, row[video_column].strip(), row[text_column].strip()
+    except csv.Error as error:
+        raise InputError(f"{path}, line {reader.line_num}: not a CSV ({error}).") from error
+
+
+def _read_text(path: Path) -> str:
+    try:
+        data = path.read_bytes()
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be read: {error.strerror}. A CSV with the columns video,caption is expected."
+        ) from error
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = data[: error.start].count(b"\n") + 1
+        raise InputError(f"{path}, line {line}: not UTF-8 ({error.reason}). Save the CSV as UTF-8.") from error
+
+
+def _column(path: Path, columns: Sequence[str], accepted: Sequence[str]) -> int:
+    found = [column.strip().lower().replace(" ", "_") for column in columns]
+    for name in accepted:
+        if name in found:
+            return found.index(name)
+    held = ", ".join(f"'{column}'" for column in columns) or "none"
+    raise InputError(
+        f"{path}, line 1: the columns are {held}; one named '{accepted[0]}' is expected. Begin the file with the line "
+        "video,caption."
+    )
 
 
 def _names(videos: Mapping[str, Path]) -> dict[str, set[str]]:
+    """Return what a CSV may call a video -> the ids that may be meant."""
     names: dict[str, set[str]] = {}
     for video_id, path in videos.items():
-        for name in {video_id, path.name, path.stem, video_id + path.suffix}:
-            names.setdefault(name, set()).add(video_id)
-    for video_id in videos:
-        names[video_id] = {video_id}  # an exact id is never ambiguous
+        for name in (video_id, path.name, path.stem, video_id + path.suffix):
+            names.setdefault(_normal(name), set()).add(video_id)
+    for video_id, path in videos.items():
+        for exact in (video_id + path.suffix, video_id):  # a path in the folder is never ambiguous
+            names[_normal(exact)] = {video_id}
     return names
 
 
-def _column(path: Path, columns: object, accepted: tuple[str, ...]) -> str:
-    found = [str(column) for column in columns or ()] if isinstance(columns, (list, tuple)) else []
-    for name in accepted:
-        for column in found:
-            if column.strip().lower() == name:
-                return column
-    raise InputError(f"{path} has the columns {', '.join(found) or 'none'}; a column '{accepted[0]}' is expected.")
+def _normal(name: str) -> str:
+    """Return a name with its accents composed: file systems and spreadsheets differ in how they write them."""
+    return unicodedata.normalize("NFC", name)

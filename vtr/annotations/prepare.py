@@ -2,18 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from vtr.annotations.folder import find_videos, folder_annotations
+from vtr.annotations.folder import files_by_stem, find_videos, folder_annotations
 from vtr.annotations.msrvtt import read_annotations, read_splits
-from vtr.annotations.splits import hashed_split, one_caption_a_video
-from vtr.annotations.tables import MAKE, load_annotations, save
-from vtr.errors import InputError
-from vtr.files import lock
-from vtr.types import PARTS, Annotations, Split, Video
-from vtr.workspace import MANIFEST, Workspace, read_manifest
+from vtr.annotations.splits import hashed_split, one_caption_a_video, some
+from vtr.annotations.tables import load_videos, save
+from vtr.errors import InputError, WorkspaceError
+from vtr.files import lock, remove_temporaries
+from vtr.types import PARTS, Annotations, Part, Split, Video
+from vtr.workspace import MANIFEST, Workspace
+
+EVERYTHING = "folder-all"
+"""The split of a captioned folder that holds every video, to be searched."""
+
+
+@dataclass(frozen=True, slots=True)
+class PartCounts:
+    """What one part of a split holds: videos, those with a file, query captions (None for a training part)."""
+
+    split: str
+    part: Part
+    videos: int
+    files: int
+    queries: int | None
 
 
 @dataclass(frozen=True)
@@ -21,9 +36,12 @@ class PrepareReport:
     """What prepare found.
 
     Attributes:
+        workspace: where it was written.
+        num_videos, num_files, num_captions: in all.
         changed: False when the workspace held the same already.
-        coverage: one line a split and part: videos, those with a file, queries.
-        disagreements: what the sources disagree on, entry by entry.
+        parts: the counts of each split's parts; empty parts are left out.
+        disagreements: queries on which the sources disagree in spacing or punctuation, one by one.
+        notes: what else a reader should know.
     """
 
     workspace: Workspace
@@ -31,22 +49,27 @@ class PrepareReport:
     num_files: int
     num_captions: int
     changed: bool
-    coverage: tuple[str, ...]
+    parts: tuple[PartCounts, ...]
     disagreements: tuple[str, ...]
+    notes: tuple[str, ...]
 
     def __str__(self) -> str:
         lines = [
-            f"{self.num_videos} videos ({self.num_files} with a file), {self.num_captions} captions"
-            f"{'' if self.changed else '; nothing has changed'}",
-            *(f"  {line}" for line in self.coverage),
+            f"{self.num_videos} videos ({self.num_files} with a file), {self.num_captions} captions in "
+            f"{self.workspace.root}{'' if self.changed else '; nothing has changed'}",
+            *_table(self.parts),
+            *self.notes,
         ]
         if self.disagreements:
-            lines.append(f"{len(self.disagreements)} disagreements between the sources:")
+            lines.append(
+                f"{len(self.disagreements)} queries of the CSV differ from the annotations in spacing or punctuation "
+                "only; the annotations' text is used:"
+            )
             lines += [f"  {line}" for line in self.disagreements]
         if self.num_files:
             lines.append(f"next: vtr extract {self.workspace.root}")
         else:
-            lines.append("no video has a file: run again with --videos, or import features that others extracted")
+            lines.append("no video has a file: run again with --videos")
         return "\n".join(lines)
 
 
@@ -63,77 +86,163 @@ def prepare_msrvtt(annotations: Path, splits: Path, videos: Path | None, out: Pa
         InputError: a source is missing, damaged, or not what was published.
         WorkspaceError: `out` cannot be written or is in use.
     """
+    found = None if videos is None else find_videos(videos)
     content, full = read_annotations(annotations)
-    found, disagreements = read_splits(splits, content, full)
-    if videos is not None:
-        files = {Path(name).name: path for name, path in find_videos(videos).items()}
-        if not files.keys() & content.video_by_id.keys():
-            raise InputError(f"{videos} holds {len(files)} videos, but none named like {content.videos[0].id}.mp4.")
+    made, disagreements = read_splits(splits, content, full)
+    notes = []
+    if found is not None:
+        files = files_by_stem(found, content.video_by_id)
+        if not files:
+            raise InputError(
+                f"{videos} holds {len(found.files)} videos, but none named like {content.videos[0].id}.mp4."
+            )
+        if others := len(found.files) - len(files) + found.num_others:
+            notes.append(f"other files in {videos}, ignored: {others}")
         content = replace(content, videos=tuple(_with_file(video, files.get(video.id)) for video in content.videos))
-    return prepare_annotations(content, found, out, disagreements)
+    return prepare_annotations(content, made, out, disagreements, notes)
 
 
 def prepare_folder(folder: Path, captions: Path | None, out: Path) -> PrepareReport:
     """Read a folder of videos, with or without captions, into the workspace `out`.
 
-    With captions, the splits are `folder` (parts by hash, every caption a query) and `folder-single` (one query a
-    video). Without, `folder` has every video in its test part: the gallery to search. Videos known from an earlier
-    run keep their order; new ones follow.
+    With captions, the splits are `folder` (parts by hash, every caption a query), `folder-single` (one query a video)
+    and `folder-all` (every video, no queries: to be searched). Without, `folder` has every video in its test part and
+    no queries. Videos known from an earlier run keep their order; new ones follow.
 
     Raises:
         InputError: the folder or the CSV is missing or holds a mistake.
         WorkspaceError: `out` cannot be written or is in use.
     """
-    content = folder_annotations(folder, captions)
-    workspace = Workspace.create(out)
-    if (workspace.annotations / MANIFEST).exists():
-        known = {video.id: place for place, video in enumerate(load_annotations(workspace).videos)}
+    content, num_others = folder_annotations(folder, captions)
+    notes = [f"files that are not videos, or not finished, ignored: {num_others}"] if num_others else []
+    with _prepared(out) as workspace:
+        known = {video.id: place for place, video in enumerate(_previous(workspace))}
         ordered = sorted(content.videos, key=lambda video: known.get(video.id, len(known)))
         content = replace(content, videos=tuple(ordered))
-    if captions is None:
-        ids = tuple(video.id for video in content.videos)
-        splits = [Split("folder", (), (), ids, note="every video of the folder; no captions")]
-    else:
-        split = hashed_split("folder", content)
-        splits = [split, one_caption_a_video(split, content)]
-    return prepare_annotations(content, splits, out)
+        ids = tuple(video.id for video in ordered)
+        if captions is None:
+            splits = [Split("folder", (), (), ids, note="every video of the folder; no captions")]
+        else:
+            split = hashed_split("folder", content)
+            whole = Split(EVERYTHING, (), (), ids, (), "every video of the folder, to be searched; no queries")
+            splits = [split, one_caption_a_video(split, content), whole]
+            if bare := [video_id for video_id, theirs in content.captions_by_video.items() if not theirs]:
+                notes.append(f"{len(bare)} videos have no caption: {some(bare)}")
+        return _write(workspace, content, splits, notes=notes)
 
 
 def prepare_annotations(
-    annotations: Annotations, splits: Sequence[Split], out: Path, disagreements: Sequence[str] = ()
+    annotations: Annotations,
+    splits: Sequence[Split],
+    out: Path,
+    disagreements: Sequence[str] = (),
+    notes: Sequence[str] = (),
 ) -> PrepareReport:
     """Write ready-made annotations and splits into the workspace `out` and report their counts.
 
+    Args:
+        annotations: videos (paths absolute or None) and captions.
+        splits: at least one.
+        out: the workspace.
+        disagreements, notes: go into the report.
+
     Raises:
-        InputError: a split names a video or query that the annotations do not hold.
-        WorkspaceError: `out` cannot be written or is in use.
+        InputError: a split names a video or query that the annotations do not hold, or two have one name.
+        WorkspaceError: `out` cannot be written, is in use, or holds other videos.
     """
-    for split in splits:
-        unknown = [v for part in PARTS for v in split.part(part) if v not in annotations.video_by_id]
-        if unknown:
-            raise InputError(f"split {split.name} names videos the annotations do not hold: {', '.join(unknown[:5])}.")
-    coverage = tuple(line for split in splits for line in _coverage(annotations, split))
+    _check_splits(annotations, splits)
+    with _prepared(out) as workspace:
+        return _write(workspace, annotations, splits, disagreements, notes)
+
+
+@contextlib.contextmanager
+def _prepared(out: Path) -> Iterator[Workspace]:
     workspace = Workspace.create(out)
-    with lock(workspace.annotations / ".lock", f"prepare {out}"):
-        report = {"coverage": list(coverage), "disagreements": list(disagreements)}
-        changed = save(workspace, annotations, splits, report)
-    read_manifest(workspace.annotations, MAKE)
-    files = sum(video.path is not None for video in annotations.videos)
-    counts = (len(annotations.videos), files, len(annotations.captions))
-    return PrepareReport(workspace, *counts, changed, coverage, tuple(disagreements))
+    with lock(workspace.prepare_lock, f"prepare {out}"):
+        remove_temporaries(out)
+        yield workspace
+
+
+def _write(
+    workspace: Workspace,
+    annotations: Annotations,
+    splits: Sequence[Split],
+    disagreements: Sequence[str] = (),
+    notes: Sequence[str] = (),
+) -> PrepareReport:
+    """Do what all ways to prepare share, while the lock is held."""
+    previous = {video.id: video.path for video in _previous(workspace)}
+    if previous and not previous.keys() & annotations.video_by_id.keys():
+        raise WorkspaceError(
+            f"{workspace.root} holds {len(previous)} other videos ({some(list(previous))}), none of which is among "
+            f"these {len(annotations.videos)}. Choose another --out, or delete it."
+        )
+    notes = [*notes, *_moved(previous, annotations)]
+    parts = tuple(count for split in splits for count in _counts(annotations, split))
+    report = {"parts": [asdict(part) for part in parts], "disagreements": list(disagreements), "notes": notes}
+    changed = save(workspace, annotations, splits, report)
+    return PrepareReport(
+        workspace=workspace,
+        num_videos=len(annotations.videos),
+        num_files=sum(video.path is not None for video in annotations.videos),
+        num_captions=len(annotations.captions),
+        changed=changed,
+        parts=parts,
+        disagreements=tuple(disagreements),
+        notes=tuple(notes),
+    )
+
+
+def _previous(workspace: Workspace) -> tuple[Video, ...]:
+    """Return the videos the workspace holds so far; none where its table is damaged, as it is about to be replaced."""
+    if not (workspace.annotations / MANIFEST).exists():
+        return ()
+    try:
+        return load_videos(workspace)
+    except WorkspaceError:
+        return ()
+
+
+def _moved(previous: Mapping[str, str | None], annotations: Annotations) -> list[str]:
+    moved = [v.id for v in annotations.videos if v.path and (before := previous.get(v.id)) and before != v.path]
+    if not moved:
+        return []
+    return [
+        f"{len(moved)} videos have another file than before ({some(moved)}); features extracted from the former files "
+        "stay. If these are other videos, choose another --out."
+    ]
+
+
+def _check_splits(annotations: Annotations, splits: Sequence[Split]) -> None:
+    for split in splits:
+        if unknown := [v for part in PARTS for v in split.part(part) if v not in annotations.video_by_id]:
+            raise InputError(f"split {split.name} names videos the annotations do not hold: {some(unknown)}.")
+    names = [split.name for split in splits]
+    if repeated := sorted({name for name in names if names.count(name) > 1}):
+        raise InputError(f"several splits are named {', '.join(repeated)}. Names must be unique.")
 
 
 def _with_file(video: Video, path: Path | None) -> Video:
     return replace(video, path=None if path is None else str(path.resolve()))
 
 
-def _coverage(annotations: Annotations, split: Split) -> list[str]:
-    lines = []
+def _counts(annotations: Annotations, split: Split) -> list[PartCounts]:
+    counts = []
     for part in PARTS:
-        ids = split.part(part)
-        if not ids:
-            continue
-        files = sum(annotations.video_by_id[video_id].path is not None for video_id in ids)
-        queries = "" if part == "train" else f", {len(split.queries(part, annotations))} queries"
-        lines.append(f"{split.name} {part}: {files} of {len(ids)} videos have a file{queries}")
-    return lines
+        if ids := split.part(part):
+            files = sum(annotations.video_by_id[video_id].path is not None for video_id in ids)
+            queries = None if part == "train" else len(split.queries(part, annotations))
+            counts.append(PartCounts(split.name, part, len(ids), files, queries))
+    return counts
+
+
+def _table(parts: Sequence[PartCounts]) -> list[str]:
+    rows = [("split and part", "videos with a file", "queries")]
+    rows += [
+        (f"{p.split} {p.part}:", f"{p.files} of {p.videos}", "" if p.queries is None else str(p.queries)) for p in parts
+    ]
+    widths = [max(len(row[column]) for row in rows) for column in range(3)]
+    return [
+        f"  {head.ljust(widths[0])}  {files.rjust(widths[1])}  {queries.rjust(widths[2])}".rstrip()
+        for head, files, queries in rows
+    ]

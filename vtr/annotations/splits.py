@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from vtr.errors import InputError
-from vtr.types import Annotations, Split
+from vtr.types import Annotations, Caption, Split
+
+SHOWN = 5
+"""Ids an error names before it says how many more there are."""
 
 
 def read_list(path: Path, known: Iterable[str]) -> tuple[str, ...]:
     """Return the video ids of a list, one a line.
 
     Raises:
-        InputError: the file is missing, empty, not text, or names a video that is not known (with line numbers).
+        InputError: the file is missing, empty or not text, names a video that is not known, or names one twice (with
+            line numbers).
     """
     try:
-        lines = path.read_text(encoding="utf-8").splitlines()
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
     except OSError as error:
         raise InputError(
             f"{path} cannot be read: {error.strerror}. A list with one video id a line is expected."
@@ -29,11 +33,41 @@ def read_list(path: Path, known: Iterable[str]) -> tuple[str, ...]:
     if not ids:
         raise InputError(f"{path} is empty. A list with one video id a line is expected.")
     names = set(known)
-    unknown = [f"'{name}' (line {number})" for number, name in ids if name not in names]
-    if unknown:
-        more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-        raise InputError(f"{path} names videos the annotations do not hold: {', '.join(unknown[:5])}{more}.")
+    if unknown := [f"'{name}' (line {number})" for number, name in ids if name not in names]:
+        raise InputError(f"{path} names videos the annotations do not hold: {some(unknown)}.")
+    first: dict[str, int] = {}
+    if repeated := [f"'{name}' (lines {first[name]} and {n})" for n, name in ids if first.setdefault(name, n) != n]:
+        raise InputError(f"{path} names videos more than once: {some(repeated)}. Each may be there once.")
     return tuple(name for _, name in ids)
+
+
+def some(values: Sequence[str]) -> str:
+    """Return the first few values, and how many more there are."""
+    more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
+    return ", ".join(values[:SHOWN]) + more
+
+
+def check_disjoint(lists: Mapping[Path, Sequence[str]]) -> None:
+    """Check that no video is in two lists.
+
+    Raises:
+        InputError: naming both files and the videos.
+    """
+    owner: dict[str, Path] = {}
+    for path, ids in lists.items():
+        if both := [video_id for video_id in ids if owner.setdefault(video_id, path) != path]:
+            raise InputError(
+                f"{owner[both[0]]} and {path} overlap in {len(both)} videos: {some(both)}. "
+                "A video may be in one part only."
+            )
+
+
+def check_count(what: str, found: int, expected: int) -> None:
+    """Raise `InputError` unless a published count is met."""
+    if found != expected:
+        raise InputError(
+            f"{what}: {found} found, {expected} are published. The file is not the official one, or not whole."
+        )
 
 
 def place(key: str, salt: str) -> float:
@@ -44,25 +78,43 @@ def place(key: str, salt: str) -> float:
 def hashed_split(name: str, annotations: Annotations, validation: float = 0.1, test: float = 0.1) -> Split:
     """Return a split whose parts are chosen by the hash of each video's source (its id where no source is known).
 
-    Clips of one source stay together, and a video keeps its part when others are added.
+    Clips of one source stay together, and a video keeps its part when others are added. Chance may leave a part of a
+    small collection empty; it is then given the source whose hash lies nearest, as long as there are three sources.
     """
+    groups = {video.source_id or video.id for video in annotations.videos}
+    at = {group: place(group, "part") for group in groups}
+    ordered = sorted(groups, key=at.__getitem__)  # the part of a source follows from its place in this order
+    first = sum(at[group] < test for group in groups)
+    second = sum(at[group] < test + validation for group in groups)
+    if len(groups) >= 3:
+        first = min(max(first, 1), len(groups) - 2)
+        second = min(max(second, first + 1), len(groups) - 1)
+    part_of = {group: ("test", "validation", "train")[(n >= first) + (n >= second)] for n, group in enumerate(ordered)}
     parts: dict[str, list[str]] = {"train": [], "validation": [], "test": []}
     for video in annotations.videos:
-        at = place(video.source_id or video.id, "part")
-        parts["test" if at < test else "validation" if at < test + validation else "train"].append(video.id)
+        parts[part_of[video.source_id or video.id]].append(video.id)
     note = f"parts by hash of the source: about {validation:.0%} validation, {test:.0%} test; every caption is a query"
     return Split(name, tuple(parts["train"]), tuple(parts["validation"]), tuple(parts["test"]), note=note)
 
 
 def one_caption_a_video(split: Split, annotations: Annotations) -> Split:
-    """Return `<name>-single`: the same parts, one query caption a video, chosen by the hash of the video's id."""
-    queries = []
-    for video_id in split.validation + split.test:
-        captions = annotations.captions_by_video[video_id]
-        if captions:
-            queries.append(captions[int(place(video_id, "query") * len(captions))].id)
+    """Return `<name>-single`: the same parts, one query caption a video, chosen by the SHA-256 of the video's id."""
     note = f"{split.name} with one query caption a video, chosen by hash of the video's id"
-    return replace(split, name=f"{split.name}-single", query_caption_ids=tuple(queries), note=note)
+    queries = _pick(split.validation + split.test, annotations, lambda captions: place(captions[0].video_id, "query"))
+    return replace(split, name=f"{split.name}-single", query_caption_ids=queries, note=note)
+
+
+def first_caption_a_video(split: Split, annotations: Annotations) -> tuple[str, ...]:
+    """Return the ids of the first captions of the validation and test videos."""
+    return _pick(split.validation + split.test, annotations, lambda _: 0.0)
+
+
+def _pick(
+    video_ids: Iterable[str], annotations: Annotations, at: Callable[[Sequence[Caption]], float]
+) -> tuple[str, ...]:
+    """Return one caption id a video that has captions; `at` says which, as a place in [0, 1) among them."""
+    groups = (annotations.captions_by_video[video_id] for video_id in video_ids)
+    return tuple(captions[int(at(captions) * len(captions))].id for captions in groups if captions)
 
 
 def hold_out(split: Split, count: int) -> Split:
@@ -81,55 +133,49 @@ def hold_out(split: Split, count: int) -> Split:
     )
 
 
-def check_count(what: str, found: int, expected: int) -> None:
-    """Raise `InputError` unless a published count is met."""
-    if found != expected:
-        raise InputError(
-            f"{what}: {found} found, {expected} are published. The file is not the official one, or not whole."
-        )
-
-
 def words(text: str) -> str:
     """Return a text's letters and digits in lower case: what is left when spacing and punctuation are not looked at."""
     return "".join(character for character in text.lower() if character.isalnum())
 
 
 def match_queries(
-    csv_queries: Sequence[tuple[str, str]], index: dict[str, int] | None, annotations: Annotations
+    texts: Mapping[str, str], index: Mapping[str, int] | None, annotations: Annotations
 ) -> tuple[dict[str, str], list[str]]:
     """Return video id -> query caption id for queries given as text, as places, or both, and the disagreements.
 
     Args:
-        csv_queries: (video id, text) of the query CSV; empty when there is only the index.
+        texts: video id -> text of the query CSV; empty when there is only the index.
         index: video id -> which of the video's captions is the query; None when there is only the CSV.
         annotations: the captions, in published order.
 
     Raises:
         InputError: a query's video is unknown, its text is none of the video's captions, or the two name other words.
     """
+    if index is not None and texts and (odd := sorted(set(index) ^ set(texts))):
+        raise InputError(f"query CSV and query index name {len(odd)} different videos: {some(odd)}.")
     chosen: dict[str, str] = {}
     differ: list[str] = []
-    texts = dict(csv_queries)
-    if index is not None and texts and set(index) != set(texts):
-        odd = sorted(set(index) ^ set(texts))
-        raise InputError(f"query CSV and query index name different videos: {', '.join(odd[:5])} ({len(odd)} in all).")
     for video_id in index if index is not None else texts:
         captions = annotations.captions_by_video.get(video_id)
         if not captions:
-            raise InputError(f"the query list names '{video_id}', which the annotations do not hold.")
-        if index is None:
-            same = [c for c in captions if words(c.text) == words(texts[video_id])]
-            if not same:
-                raise InputError(f"the query of {video_id}, '{texts[video_id]}', is none of its captions.")
-            chosen[video_id] = same[0].id
-            continue
-        if not 0 <= index[video_id] < len(captions):
-            raise InputError(f"the query index of {video_id} is {index[video_id]}; it has {len(captions)} captions.")
-        caption = captions[index[video_id]]
-        chosen[video_id] = caption.id
+            raise InputError(f"the query list names '{video_id}', which has no captions in the annotations.")
         text = texts.get(video_id)
+        at = _place_of_text(video_id, text or "", captions) if index is None else index[video_id]
+        if not 0 <= at < len(captions):
+            raise InputError(f"the query index of {video_id} is {at}; it has {len(captions)} captions, from 0 on.")
+        caption = captions[at]
+        chosen[video_id] = caption.id
         if text is not None and text != caption.text:
             if words(text) != words(caption.text):
-                raise InputError(f"the query of {video_id} is '{text}' in the CSV, '{caption.text}' by the index.")
-            differ.append(f"{video_id}: CSV '{text}', annotation '{caption.text}' (spacing or punctuation only)")
+                raise InputError(
+                    f"the query of {video_id} is '{text}' in the CSV, but '{caption.text}' (caption {at}) by the index."
+                )
+            differ.append(f"{video_id}: CSV '{text}', annotation '{caption.text}'")
     return chosen, differ
+
+
+def _place_of_text(video_id: str, text: str, captions: Sequence[Caption]) -> int:
+    for same in (lambda caption: caption.text == text, lambda caption: words(caption.text) == words(text)):
+        if (found := next((n for n, caption in enumerate(captions) if same(caption)), None)) is not None:
+            return found
+    raise InputError(f"the query of {video_id}, '{text}', is none of its {len(captions)} captions.")
