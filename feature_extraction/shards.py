@@ -8,7 +8,7 @@ from typing import Any
 from feature_extraction.spool import Spool
 from vtr.config import ExtractConfig
 from vtr.errors import WorkspaceError
-from vtr.store.reader import FeatureStore, read_shard
+from vtr.store.reader import FeatureStore, covered_by, read_shard
 from vtr.store.writer import shard_name, write_expert_manifest, write_shard
 from vtr.types import ExpertSpec
 from vtr.workspace import versions
@@ -48,7 +48,7 @@ class ShardWriter:
         return frozenset(
             video_id
             for name in self._checksums.get(expert, ())
-            for video_id in read_shard(self._store.root / expert / name)[1]
+            for video_id in covered_by(self._store.root / expert / name)
         )
 
     def check(self, specs: Mapping[str, tuple[ExpertSpec, str]]) -> None:
@@ -86,7 +86,7 @@ class ShardWriter:
         """Write shard `number` of an expert from what is spooled and what it held. Return whether there was news."""
         name = shard_name(number)
         path = self._store.root / expert / name
-        _, covered, old = read_shard(path) if name in self._checksums.get(expert, {}) else (None, [], [])
+        covered, old = read_shard(path) if name in self._checksums.get(expert, {}) else ([], [])
         rows: dict[str, Any] = {row["video_id"]: row for row in old}
         examined = set(covered)
         for video_id in group:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from vtr.errors import WorkspaceError, nearest
 from vtr.files import sha256_file
-from vtr.store.schema import SCHEMA, decode_row, metadata_examined, metadata_spec
+from vtr.store.schema import BLOBS, SCHEMA, decode_row, metadata_examined, metadata_spec
 from vtr.types import ExpertFeatures, ExpertSpec
 from vtr.workspace import MANIFEST, fingerprint, read_manifest
 
@@ -57,35 +59,28 @@ class FeatureStore:
 
     def examined(self, expert: str) -> frozenset[str]:
         """Return the ids of the videos the expert has read, whether it found anything or not."""
-        return frozenset(
-            video_id for path in self.shards(expert) for video_id in metadata_examined(_schema(path).metadata)
-        )
+        return frozenset(video_id for path in self.shards(expert) for video_id in covered_by(path))
 
     def video_ids(self, expert: str) -> tuple[str, ...]:
         """Return the ids of the videos that have features, in stored order."""
-        return tuple(
-            video_id
-            for path in self.shards(expert)
-            for video_id in _open(path).read(columns=["video_id"])["video_id"].to_pylist()
-        )
+        return tuple(row["video_id"] for _, row in self._rows(expert, columns=("video_id",)))
 
     def read(self, expert: str, video_ids: Collection[str] | None = None) -> dict[str, ExpertFeatures]:
-        """Return video id -> features in the stored precision, for all videos or those asked for that have any.
+        """Return video id -> features, for all videos or those asked for that have any.
+
+        Values come in the stored precision (float16 or float32), as read-only views.
 
         Raises:
             WorkspaceError: the expert is not in the store, or a shard is damaged or does not fit the expert's spec.
         """
-        wanted = None if video_ids is None else set(video_ids)
+        wanted = None if video_ids is None else frozenset(video_ids)
         spec = self.spec(expert)
-        return {
-            row["video_id"]: _decode(path, row, spec)
-            for path, row in self._rows(expert)
-            if wanted is None or row["video_id"] in wanted
-        }
+        return {row["video_id"]: _decode(path, row, spec) for path, row in self._rows(expert, wanted, spec=spec)}
 
     def texts(self, expert: str) -> dict[str, tuple[str, ...]]:
         """Return video id -> the texts an expert kept (words on screen, words spoken); empty for other experts."""
-        return {row["video_id"]: tuple(row["texts"]) for _, row in self._rows(expert) if row["texts"] is not None}
+        rows = self._rows(expert, columns=("video_id", "texts"))
+        return {row["video_id"]: tuple(row["texts"]) for _, row in rows if row["texts"] is not None}
 
     def fingerprint(self, experts: Collection[str] | None = None) -> str:
         """Return one hash of what the store holds, of all experts or some."""
@@ -95,6 +90,7 @@ class FeatureStore:
         """Return what is wrong with an expert's shards, in words; empty when all checksums, shapes and values hold."""
         problems = []
         spec = self.spec(expert)
+        held: Counter[str] = Counter()
         for name, expected in sorted(self.manifest(expert)["shards"].items()):
             path = self.root / expert / name
             if not path.exists():
@@ -103,64 +99,101 @@ class FeatureStore:
             if sha256_file(path) != expected:
                 problems.append(f"{path} has changed since it was written (checksum differs)")
             try:
-                for row in _table(path).to_pylist():
+                for row in _rows_of(path, spec=spec):
                     _decode(path, row, spec)
+                held.update(covered_by(path))
             except WorkspaceError as error:
                 problems.append(str(error))
+        if twice := [video_id for video_id, count in held.items() if count > 1]:
+            problems.append(f"{self.root / expert} covers {len(twice)} videos more than once, {twice[0]} among them")
         return problems
 
-    def _rows(self, expert: str) -> Iterator[tuple[Path, dict[str, Any]]]:
+    def _rows(
+        self,
+        expert: str,
+        wanted: frozenset[str] | None = None,
+        columns: Sequence[str] = SCHEMA.names,
+        spec: ExpertSpec | None = None,
+    ) -> Iterator[tuple[Path, dict[str, Any]]]:
         for path in self.shards(expert):
-            for row in _table(path).to_pylist():
+            for row in _rows_of(path, wanted, columns, spec):
                 yield path, row
+
+
+def _rows_of(
+    path: Path,
+    wanted: frozenset[str] | None = None,
+    columns: Sequence[str] = SCHEMA.names,
+    spec: ExpertSpec | None = None,
+) -> Iterator[dict[str, Any]]:
+    """Yield a shard's rows, or those of the videos `wanted`; blobs as buffers, without a copy.
+
+    Raises:
+        WorkspaceError: the shard is damaged, or holds another expert than `spec`.
+    """
+    with _open(path) as file:
+        held = metadata_spec(file.schema_arrow.metadata)
+        if spec is not None and held != spec:
+            raise WorkspaceError(f"{path} was made by {held}, the store's manifest says {spec}. {_mend(path.parent)}")
+        try:
+            if wanted is not None and wanted.isdisjoint(file.read(columns=["video_id"])["video_id"].to_pylist()):
+                return
+            table = file.read(columns=list(columns))
+        except (OSError, pa.ArrowException) as error:
+            raise WorkspaceError(f"{path} is damaged ({error}). {_mend(path)}") from error
+    if wanted is not None:
+        table = table.filter(pc.is_in(table["video_id"], value_set=pa.array(sorted(wanted), pa.string())))
+    for cells in zip(*(table[name] for name in columns), strict=True):
+        yield {n: cell.as_buffer() if n in BLOBS else cell.as_py() for n, cell in zip(columns, cells, strict=True)}
 
 
 def _open(path: Path) -> pq.ParquetFile:
     try:
-        return pq.ParquetFile(path)
+        file = pq.ParquetFile(path, page_checksum_verification=True)
     except (OSError, pa.ArrowException) as error:
-        raise WorkspaceError(
-            f"{path} cannot be read ({error}). Delete it, and run `{MAKE}` to extract its videos again."
-        ) from error
-
-
-def _schema(path: Path) -> pa.Schema:
-    schema = _open(path).schema_arrow
+        raise WorkspaceError(f"{path} cannot be read ({error}). {_mend(path)}") from error
+    schema = file.schema_arrow
     if not schema.equals(SCHEMA):
-        raise WorkspaceError(f"{path} has the columns {', '.join(schema.names)}; {', '.join(SCHEMA.names)} expected.")
-    return schema
-
-
-def _table(path: Path) -> pa.Table:
-    _schema(path)
-    try:
-        return _open(path).read()
-    except (OSError, pa.ArrowException) as error:
-        raise WorkspaceError(
-            f"{path} is damaged ({error}). Delete it, and run `{MAKE}` to extract its videos again."
-        ) from error
+        found = ", ".join(f"{field.name} {field.type}" for field in schema)
+        expected = ", ".join(f"{field.name} {field.type}" for field in SCHEMA)
+        raise WorkspaceError(f"{path} has the columns {found}; {expected} expected. {_mend(path)}")
+    if missing := [key for key in ("vtr.expert", "vtr.examined") if key.encode() not in (schema.metadata or {})]:
+        raise WorkspaceError(f"{path} lacks the metadata {', '.join(missing)}: vtr did not write it. {_mend(path)}")
+    return file
 
 
 def _decode(path: Path, row: dict[str, Any], spec: ExpertSpec) -> ExpertFeatures:
     try:
         features = decode_row(row)
     except ValueError as error:
-        raise WorkspaceError(
-            f"{path}, {row['video_id']}: {error}. Delete the file, and run `{MAKE}` to extract its videos again."
-        ) from error
+        raise WorkspaceError(f"{path}, {row['video_id']}: {error}. {_mend(path)}") from error
     if features.dim != spec.dim:
         raise WorkspaceError(
             f"{path}, {row['video_id']}: features have shape {list(features.values.shape)}, expert {spec.name} has dim "
-            f"{spec.dim}. Delete {path.parent}, and run `{MAKE}`."
+            f"{spec.dim}, shape [T, {spec.dim}] was expected. {_mend(path.parent)}"
         )
     return features
 
 
-def read_shard(path: Path) -> tuple[ExpertSpec, list[str], list[dict[str, Any]]]:
-    """Return a shard's spec, the ids it covers, and its rows as stored.
+def _mend(path: Path) -> str:
+    workspace = (path if path.suffix else path / "part").parents[2]
+    return f"Delete {path}, and run `vtr extract {workspace}` to extract its videos again."
+
+
+def covered_by(path: Path) -> list[str]:
+    """Return all video ids a shard covers, present or absent.
 
     Raises:
         WorkspaceError: the file is damaged.
     """
-    metadata = _schema(path).metadata
-    return metadata_spec(metadata), metadata_examined(metadata), _table(path).to_pylist()
+    with _open(path) as file:
+        return metadata_examined(file.schema_arrow.metadata)
+
+
+def read_shard(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
+    """Return the ids a shard covers, and its rows as stored.
+
+    Raises:
+        WorkspaceError: the file is damaged.
+    """
+    return covered_by(path), list(_rows_of(path))

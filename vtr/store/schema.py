@@ -15,18 +15,21 @@ nothing has no row; its id is in the file's `examined` list all the same.
 File metadata (UTF-8 JSON): `vtr.format`, `vtr.expert` (the ExpertSpec), `vtr.examined` (all ids the file covers),
 `vtr.made_with` (decoder, scaler, settings, library versions).
 
-Blob columns in row groups of about 64 rows read several times faster than FixedSizeList columns.
+Blob columns in row groups of about 64 rows read several times faster than FixedSizeList columns. Pages carry CRC
+checksums, which readers verify, so a flipped bit is found while reading.
 """
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from vtr.types import ExpertFeatures, ExpertSpec
 
@@ -42,6 +45,7 @@ SCHEMA = pa.schema(
         pa.field("texts", pa.list_(pa.string())),
     ]
 )
+BLOBS = ("values", "start_seconds", "end_seconds")
 ROW_GROUP_ROWS = 64
 DTYPES = ("float16", "float32")
 
@@ -73,7 +77,7 @@ def encode_row(video_id: str, features: ExpertFeatures, texts: tuple[str, ...] |
 
 
 def decode_row(row: Mapping[str, Any]) -> ExpertFeatures:
-    """Return a row's features, values in the stored precision.
+    """Return a row's features, values in the stored precision. The arrays are read-only views of the row's blobs.
 
     Raises:
         ValueError: blob and shape do not agree, or values are NaN or infinite.
@@ -81,11 +85,17 @@ def decode_row(row: Mapping[str, Any]) -> ExpertFeatures:
     shape = (row["num_features"], row["dim"])
     if row["dtype"] not in DTYPES:
         raise ValueError(f"dtype is {row['dtype']!r}, one of {', '.join(DTYPES)} expected")
-    values = np.frombuffer(row["values"], np.dtype(row["dtype"]).newbyteorder("<"))
-    if values.size != shape[0] * shape[1]:
-        raise ValueError(f"the blob holds {values.size} numbers, shape {list(shape)} needs {shape[0] * shape[1]}")
-    times = (np.frombuffer(row[name], "<f4") for name in ("start_seconds", "end_seconds"))
-    return ExpertFeatures(values.reshape(shape), *times)
+    values = _numbers(row, "values", row["dtype"], shape)
+    times = (_numbers(row, name, "float32", shape[:1]) for name in ("start_seconds", "end_seconds"))
+    return ExpertFeatures(values, *times)
+
+
+def _numbers(row: Mapping[str, Any], name: str, dtype: str, shape: tuple[int, ...]) -> NDArray[Any]:
+    kind = np.dtype(dtype).newbyteorder("<")
+    held, needed = memoryview(row[name]).nbytes, math.prod(shape) * kind.itemsize
+    if held != needed:
+        raise ValueError(f"{name} holds {held} bytes, shape {list(shape)} of {dtype} needs {needed}")
+    return np.frombuffer(row[name], kind).reshape(shape)
 
 
 def file_metadata(

@@ -41,15 +41,24 @@ def write_shard(
         ValueError: a row's dim is not the spec's, or a row's video is not among `examined`.
         WorkspaceError: the file cannot be written.
     """
+    covered = set(examined)
     for row in rows:
         if row["dim"] != spec.dim:
             raise ValueError(f"{row['video_id']}: features have dim {row['dim']}, expert {spec.name} has {spec.dim}")
-        if row["video_id"] not in examined:
+        if row["video_id"] not in covered:
             raise ValueError(f"{row['video_id']} is not among the videos of {path}")
     metadata = file_metadata(spec, list(examined), made_with, FORMAT)
     table = pa.Table.from_pylist([dict(row) for row in rows], schema=SCHEMA.with_metadata(metadata))
     with atomic_file(path) as temporary:
-        pq.write_table(table, temporary, row_group_size=ROW_GROUP_ROWS, compression="zstd", write_statistics=False)
+        pq.write_table(
+            table,
+            temporary,
+            row_group_size=ROW_GROUP_ROWS,
+            compression="zstd",
+            use_dictionary=False,  # blobs do not repeat; a dictionary of them makes reading twice as slow
+            write_statistics=False,
+            write_page_checksum=True,
+        )
     return sha256_file(path)
 
 
