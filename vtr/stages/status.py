@@ -2,145 +2,282 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from vtr.annotations.tables import load_annotations
-from vtr.evaluation.table import align
+from vtr.annotations.tables import load_split, load_videos
+from vtr.config import TrainConfig, load
+from vtr.errors import VtrError, WorkspaceError
 from vtr.files import locked_by, read_json
 from vtr.store.reader import FeatureStore
 from vtr.training.checkpoint import STATE
 from vtr.workspace import MANIFEST, Run, Workspace, read_manifest
 
+RUN_PLACES = (".", "runs", "..", "../runs")
+"""Where the runs of a workspace are looked for, seen from the workspace."""
+
 
 @dataclass(frozen=True, slots=True)
 class Line:
-    """The state of one stage."""
+    """The state of one stage.
+
+    Attributes:
+        stage: "prepare", "extract ocr", "embed full-test", ...
+        state: "done", "stale", "partly", "to do", "damaged", or "running (process N)".
+        detail: counts, or what is wrong.
+        command: what brings it up to date; "" when nothing needs to be done.
+    """
 
     stage: str
     state: str
     detail: str = ""
-    next: str = ""
+    command: str = ""
 
 
 def status(path: Path) -> str:
     """Return the state of a workspace and its runs, or of one run, as text.
 
+    Runs are looked for inside and beside the workspace, and in folders named `runs` there.
+
     Raises:
-        WorkspaceError: `path` is neither.
+        WorkspaceError: `path` is neither a workspace nor a run.
     """
     if (path / "run.json").exists():
-        return _show([_run(Run.open(path))])
+        run = Run.open(path)
+        return _show(f"run {path} (workspace {_shown(run.workspace.root)})", run_lines(run))
     workspace = Workspace.open(path)
-    return _show([_workspace(workspace), *(_run(run) for run in find_runs(workspace))])
+    groups = [_show(f"workspace {path}", workspace_lines(workspace))]
+    groups += [_show(f"run {run.root}", run_lines(run)) for run in find_runs(workspace)]
+    return "\n\n".join(groups)
 
 
 def find_runs(workspace: Workspace) -> list[Run]:
-    """Return the runs trained on a workspace that lie beside it or up to two folders below."""
+    """Return the runs trained on a workspace that lie inside it, beside it, or in `runs` there."""
     root = workspace.root.resolve()
-    found = {marker.parent for pattern in ("*/run.json", "*/*/run.json") for marker in root.parent.glob(pattern)}
+    folders = {marker.parent.resolve() for place in RUN_PLACES for marker in (root / place).glob("*/run.json")}
     runs = []
-    for folder in sorted(found):
-        target = (folder / str(read_json(folder / "run.json").get("workspace"))).resolve()
-        if target == root:
-            runs.append(Run.open(folder))
+    for folder in sorted(folders):
+        try:
+            run = Run.open(_shown(folder))
+        except VtrError:  # another program's run.json, or a run whose workspace is gone
+            continue
+        if run.workspace.root.resolve() == root:
+            runs.append(run)
     return runs
 
 
-def _show(groups: list[tuple[str, list[Line]]]) -> str:
-    text = []
-    for title, lines in groups:
-        text += [title, *(f"  {line}" for line in align([("stage", "state", "detail"), *_cells(lines)]))]
-        text += [f"  next: {command}" for command in dict.fromkeys(line.next for line in lines if line.next)][:1]
-    return "\n".join(text)
-
-
-def _cells(lines: list[Line]) -> list[tuple[str, str, str]]:
-    widths = [max(len(getattr(line, name)) for line in lines) for name in ("state", "detail")]
-    return [(line.stage, line.state.ljust(widths[0]), line.detail.ljust(widths[1])) for line in lines]
-
-
-def _workspace(workspace: Workspace) -> tuple[str, list[Line]]:
-    root, store = workspace.root, FeatureStore(workspace.features)
-    title = f"workspace {root}"
-    if not (workspace.annotations / MANIFEST).exists():
-        return title, [Line("prepare", _running(workspace.annotations) or "to do", next="vtr prepare ... --out WS")]
-    prepared = read_manifest(workspace.annotations, "vtr prepare")
+def workspace_lines(workspace: Workspace) -> list[Line]:
+    """Return the states of prepare and of each expert's extraction."""
+    folder, busy = workspace.annotations, _running(workspace.prepare_lock)
+    if not (folder / MANIFEST).exists():
+        return [Line("prepare", busy or "to do", command="vtr prepare msrvtt|folder ... " + _out(workspace.root))]
+    prepared = read_manifest(folder, "vtr prepare")
     counts = prepared["counts"]
-    lines = [Line("prepare", "done", f"{counts['videos']} videos, {counts['captions']} captions")]
-    with_file = sum(video.path is not None for video in load_annotations(workspace).videos)
-    running = _running(workspace.features)
-    command = f"vtr extract {root}"
+    lines = [Line("prepare", busy or "done", f"{counts['videos']} videos, {counts['captions']} captions")]
+    wanted = {video.id for video in load_videos(workspace) if video.path is not None}
+    failed = _failures(workspace)
+    store, busy = FeatureStore(workspace.features), _running(workspace.features / ".lock")
+    command = f"vtr extract {_quoted(workspace.root)}"
     for expert in store.experts:
-        manifest = store.manifest(expert)
-        examined = manifest["counts"]["examined"]
-        stale = manifest["inputs"].get("prepare") != prepared["output"]
-        state = running or ("stale" if stale else "done" if examined >= with_file else "partly")
-        detail = f"{examined} of {with_file} videos read, {manifest['counts']['present']} with features"
-        lines.append(Line(f"extract {expert}", state, detail, "" if state == "done" else command))
-    if not store.experts:
-        lines.append(Line("extract", running or "to do", next=command))
-    if workspace.ledger.exists() and (failures := len(workspace.ledger.read_text(encoding="utf-8").splitlines())):
-        lines.append(Line("failures", str(failures), str(workspace.ledger), f"{command} --retry-failed"))
-    return title, lines
-
-
-def _run(run: Run) -> tuple[str, list[Line]]:
-    store = FeatureStore(run.workspace.features)
-    current = {"prepare": read_manifest(run.workspace.annotations, "vtr prepare")["output"]}
-    title = f"run {run.root}"
-    if not (run.root / MANIFEST).exists():
-        state = run.checkpoints / "last" / STATE
-        detail = f"{read_json(state)['progress']['epoch']} epochs done" if state.exists() else ""
-        word = _running(run.root) or ("partly" if detail else "to do")
-        command = f"vtr train {run.workspace.root} --config {run.config} --out {run.root}"
-        return title, [Line("train", word, detail, command)]
-    trained = read_manifest(run.root, "vtr train")
-    held = set(store.experts)
-    usable = set(trained["experts"]) <= held
-    current["extract"] = store.fingerprint(trained["experts"]) if usable else "gone"
-    best = trained["best_validation_rsum"]
-    detail = f"best validation RSUM {best:.1f}, epoch {trained['best_epoch']}" if best else trained["selection"]
-    train_inputs = {name: current[name] for name in ("prepare", "extract")}
-    lines = [_line("train", run.root, trained, train_inputs, detail, f"vtr train ... --out {run.root} (a new folder)")]
-    current["train"] = trained["output"]
-    for folder in sorted(path.parent for path in run.embeddings.glob(f"*/{MANIFEST}")):
-        lines += _part(run, folder, current)
-    if len(lines) == 1:
-        lines.append(Line("evaluate", "to do", next=f"vtr evaluate {run.root}"))
-    lines.append(Line("report", "done" if run.report.exists() else "to do", next=f"vtr report {run.root}"))
-    return title, lines
-
-
-def _part(run: Run, folder: Path, current: Mapping[str, str]) -> list[Line]:
-    embedded = read_manifest(folder, "vtr embed")
-    command = f"vtr evaluate {run.root} --split {folder.name.rsplit('-', 1)[0]} --part {folder.name.rsplit('-', 1)[1]}"
-    lines = [_line(f"embed {folder.name}", folder, embedded, current, "", command)]
-    index = run.index / folder.name
-    if (index / MANIFEST).exists():
-        made = read_manifest(index, "vtr index")
-        lines.append(_line(f"index {folder.name}", index, made, {"embed": embedded["output"]}, "", command))
-        result = run.evaluation / f"{folder.name}.json"
-        if result.exists():
-            content = read_json(result)
-            detail = f"RSUM {content['rsum']:.1f}; {content['coverage_text']}"
-            lines.append(_line(f"evaluate {folder.name}", folder, content, {"index": made["output"]}, detail, command))
+        try:
+            line = _extract_line(store, expert, prepared["output"], wanted, failed, command)
+        except WorkspaceError as error:
+            line = Line(f"extract {expert}", "damaged", str(error), command)
+        lines.append(Line(line.stage, busy, line.detail) if busy and line.state != "done" else line)
+    spooled = len(list((workspace.features / ".spool").glob("[!.]*.parquet")))
+    if spooled:
+        detail = f"{spooled} more videos read, in the next shards"
+        lines.append(Line("extract", busy or "partly", detail, "" if busy else command))
+    elif not store.experts:
+        detail = f"{len(wanted)} videos have a file"
+        lines.append(Line("extract", busy or "to do", detail, "" if busy or not wanted else command))
+    if failed:
+        videos = {video_id for video_id, _ in failed}
+        lines.append(Line("failures", str(len(videos)), f"videos; see {workspace.ledger}", f"{command} --retry-failed"))
     return lines
 
 
-def _line(
-    stage: str, folder: Path, made: Mapping[str, Any], current: Mapping[str, str], detail: str, command: str
+def _extract_line(
+    store: FeatureStore, expert: str, prepared: str, wanted: set[str], failed: set[tuple[str, str]], command: str
 ) -> Line:
-    stale = sorted(name for name, value in made["inputs"].items() if name in current and current[name] != value)
-    if running := _running(folder):
-        return Line(stage, running, detail)
-    if stale:
-        return Line(stage, "stale", f"{', '.join(stale)} changed since", command)
-    return Line(stage, "done", detail)
+    manifest, examined = store.manifest(expert), store.examined(expert)
+    lost = {video_id for video_id in wanted - examined if {(video_id, expert), (video_id, "*")} & failed}
+    left = len(wanted - examined - lost)
+    detail = f"{len(wanted & examined)} of {len(wanted)} videos read, {manifest['counts']['present']} with features"
+    if lost:
+        detail += f", {len(lost)} failed"
+    if left:
+        return Line(f"extract {expert}", "partly", detail, command)
+    if manifest["inputs"].get("prepare") != prepared:
+        return Line(f"extract {expert}", "stale", f"{detail}; prepare changed since", command)
+    return Line(f"extract {expert}", "done", detail)
 
 
-def _running(folder: Path) -> str:
-    holder = locked_by(folder / ".lock")
-    return f"running (process {holder})" if holder else ""
+def run_lines(run: Run) -> list[Line]:
+    """Return the states of train, of each part's embed, index and evaluate, and of report."""
+    store = FeatureStore(run.workspace.features)
+    current = {}
+    if (run.workspace.annotations / MANIFEST).exists():
+        current["prepare"] = str(read_manifest(run.workspace.annotations, "vtr prepare")["output"])
+    if not (run.root / MANIFEST).exists():
+        return [_unfinished(run, store, current)]
+    trained = read_manifest(run.root, "vtr train")
+    if set(trained["experts"]) <= set(store.experts):
+        current["extract"] = store.fingerprint(trained["experts"])
+    stale, best = _changed(trained["inputs"], current, ("prepare", "extract")), trained["best_validation_rsum"]
+    detail = trained["selection"] if best is None else f"best epoch {trained['best_epoch']}, validation RSUM {best:.1f}"
+    config = run.config if run.config.exists() else "CONFIG"
+    again = f"vtr train {_quoted(run.workspace.root)} --config {_quoted(config)} --out NEW"
+    again += _available_only(trained["coverage"])
+    lines = [_line("train", run.root, stale, detail, again)]
+    current["train"] = str(trained["output"])
+    made = [path.parent.name for path in (*run.embeddings.glob("*/.lock"), *run.embeddings.glob(f"*/{MANIFEST}"))]
+    for name in sorted({*made, *(path.stem for path in run.evaluation.glob("*.json"))}):
+        lines += _part_lines(run, name, current)
+    if len(lines) == 1:
+        command = f"vtr evaluate {_quoted(run.root)}{_available_only(trained['coverage'])}"
+        lines += [Line(stage, "to do", "", command) for stage in ("embed", "index", "evaluate")]
+    return [*lines, _report_line(run)]
+
+
+def _unfinished(run: Run, store: FeatureStore, current: Mapping[str, str]) -> Line:
+    """Return the state of a run that has no manifest yet."""
+    busy, state = _running(run.root / ".lock"), run.checkpoints / "last" / STATE
+    epochs = read_json(state)["progress"]["epoch"] if state.exists() else 0
+    if not run.config.exists():
+        command = f"vtr train {_quoted(run.workspace.root)} --config CONFIG {_out(run.root)}"
+        return Line("train", busy or "to do", command="" if busy else command)
+    config = load(TrainConfig, run.config)
+    detail = f"{epochs} of {config.epochs} epochs"
+    if busy:
+        return Line("train", busy, detail)
+    command = f"vtr train {_quoted(run.workspace.root)} --config {_quoted(run.config)}"
+    experts = [name for name in config.experts or store.experts if name in store.experts]
+    known = {**current, "extract": store.fingerprint(experts)} if experts else current
+    if not _is_whole(run.workspace, store, config.split, experts):
+        command += " --available-only"
+    inputs = run.root / "inputs.json"
+    if inputs.exists() and (stale := _changed(read_json(inputs), known, ("prepare", "extract"))):
+        return Line("train", "stale", f"{detail}; {stale}", f"{command} --out NEW")
+    return Line("train", "partly", detail, f"{command} {_out(run.root)}")
+
+
+def _is_whole(workspace: Workspace, store: FeatureStore, split_name: str, experts: Sequence[str]) -> bool:
+    """Return whether all videos that training on a split needs have features."""
+    try:
+        split = load_split(workspace, split_name)
+    except WorkspaceError:
+        return True  # the train command says what is wrong
+    held = {video_id for expert in experts for video_id in store.video_ids(expert)}
+    return held.issuperset(split.train + split.validation)
+
+
+def _part_lines(run: Run, name: str, current: Mapping[str, str]) -> Iterator[Line]:
+    """Yield embed, index and evaluate of one part, up to the first that has never been done."""
+    split, _, part = name.rpartition("-")
+    options = f"{_quoted(run.root)} --split {_quoted(split)} --part {part}"
+    folder, index, result = run.embeddings / name, run.index / name, run.evaluation / f"{name}.json"
+    if not (folder / MANIFEST).exists():
+        yield _missing(f"embed {name}", folder, f"vtr embed {options}")
+        return
+    embedded = read_manifest(folder, "vtr embed")
+    covered = f"{embedded['coverage']['available']} of {embedded['coverage']['total']} videos"
+    flag = _available_only([covered])
+    stale = _changed(embedded["inputs"], current, ("train", "extract", "prepare"))
+    yield _line(f"embed {name}", folder, stale, covered, f"vtr embed {options}{flag}")
+    if not (index / MANIFEST).exists():
+        yield _missing(f"index {name}", index, f"vtr index {options}")
+        return
+    indexed = read_manifest(index, "vtr index")
+    stale = "embed is stale" if stale else _changed(indexed["inputs"], {"embed": embedded["output"]}, ("embed",))
+    counts = indexed["counts"]
+    detail = f"{counts['videos']} videos, {counts['captions']} captions"
+    yield _line(f"index {name}", index, stale, detail, f"vtr evaluate {options}{flag}")
+    if not counts["captions"]:
+        return  # a gallery to be searched; there is nothing to evaluate
+    if not result.exists():
+        yield Line(f"evaluate {name}", "to do", "", f"vtr evaluate {options}{flag}")
+        return
+    content = read_json(result)
+    stale = "index is stale" if stale else _changed(content["inputs"], {"index": indexed["output"]}, ("index",))
+    detail = f"RSUM {content['rsum']:.1f}, {covered}"
+    yield _line(f"evaluate {name}", None, stale, detail, f"vtr evaluate {options}{flag}")
+
+
+def _report_line(run: Run) -> Line:
+    command = f"vtr report {_quoted(run.root)}"
+    if not run.report.exists():
+        return Line("report", "to do", "", command)
+    shown = [run.root / MANIFEST, *run.evaluation.glob("*.json")]
+    if max(path.stat().st_mtime_ns for path in shown) > run.report.stat().st_mtime_ns:
+        return Line("report", "stale", "results are newer than the page", command)
+    return Line("report", "done", str(run.report))
+
+
+def _missing(stage: str, folder: Path, command: str) -> Line:
+    busy = _running(folder / ".lock")
+    return Line(stage, busy or "to do", "", "" if busy else command)
+
+
+def _line(stage: str, folder: Path | None, stale: str, detail: str, command: str) -> Line:
+    if folder is not None and (busy := _running(folder / ".lock")):
+        return Line(stage, busy, detail)
+    return Line(stage, "stale", f"{detail}; {stale}", command) if stale else Line(stage, "done", detail)
+
+
+def _changed(recorded: Mapping[str, str], current: Mapping[str, str], stages: Sequence[str]) -> str:
+    """Return which inputs are not those a stage was made from, in words; "" when all are."""
+    changed = [stage for stage in stages if recorded.get(stage) != current.get(stage)]
+    return f"{' and '.join(changed)} changed since" if changed else ""
+
+
+def _failures(workspace: Workspace) -> set[tuple[str, str]]:
+    """Return (video id, expert) of the failures that stand; the expert is "*" where the whole video failed."""
+    if not workspace.ledger.exists():
+        return set()
+    try:
+        lines = workspace.ledger.read_text(encoding="utf-8").splitlines()
+        return {(entry["video_id"], entry["expert"]) for entry in map(json.loads, lines)}
+    except (ValueError, KeyError, TypeError) as error:
+        raise WorkspaceError(f"{workspace.ledger} is damaged ({error}). Remove the damaged line.") from error
+
+
+def _available_only(coverage: Sequence[str]) -> str:
+    """Return the option that a command needs where some of the videos had no features."""
+    numbers = [re.findall(r"\d+", text)[-2:] for text in coverage]
+    partial = any(len(pair) == 2 and pair[0] != pair[1] for pair in numbers)
+    return " --available-only" if partial else ""
+
+
+def _running(lock: Path) -> str:
+    holder = locked_by(lock)
+    return "" if holder is None else f"running (process {holder or 'unknown'})"
+
+
+def _shown(path: Path) -> Path:
+    """Return a path as a user would write it: relative where that does not lead up."""
+    relative = os.path.relpath(path)
+    return path if relative.startswith("..") else Path(relative)
+
+
+def _quoted(path: Path | str) -> str:
+    return shlex.quote(str(path))
+
+
+def _out(root: Path) -> str:
+    return f"--out {_quoted(root)}"
+
+
+def _show(title: str, lines: Sequence[Line]) -> str:
+    cells: list[tuple[str, ...]] = [(line.stage, line.state, line.detail) for line in lines]
+    widths = [max(len(row[column]) for row in cells) for column in range(3)]
+    text = [title]
+    for row, line in zip(cells, lines, strict=True):
+        aligned = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+        text.append(f"  {aligned}{f'  -> {line.command}' if line.command else ''}".rstrip())
+    return "\n".join(text)
