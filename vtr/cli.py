@@ -30,6 +30,9 @@ app.add_typer(prepare, name="prepare")
 SOME_FAILED = 3
 """Exit status of `vtr extract` when some videos could not be read and the rest is done."""
 
+INTERRUPTED = 130
+"""Exit status after Ctrl-C."""
+
 WorkspaceArgument = Annotated[Path, typer.Argument(metavar="WS", help="The workspace that `vtr prepare` made.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run that `vtr train` made.")]
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML settings; see configs/ for complete ones.")]
@@ -262,7 +265,7 @@ def serve(
     split: SplitOption = None,
     part: PartOption = None,
 ) -> None:
-    """Serve search over HTTP with a small web page. Needs the [serve] extra."""
+    """Serve search over HTTP with a small web page. Needs the extra `serve`."""
     from vtr.serving.app import serve as go
     from vtr.stages.search import open_searcher
     from vtr.workspace import Run
@@ -294,11 +297,20 @@ def main() -> None:
             traceback.print_exc()
         typer.echo(f"error: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit) as error:
+        if not _was_interrupted(error):
+            raise
         if debug:
             traceback.print_exc()
         typer.echo("interrupted; finished work is kept, the same command resumes", err=True)
-        sys.exit(130)
+        sys.exit(INTERRUPTED)
+
+
+def _was_interrupted(error: BaseException | None) -> bool:
+    """Return whether Ctrl-C is behind an exit: typer turns it into one, with a status that depends on its version."""
+    while error is not None and not isinstance(error, KeyboardInterrupt):
+        error = error.__cause__ or error.__context__
+    return error is not None
 
 
 if __name__ == "__main__":
