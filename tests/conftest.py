@@ -6,19 +6,13 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
+from toy import ROOT, make_workspace
 
-from vtr.annotations.prepare import prepare_annotations
-from vtr.annotations.splits import one_caption_a_video
 from vtr.config import TrainConfig, build
-from vtr.store.schema import encode_row
-from vtr.store.writer import shard_name, write_expert_manifest, write_shard
-from vtr.types import Annotations, Caption, ExpertFeatures, ExpertSpec, Split, Video
 from vtr.workspace import Workspace
 
-ROOT = Path(__file__).resolve().parent.parent
 WORDS = (
     "red",
     "blue",
@@ -71,67 +65,6 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     BertModel(config).save_pretrained(folder)
     return folder
-
-
-def write_features(
-    workspace: Workspace, name: str, features: dict[str, ExpertFeatures], examined: list[str], inputs: dict[str, str]
-) -> None:
-    """Put one expert's features into a workspace's store."""
-    dim = next(iter(features.values())).dim
-    spec = ExpertSpec(name, dim, "image", None, "test")
-    rows = [encode_row(video_id, value, None, "float32") for video_id, value in features.items()]
-    folder = workspace.features / name
-    checksum = write_shard(folder / shard_name(0), spec, rows, examined, {})
-    write_expert_manifest(
-        folder,
-        spec,
-        {shard_name(0): checksum},
-        inputs=inputs,
-        config={"dtype": "float32"},
-        counts={"examined": len(examined), "present": len(rows)},
-        counts_by_shard={shard_name(0): [len(examined), len(rows)]},
-    )
-
-
-def make_workspace(root: Path, *, videos: int = 60, without_features: int = 0, seed: int = 0) -> Workspace:
-    """Make a workspace whose features tell which words the captions hold: something can be learnt from it.
-
-    The last `without_features` test videos have captions and no features.
-    """
-    draw = np.random.default_rng(seed)
-    choices = [("red", "blue", "green"), ("dog", "cat", "bird"), ("runs", "sleeps", "eats"), ("park", "house", "river")]
-    ids = [f"v{number:03d}" for number in range(videos)]
-    facts = {video_id: [int(draw.integers(3)) for _ in choices] for video_id in ids}
-    captions = []
-    for video_id in ids:
-        colour, animal, act, place = (options[at] for options, at in zip(choices, facts[video_id], strict=True))
-        texts = [
-            f"a {colour} {animal} {act} in the {place}",
-            f"the {animal} {act}",
-            f"a {colour} {animal} in a {place}",
-        ]
-        captions += [Caption(f"{video_id}#{at}", video_id, text) for at, text in enumerate(texts)]
-    annotations = Annotations(tuple(Video(video_id) for video_id in ids), tuple(captions))
-    third = videos // 6
-    split = Split(
-        "toy", tuple(ids[: -2 * third]), tuple(ids[-2 * third : -third]), tuple(ids[-third:]), note="made of numbers"
-    )
-    report = prepare_annotations(annotations, [split, one_caption_a_video(split, annotations)], root)
-    inputs = {"prepare": "test"}
-    bases = {"appearance": draw.normal(size=(4, 3, 12)), "motion": draw.normal(size=(4, 3, 8))}
-    for name, base in bases.items():
-        present: dict[str, ExpertFeatures] = {}
-        held = ids[: len(ids) - without_features]
-        for place, video_id in enumerate(held):
-            if name == "motion" and place % 4 == 0:
-                continue  # every fourth video lacks this expert
-            count = int(draw.integers(1, 6))
-            mean = sum(base[at, value] for at, value in enumerate(facts[video_id]))
-            values = (mean + 0.2 * draw.normal(size=(count, base.shape[2]))).astype(np.float32)
-            start = np.arange(count, dtype=np.float32)
-            present[video_id] = ExpertFeatures(values, start, start + 1)
-        write_features(report.workspace, name, present, held, inputs)
-    return report.workspace
 
 
 @pytest.fixture

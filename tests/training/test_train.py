@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import ROOT, make_workspace
+from toy import ROOT, make_workspace
 
 from vtr.config import TrainConfig, dump
 from vtr.errors import ConfigError, UnavailableError, VtrError, WorkspaceError

@@ -1,0 +1,246 @@
+"""The extract stage: resumable at any moment, failures in the ledger, nothing silently mixed or lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from painted_clips import render
+from toy import ROOT
+
+from feature_extraction.pipeline import ExtractSummary, extract
+from vtr.annotations.prepare import prepare_folder
+from vtr.config import ExtractConfig
+from vtr.errors import ConfigError, UnavailableError, WorkspaceError
+from vtr.files import cannot_write
+from vtr.store import writer
+from vtr.store.reader import FeatureStore
+from vtr.workspace import Workspace
+
+HERE = Path(__file__).parent
+EXPERTS = {name.lower(): f"fake_experts:{name}" for name in ("Mean", "Clumsy", "Liar", "Dizzy")}
+COLOURS = {
+    "red": (220, 30, 30),
+    "green": (30, 220, 30),
+    "blue": (30, 30, 220),
+    "black": (0, 0, 0),
+    "grey": (128, 128, 128),
+}
+
+RUN = """
+import sys
+from pathlib import Path
+from feature_extraction.pipeline import extract
+from vtr.config import ExtractConfig
+from vtr.workspace import Workspace
+config = ExtractConfig(experts=("mean",), workers=2, shard_videos=3, frames_per_second=4.0)
+if __name__ == "__main__":
+    extract(Workspace.open(Path(sys.argv[1])), config, extractors={"mean": "fake_experts:Mean"})
+"""
+
+
+@pytest.fixture(scope="module")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Fourteen short clips of plain colours, odd names among them."""
+    folder = tmp_path_factory.mktemp("clips")
+    for number in range(14):
+        name, colour = list(COLOURS.items())[number % len(COLOURS)]
+        frame = np.full((48, 64, 3), np.array(colour) * (1 - number / 60), np.uint8)
+        render(folder / f"-{number:02d} {name}.mp4", [frame] * 5, rate=5)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def _fakes_in_children(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PYTHONPATH", f"{HERE}{os.pathsep}{ROOT}")
+    monkeypatch.syspath_prepend(str(HERE))
+
+
+def config(*experts: str, **changes: object) -> ExtractConfig:
+    values = {"experts": experts, "workers": 1, "shard_videos": 3, "frames_per_second": 4.0, **changes}
+    return ExtractConfig.model_validate(values)
+
+
+def run(workspace: Workspace, settings: ExtractConfig, **options: bool) -> ExtractSummary:
+    return extract(workspace, settings, extractors=EXPERTS, **options)
+
+
+def shards(workspace: Workspace) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(workspace.features)): path.read_bytes()
+        for path in workspace.features.glob("[a-z]*/*.parquet")
+    }
+
+
+def test_features_are_stored_with_absences_and_a_second_run_does_nothing(clips: Path, tmp_path: Path) -> None:
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+    summary = run(workspace, config("mean"))
+    assert (summary.extracted, summary.failures) == (14, 0)
+    store = FeatureStore(workspace.features)
+    found = store.read("mean")
+    assert len(found) == 11  # three clips are black
+    assert len(store.examined("mean")) == 14
+    red = found["-00 red"]
+    np.testing.assert_allclose(red.values[0].astype(float), COLOURS["red"], atol=8)  # after H.264
+    assert red.values.dtype == np.float16
+    before = shards(workspace)
+    assert len(before) == 5
+    again = run(workspace, config("mean"))
+    assert (again.extracted, again.done_before) == (0, 14)
+    assert shards(workspace) == before
+
+
+def test_killed_at_any_moment_and_run_again_equals_an_uninterrupted_run(clips: Path, tmp_path: Path) -> None:
+    whole = prepare_folder(clips, None, tmp_path / "whole").workspace
+    run(whole, config("mean"))
+    broken = prepare_folder(clips, None, tmp_path / "broken").workspace
+    script = tmp_path / "script.py"
+    script.write_text(RUN)
+    command = [sys.executable, str(script), str(broken.root)]
+    finished: dict[str, int] = {}
+    for done in (1, 5, 10):
+        environment = os.environ | {"FAKE_SECONDS": "0.05"}
+        process = subprocess.Popen(command, env=environment, start_new_session=True, stderr=subprocess.DEVNULL)
+        while process.poll() is None and _num_done(broken) < done:
+            time.sleep(0.002)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+        now = _spooled(broken)
+        for name in finished.keys() & now.keys():
+            assert now[name] == finished[name], "a finished video was read again"
+        finished = now
+    ended = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+    assert shards(broken) == shards(whole)
+    assert not (broken.features / ".spool").exists()
+
+
+def _spooled(workspace: Workspace) -> dict[str, int]:
+    return {path.name: path.stat().st_mtime_ns for path in (workspace.features / ".spool").glob("*.parquet")}
+
+
+def _num_done(workspace: Workspace) -> int:
+    written = sum(len(FeatureStore(workspace.features).examined(e)) for e in FeatureStore(workspace.features).experts)
+    return written + len(_spooled(workspace))
+
+
+def test_another_expert_later_leaves_the_first_alone(clips: Path, tmp_path: Path) -> None:
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+    run(workspace, config("mean"))
+    before = shards(workspace)
+    summary = run(workspace, config("mean", "dizzy"))
+    assert summary.extracted == 14
+    assert summary.failures == 14  # NaN is refused, video by video
+    assert "NaN" in workspace.ledger.read_text()
+    assert shards(workspace) == before
+
+
+def test_failures_go_to_the_ledger_and_the_rest_goes_on(clips: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    for path in sorted(clips.iterdir())[:5]:
+        (folder / path.name).symlink_to(path)
+    (folder / "broken.mp4").write_bytes(sorted(clips.iterdir())[0].read_bytes()[:600])
+    workspace = prepare_folder(folder, None, tmp_path / "ws").workspace
+    summary = run(workspace, config("mean", "clumsy"))
+    entries = {(e["video_id"], e["expert"]): e for e in map(json.loads, workspace.ledger.read_text().splitlines())}
+    assert summary.failures == len(entries) == 3
+    assert entries["broken", "*"]["stage"] in ("open", "decode")
+    assert "red makes me stumble" in entries["-00 red", "clumsy"]["reason"]
+    assert entries["-01 green", "*"]["stage"] == "worker"
+    store = FeatureStore(workspace.features)
+    assert set(store.video_ids("mean")) == {"-00 red", "-02 blue", "-04 grey"}
+    assert set(store.video_ids("clumsy")) == {"-02 blue", "-04 grey"}
+
+    plain = run(workspace, config("mean", "clumsy"))
+    assert (plain.extracted, plain.failures) == (0, 3)
+
+    (folder / "broken.mp4").unlink()
+    (folder / "broken.mp4").write_bytes((clips / "-04 grey.mp4").read_bytes())
+    retried = run(workspace, config("mean", "clumsy"), retry_failed=True)
+    assert (retried.extracted, retried.failures) == (3, 2)
+    assert "broken" in FeatureStore(workspace.features).video_ids("mean")
+    assert FeatureStore(workspace.features).verify("mean") == []
+
+
+def test_a_dim_that_differs_from_the_spec_is_refused(clips: Path, tmp_path: Path) -> None:
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+    summary = run(workspace, config("liar"))
+    assert summary.failures == 11
+    assert "dim 3, the expert's spec says 5" in workspace.ledger.read_text()
+
+
+def test_other_settings_are_not_mixed_in(clips: Path, tmp_path: Path) -> None:
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+    run(workspace, config("mean"))
+    with pytest.raises(WorkspaceError, match=r"made with max_frames=64, now max_frames=9"):
+        run(workspace, config("mean", max_frames=9))
+
+
+def test_new_videos_are_appended(clips: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    names = [path.name for path in sorted(clips.iterdir())]
+    for name in names[3:8]:
+        (folder / name).symlink_to(clips / name)
+    workspace = prepare_folder(folder, None, tmp_path / "ws").workspace
+    run(workspace, config("mean"))
+    before = shards(workspace)
+    for name in names[:3]:
+        (folder / name).symlink_to(clips / name)
+    prepare_folder(folder, None, tmp_path / "ws")
+    assert run(workspace, config("mean")).extracted == 3
+    after = shards(workspace)
+    assert {name: after[name] for name in before} == before
+    assert len(FeatureStore(workspace.features).examined("mean")) == 8
+
+
+def test_a_deleted_shard_is_extracted_again(clips: Path, tmp_path: Path) -> None:
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+    run(workspace, config("mean"))
+    before = shards(workspace)
+    (workspace.features / "mean" / "part-00002.parquet").unlink()
+    assert run(workspace, config("mean")).extracted == 3
+    assert shards(workspace) == before
+
+
+def test_a_full_disk_is_said_in_words_and_nothing_is_lost(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+
+    def full(*_: object) -> str:
+        raise cannot_write(workspace.features, OSError(28, "No space left on device"))
+
+    with monkeypatch.context() as patch:
+        patch.setattr("feature_extraction.shards.write_shard", full)
+        with pytest.raises(WorkspaceError, match=r"No space left on device.*finished work is kept"):
+            run(workspace, config("mean"))
+    assert shards(workspace) == {}
+    run(workspace, config("mean"))
+    whole = prepare_folder(clips, None, tmp_path / "whole").workspace
+    run(whole, config("mean"))
+    assert shards(workspace) == shards(whole)
+    assert writer.shard_name(0) == "part-00000.parquet"
+
+
+def test_experts_that_do_not_exist_or_are_not_installed(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+    with pytest.raises(ConfigError, match=r"no expert 'motoin'. Did you mean 'motion'\? The experts are: appearance"):
+        extract(workspace, config("motoin"))
+    monkeypatch.setattr("feature_extraction.pipeline.missing_packages", lambda name: ("nothing",) * (name == "face"))
+    with pytest.raises(UnavailableError, match=r"face: nothing not installed; install with: pip install"):
+        extract(workspace, config("face"))
+    summary = extract(workspace, config("face", "motion"))
+    assert summary.extracted == 14
+    assert list(summary.unavailable) == ["face"]
+    assert FeatureStore(workspace.features).experts == ("motion",)
