@@ -31,7 +31,7 @@ class MotionExtractor:
     The 95 numbers are, per cell of a 3 x 3 grid, the share of flow in 8 directions (weighted by speed) and of standing
     pixels; then for the moving pixels the mean and deviation of horizontal and vertical velocity, mean and largest
     speed, divergence (approach and retreat), curl (rotation), and where the motion is and how it spreads; and how
-    often the mean direction turns round (bouncing, shaking).
+    often the mean direction turns round, left and right, up and down (bouncing, shaking).
     """
 
     needs_motion = True
@@ -108,7 +108,15 @@ def _global(
     counts = np.maximum(np.bincount(frame, minlength=len(speed)), 1)
     mean_u = np.bincount(frame, u, len(speed)) / counts
     mean_v = np.bincount(frame, v, len(speed)) / counts
-    turns = [np.mean(m[1:] * m[:-1] < 0) if len(m) > 1 else 0.0 for m in (mean_u, mean_v)]
+    turns = [_turning(mean) for mean in (mean_u, mean_v)]
     fast = np.percentile(speed[moving], 95)
     numbers = [u.mean(), v.mean(), u.std(), v.std(), speed[moving].mean(), fast, divergence, curl]
     return np.array([*numbers, across.mean(), down.mean(), np.sqrt(spread), moving.mean(), *turns])
+
+
+def _turning(means: NDArray[np.float64]) -> float:
+    """Return the share of steps between which a mean velocity turns round; what stands still does not turn."""
+    if len(means) < 2:
+        return 0.0
+    before, after = means[:-1], means[1:]
+    return float(np.mean((before * after < 0) & (np.minimum(abs(before), abs(after)) > MOVING)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Any
 
-from feature_extraction.extractor import Extracted, Media, features
+from feature_extraction.extractor import SOUND_RATE, Extracted, Media, features
 from feature_extraction.text_embedding import sentence_encoder
 from vtr.config import ExtractConfig
 from vtr.files import sha256_file
@@ -58,7 +58,8 @@ class SpeechExtractor:
             vad_filter=True,
             condition_on_previous_text=False,
         )
-        kept = [(segment.text.strip(), segment.start, segment.end) for segment in segments if is_speech(segment)]
+        last = len(media.sound) / SOUND_RATE  # Whisper rounds a segment's end up
+        kept = [(s.text.strip(), s.start, min(s.end, last)) for s in segments if is_speech(s)]
         if not kept:
             return None
         texts, start, end = zip(*kept, strict=True)

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import pytest
 from painted_clips import ffmpeg, painted, render
+
+from feature_extraction.experts import make_extractor, missing_packages
+from feature_extraction.extractor import Extractor
+from vtr.config import ExtractConfig
 
 
 @pytest.fixture(scope="session")
@@ -20,3 +26,16 @@ def clip_with_sound(clip: Path) -> Path:
     path = clip.with_name("with sound.mp4")
     ffmpeg("-i", clip, "-f", "lavfi", "-i", "sine=440:d=2", "-c:v", "copy", "-c:a", "aac", path)
     return path
+
+
+@pytest.fixture(scope="session")
+def extractor() -> Callable[[str], Extractor]:
+    """Return a function that loads an expert, once for all tests; skipped where its packages are not installed."""
+
+    @cache
+    def load(name: str) -> Extractor:
+        if missing := missing_packages(name):
+            pytest.skip(f"the expert {name} needs {', '.join(missing)}: pip install 'vtr[experts]'")
+        return make_extractor(name, ExtractConfig())
+
+    return load
