@@ -73,7 +73,7 @@ def _page(run: Path, seconds: dict[str, float]) -> str:
         "",
         "Made by `.venv/bin/python benchmarks/msrvtt_clips.py --data ../shared/msrvtt --out workspaces/msrvtt-clips`.",
         "",
-        "3,395 silent clips of one real frame a second, up to 8 frames, 320x240: 3,151 of the 6,513 training videos and",
+        "3,395 silent clips of one real frame a second, up to 8 frames: 3,151 of the 6,513 training videos and",
         "244 of the 497 validation videos of the full split, and none of its test videos. A subset, evaluated on the",
         "part that also chose the checkpoint: **not comparable with published numbers**.",
         "",
