@@ -225,6 +225,12 @@ def test_a_model_without_all_its_weights_is_refused_not_filled_with_noise(tmp_pa
     load_encoder(str(folder))  # nothing reads the pooler
 
 
+def test_weights_stored_in_half_precision_are_used_in_float32(tmp_path: Path, tiny_bert: Path) -> None:
+    folder = tmp_path / "half"
+    load_encoder(str(tiny_bert)).half().save_pretrained(folder)  # type: ignore[operator]
+    assert {parameter.dtype for parameter in load_encoder(str(folder)).parameters()} == {torch.float32}
+
+
 def test_loading_says_nothing_on_the_terminal(tiny_bert: Path, capfd: pytest.CaptureFixture[str]) -> None:
     source = TextInput(TextConfig(model=str(tiny_bert)))
     source.states(SENTENCES)
