@@ -194,14 +194,22 @@ class TrainConfig(Config):
     optimiser: OptimiserConfig = OptimiserConfig()
 
 
-def load(kind: type[Settings], path: Path | None = None, overrides: Sequence[str] = ()) -> Settings:
+def load(
+    kind: type[Settings], path: Path | None = None, overrides: Sequence[str] = (), base: Settings | None = None
+) -> Settings:
     """Read a YAML file into `kind` and apply `a.b=c` overrides (values are YAML).
+
+    Args:
+        kind: the settings' class.
+        path: the file; None to start from `base`, or from the class's defaults.
+        overrides: "a.b=c", each.
+        base: settings whose sections an override changes a value of, where there is no file.
 
     Raises:
         InputError: the file is missing or not YAML.
         ConfigError: an unknown key (with the nearest valid one) or a wrong type, with the key's full name.
     """
-    values = _read_yaml(path) if path else {}
+    values = _read_yaml(path) if path else base.model_dump(mode="json") if base else {}
     for override in overrides:
         key, equals, text = override.partition("=")
         if not equals or not key:

@@ -81,7 +81,7 @@ def demo(out: Path, config_path: Path | None, overrides: Sequence[str]) -> None:
     def heading(text: str) -> None:
         say(f"[{time.monotonic() - started:4.0f} s] {text}")
 
-    config = load(DemoConfig, config_path, overrides)
+    config = load(DemoConfig, config_path, overrides, base=DemoConfig())
     scenes = _script(out, config.world)
     heading(f"render: {len(scenes)} clips into {out / 'clips'}")
     rendered = render_all(scenes, out / "clips")

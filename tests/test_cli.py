@@ -1,0 +1,114 @@
+"""The command line as a user meets it: help that suffices, one clear line for a mistake, 130 for Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from toy import ROOT, make_workspace
+
+from vtr.cli import main
+from vtr.config import TrainConfig, dump
+
+STAGES = (
+    "prepare msrvtt", "prepare folder", "extract", "features", "train", "embed", "index", "evaluate", "search",
+    "report", "status", "doctor", "serve", "demo",
+)  # fmt: skip
+MAIN = [sys.executable, "-c", "from vtr.cli import main; main()"]
+
+
+def call(monkeypatch: pytest.MonkeyPatch, *arguments: object) -> int:
+    monkeypatch.setattr(sys, "argv", ["vtr", *map(str, arguments)])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    return int(ended.value.code or 0)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_every_stage_has_help(stage: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, *stage.split(), "--help") == 0
+    assert f"vtr {stage}" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (["prepare", "folder", "{tmp}/none", "--out", "{tmp}/out"], "none does not exist. Give the folder"),
+        (["prepare", "folder", "{tmp}/empty", "--out", "{tmp}/out"], "holds no video"),
+        (["prepare", "folder", "{tmp}/file.txt", "--out", "{tmp}/out"], "is a file"),
+        (["extract", "{tmp}/none"], "none does not exist, a workspace was expected"),
+        (["extract", "{tmp}/empty"], "is not a workspace"),
+        (["extract", "{ws}", "--experts", "motoin"], "no expert 'motoin'. Did you mean 'motion'?"),
+        (["extract", "{ws}", "--set", "max_frame=3"], "unknown key 'max_frame'. Did you mean 'max_frames'?"),
+        (["train", "{ws}", "--out", "{tmp}/run", "--set", "epochs=many"], "epochs is 'many'"),
+        (["train", "{ws}", "--out", "{tmp}/run", "--config", "{tmp}/none.yaml"], "none.yaml does not exist"),
+        (["train", "{ws}", "--out", "{tmp}/run", "--set", "loss.gama=3"], "Did you mean 'gamma'?"),
+        (["train", "{ws}", "--out", "{tmp}/run"], "has no split 'full'"),
+        (["evaluate", "{ws}"], "is not a run"),
+        (["search", "{tmp}/none", "dog"], "a run was expected"),
+        (["status", "{tmp}/file.txt"], "is a file"),
+    ],
+)
+def test_a_mistake_gives_one_clear_line_and_no_traceback(
+    arguments: list[str],
+    expected: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file.txt").write_text("text")
+    workspace = make_workspace(tmp_path / "ws", videos=12)
+    filled = [argument.format(tmp=tmp_path, ws=workspace.root) for argument in arguments]
+    assert call(monkeypatch, *filled) == 1
+    error = capsys.readouterr().err
+    assert expected in error
+    assert "Traceback" not in error
+    assert call(monkeypatch, *filled, "--debug") == 1
+    assert "Traceback" in capsys.readouterr().err
+
+
+def test_wrong_usage_exits_with_two(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "train", "ws") == 2
+    assert "--out" in capsys.readouterr().err
+    assert call(monkeypatch, "cook") == 2
+
+
+def test_a_workspace_of_a_newer_version_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    workspace = make_workspace(tmp_path / "ws", videos=12)
+    (workspace.root / "workspace.json").write_text(json.dumps({"format": 99, "vtr": "9.0"}))
+    assert call(monkeypatch, "features", workspace.root) == 1
+    assert "made by vtr 9.0 in format 99" in capsys.readouterr().err
+
+
+def test_ctrl_c_in_training_exits_with_130_and_resumes(tmp_path: Path, toy_config: Callable[..., TrainConfig]) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    (tmp_path / "long.yaml").write_text(dump(toy_config(epochs=100_000)))
+    command = [
+        *MAIN,
+        "train",
+        str(workspace.root),
+        "--config",
+        str(tmp_path / "long.yaml"),
+        "--out",
+        str(tmp_path / "run"),
+    ]
+    state = tmp_path / "run" / "checkpoints" / "last" / "state.json"
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True)
+    while process.poll() is None and not state.exists():
+        time.sleep(0.02)
+    process.send_signal(signal.SIGINT)
+    _, error = process.communicate()
+    assert process.returncode == 130, error
+    assert "resume" in error
+    assert "Traceback" not in error
+    assert json.loads(state.read_text())["progress"]["epoch"] >= 1
