@@ -71,7 +71,7 @@ def _page(run: Path, seconds: dict[str, float]) -> str:
     lines = [
         "# MSR-VTT, the clips that can be had",
         "",
-        "`.venv/bin/python benchmarks/msrvtt_clips.py --data ../shared/msrvtt --out workspaces/msrvtt-clips` makes this page.",
+        "`.venv/bin/python benchmarks/msrvtt_clips.py --data ../shared/msrvtt --out workspaces/msrvtt-clips` makes it.",
         "",
         "3,395 silent clips of one real frame a second, up to 8 frames: 3,151 of the 6,513 training videos and",
         "244 of the 497 validation videos of the full split, and none of its test videos. A subset, evaluated on the",
