@@ -7,6 +7,7 @@ reading, or only by listening.
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -68,7 +69,7 @@ PHRASES = (
     "the movie starts at eight", "we need more money",
 )  # fmt: skip
 SOUNDS = {
-    "siren": ("a siren wails", "an alarm goes up and down", "a siren can be heard"),
+    "siren": ("a siren wails", "an alarm sounds", "a siren can be heard"),
     "drum": ("a drum is beaten", "drum beats are heard", "there is a steady drumming"),
     "rain": ("it sounds like rain", "a steady hiss is heard", "rain can be heard"),
     "bell": ("a bell rings", "bells are ringing", "a bell can be heard"),
@@ -156,8 +157,9 @@ def make_scenes(seed: int, counts: dict[Part, int], *, speech: bool) -> list[Sce
 
 
 def _looks(draw: random.Random) -> list[tuple[str, str, str]]:
-    every = [(scene, colour, thing) for scene in SCENES for colour in COLOURS for thing in OBJECTS]
-    return draw.sample(every, NUM_LOOKS)
+    things = draw.sample([(colour, thing) for colour in COLOURS for thing in OBJECTS], NUM_LOOKS)
+    scenes = itertools.cycle(SCENES)
+    return [(scene, colour, thing) for scene, (colour, thing) in zip(scenes, things, strict=False)]
 
 
 def _scene(draw: random.Random, looks: Sequence[tuple[str, str, str]], name: str, part: Part, speech: bool) -> Scene:

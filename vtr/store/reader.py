@@ -196,4 +196,8 @@ def read_shard(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
     Raises:
         WorkspaceError: the file is damaged.
     """
-    return covered_by(path), list(_rows_of(path))
+    rows = [
+        {name: value.to_pybytes() if isinstance(value, pa.Buffer) else value for name, value in row.items()}
+        for row in _rows_of(path)
+    ]
+    return covered_by(path), rows
