@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import datetime
 import json
-from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vtr.errors import WorkspaceError
@@ -62,25 +62,35 @@ class Ledger:
         """Return whether the video stands as failed for the expert."""
         return (video_id, expert) in self._failures or (video_id, ALL_EXPERTS) in self._failures
 
-    def add(self, failures: Iterable[Failure]) -> None:
-        """Record failures and write the ledger."""
+    def settle(self, video_id: str, read_by: Iterable[str], failures: Iterable[Failure]) -> None:
+        """Record how reading a video ended, and write the ledger if that is news.
+
+        Args:
+            video_id: the video.
+            read_by: the experts that read it; their earlier failures are over.
+            failures: what went wrong, in place of what went wrong before. Without one of the whole video, an earlier
+                one is over too.
+        """
+        before = dict(self._failures)
+        new = {failure.expert: failure for failure in failures}
+        over = {*read_by, *new} | ({ALL_EXPERTS} if ALL_EXPERTS not in new else set())
         now = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
-        before = len(self._failures)
-        for failure in failures:
-            values = asdict(failure) | {"at": failure.at or now}
-            self._failures.setdefault((failure.video_id, failure.expert), Failure(**values))
-        if len(self._failures) != before:
+        for expert in over:
+            self._failures.pop((video_id, expert), None)
+        for expert, failure in new.items():
+            held = before.get((video_id, expert))
+            same = held is not None and (held.stage, held.reason) == (failure.stage, failure.reason)
+            self._failures[video_id, expert] = held if held and same else replace(failure, at=failure.at or now)
+        if self._failures != before:
             self._write()
 
-    def forget(self, experts: Iterable[str]) -> list[Failure]:
-        """Remove and return the failures of some experts and of whole videos, so that they are tried again."""
-        tried = {*experts, ALL_EXPERTS}
-        forgotten = [failure for failure in self._failures.values() if failure.expert in tried]
-        for failure in forgotten:
-            del self._failures[failure.video_id, failure.expert]
-        if forgotten:
+    def keep(self, video_ids: Collection[str]) -> None:
+        """Drop the failures of all other videos: they have left the workspace, or their files have."""
+        gone = [key for key in self._failures if key[0] not in video_ids]
+        for key in gone:
+            del self._failures[key]
+        if gone:
             self._write()
-        return forgotten
 
     def _write(self) -> None:
         lines = [json.dumps(asdict(failure), ensure_ascii=False) for failure in self._failures.values()]

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 import time
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from feature_extraction.experts import EXTRACTORS, missing_packages
 from feature_extraction.extractor import Extracted
-from feature_extraction.ledger import Ledger
+from feature_extraction.ledger import ALL_EXPERTS, Ledger
+from feature_extraction.media import MediaError
 from feature_extraction.plan import Plan, make_groups
 from feature_extraction.pool import Pool
 from feature_extraction.shards import ShardWriter, shaping_settings
@@ -20,12 +22,15 @@ from vtr.annotations.tables import annotations_fingerprint, load_annotations
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, InputError, UnavailableError
 from vtr.experts import EXPERTS, check_experts
-from vtr.files import lock
+from vtr.files import lock, remove_temporaries
 from vtr.packaged import INSTALL_EXPERTS
 from vtr.progress import progress, say
 from vtr.store.reader import FeatureStore
 from vtr.types import ExpertSpec
 from vtr.workspace import Workspace, fingerprint
+
+Specs = Mapping[str, tuple[ExpertSpec, str]]
+"""Expert -> what its features are, with how its input is scaled."""
 
 
 @dataclass(frozen=True)
@@ -33,8 +38,8 @@ class ExtractSummary:
     """What a run of the extract stage did.
 
     Attributes:
-        extracted: videos read in this run.
-        done_before: videos that earlier runs had finished.
+        extracted: videos read in this run, those that failed included.
+        done_before: videos that all experts had read in earlier runs.
         no_file: videos of the workspace that have no file on this machine.
         failures: entries that stand in the failure ledger, of this run and earlier ones.
         unavailable: expert -> why it was passed over.
@@ -50,7 +55,7 @@ class ExtractSummary:
 
     def __str__(self) -> str:
         lines = [
-            f"{self.extracted} videos extracted in {self.seconds:.0f} s, {self.done_before} were done before"
+            f"{self.extracted} videos read in {self.seconds:.0f} s, {self.done_before} were done before"
             + (f", {self.no_file} have no file here" if self.no_file else "")
         ]
         lines += [f"expert {name} is unavailable: {reason}" for name, reason in self.unavailable.items()]
@@ -87,35 +92,39 @@ def extract(
     started = time.monotonic()
     experts, unavailable = available_experts(config.experts, extractors)
     annotations = load_annotations(workspace)
+    with_file = {video.id for video in annotations.videos if video.path is not None}
     with lock(workspace.features / ".lock", f"extract features into {workspace.root}"):
-        ledger = Ledger(workspace.ledger)
-        settings = {name: fingerprint(shaping_settings(config, name)) for name in experts}
-        spool = Spool(workspace.features / ".spool", settings)
-        spool.tidy()
+        _tidy(workspace.features)
         store = FeatureStore(workspace.features)
         writer = ShardWriter(store, config, annotations_fingerprint(workspace))
         writer.check_settings(experts)
+        settings = {name: fingerprint(shaping_settings(config, name)) for name in experts}
+        spool = Spool(workspace.features / ".spool", settings)
+        ledger = Ledger(workspace.ledger)
+        ledger.keep(with_file)
         groups = make_groups(workspace.features, annotations, config.shard_videos)
-        _adopt_failures(groups, spool, ledger)
-        if retry_failed:
-            ledger.forget(experts)
         examined = {expert: writer.examined(expert) for expert in experts}
         plan = Plan(groups, annotations, examined, spool, ledger)
-        tasks = plan.tasks()
-        _run(config, experts, extractors, spool, ledger, writer, plan, tasks, unavailable)
+        done_before = plan.done()
+        extraction = Extraction(config, extractors, spool, ledger, writer, plan)
+        read, not_loaded = extraction.run(experts, retry_failed)
         for expert in experts:
             writer.refresh(expert)
-    no_file = sum(video.path is None for video in annotations.videos)
-    with_file = len(annotations.videos) - no_file
     return ExtractSummary(
         workspace=workspace,
-        extracted=len(tasks),
-        done_before=with_file - len(tasks),
-        no_file=no_file,
+        extracted=read,
+        done_before=done_before,
+        no_file=len(annotations.videos) - len(with_file),
         failures=len(ledger),
-        unavailable=unavailable,
+        unavailable=unavailable | not_loaded,
         seconds=time.monotonic() - started,
     )
+
+
+def _tidy(features: Path) -> None:
+    """Remove what killed writers left behind."""
+    for folder in (features, *(path for path in features.iterdir() if path.is_dir())):
+        remove_temporaries(folder)
 
 
 def available_experts(names: Sequence[str], extractors: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -131,68 +140,88 @@ def available_experts(names: Sequence[str], extractors: Mapping[str, str]) -> tu
         if name in EXPERTS and extractors is EXTRACTORS and (missing := missing_packages(name)):
             unavailable[name] = f"{', '.join(missing)} not installed; install with: {INSTALL_EXPERTS}"
     experts = [name for name in chosen if name not in unavailable]
+    _tell(unavailable, experts)
+    return experts, unavailable
+
+
+def _tell(unavailable: Mapping[str, str], experts: Sequence[str]) -> None:
+    """Say which experts are passed over.
+
+    Raises:
+        UnavailableError: none is left.
+    """
     if not experts:
         reasons = "; ".join(f"{name}: {reason}" for name, reason in unavailable.items())
         raise UnavailableError(f"none of the experts can run. {reasons}")
     for name, reason in unavailable.items():
         say(f"expert {name} is unavailable ({reason}); going on with {', '.join(experts)}")
-    return experts, unavailable
 
 
-def _adopt_failures(groups: Sequence[Sequence[str]], spool: Spool, ledger: Ledger) -> None:
-    """Enter failures that a killed run had spooled but not yet written to the ledger."""
-    for group in groups:
-        for video_id in group:
-            if (done := spool.get(video_id)) is not None:
-                ledger.add(done.failures)
+@dataclass(frozen=True)
+class Extraction:
+    """One run of the workers over what the plan says is left."""
 
+    config: ExtractConfig
+    extractors: Mapping[str, str]
+    spool: Spool
+    ledger: Ledger
+    writer: ShardWriter
+    plan: Plan
 
-def _run(
-    config: ExtractConfig,
-    experts: Sequence[str],
-    extractors: Mapping[str, str],
-    spool: Spool,
-    ledger: Ledger,
-    writer: ShardWriter,
-    plan: Plan,
-    tasks: Sequence[Task],
-    unavailable: dict[str, str],
-) -> None:
-    """Do the tasks, and write every group's shards as soon as its last video is done."""
-    left = dict.fromkeys(range(len(plan.groups)), 0)
-    group_of = {video_id: number for number, group in enumerate(plan.groups) for video_id in group}
-    for task in tasks:
-        left[group_of[task.video_id]] += 1
-    spooled = [n for n, group in enumerate(plan.groups) if not left[n] and any(spool.get(v) for v in group)]
-    if not tasks and not spooled:
-        return
-    workers = min(config.workers or os.cpu_count() or 1, max(len(tasks), 1))
-    say(f"loading {', '.join(experts)} in {workers} process{'es' if workers > 1 else ''}")
-    pool = Pool(workers, config, experts, extractors, spool)
-    try:
-        ready = pool.wait_ready()
-        writer.check(ready.specs)
-        unavailable.update(ready.unavailable)
+    def run(self, experts: Sequence[str], retry_failed: bool) -> tuple[int, dict[str, str]]:
+        """Return how many videos were read, and for each expert that could not be loaded why.
+
+        Raises:
+            UnavailableError: none could be loaded.
+            WorkspaceError: the store was made by other models; or it cannot be written.
+        """
+        self._settle_spooled()
+        spooled = self.plan.spooled_groups()
+        tasks = self.plan.tasks(experts, retry_failed)
+        if not tasks and not spooled:
+            return 0, {}
+        workers = min(self.config.workers or os.cpu_count() or 1, max(len(tasks), 1))
+        say(f"loading {', '.join(experts)} in {workers} process{'es' if workers > 1 else ''}")
+        pool = Pool(workers, self.config, experts, self.extractors, self.spool)
+        try:
+            ready = pool.wait_ready()
+            _tell(ready.unavailable, list(ready.specs))
+            self.writer.check(ready.specs)
+            tasks = self.plan.tasks(list(ready.specs), retry_failed)
+            self._read(pool, tasks, spooled, ready.specs)
+        finally:
+            pool.close()
+        return len(tasks), dict(ready.unavailable)
+
+    def _settle_spooled(self) -> None:
+        """Enter in the ledger how videos ended that a killed run had read and not yet entered."""
+        for group in self.plan.groups:
+            for video_id in group:
+                if (done := self.spool.get(video_id)) is not None:
+                    self.ledger.settle(video_id, done.examined, done.failures)
+
+    def _read(self, pool: Pool, tasks: Sequence[Task], spooled: Sequence[int], specs: Specs) -> None:
+        """Do the tasks, and write every group's shards as soon as its last video is done."""
+        group_of = {video_id: number for number, group in enumerate(self.plan.groups) for video_id in group}
+        left = Counter(group_of[task.video_id] for task in tasks)
         for number in spooled:
-            _write_group(number, plan, ready.specs, spool, writer)
+            if not left[number]:
+                self._write_group(number, specs)
         with progress("extract", len(tasks), "videos") as advance:
             for task, failures in pool.run(tasks):
-                ledger.add(failures)
+                failed = {failure.expert for failure in failures}
+                read_by = () if ALL_EXPERTS in failed else set(task.experts) - failed
+                self.ledger.settle(task.video_id, read_by, failures)
                 number = group_of[task.video_id]
                 left[number] -= 1
                 if not left[number]:
-                    _write_group(number, plan, ready.specs, spool, writer)
-                advance(1, f"{len(ledger)} failures" if len(ledger) else "")
-    finally:
-        pool.close()
+                    self._write_group(number, specs)
+                advance(1, f"{len(self.ledger)} failures" if len(self.ledger) else "")
 
-
-def _write_group(
-    number: int, plan: Plan, specs: Mapping[str, tuple[ExpertSpec, str]], spool: Spool, writer: ShardWriter
-) -> None:
-    for expert, spec in specs.items():
-        writer.write(number, plan.groups[number], expert, spec, spool)
-    spool.drop(plan.groups[number])
+    def _write_group(self, number: int, specs: Specs) -> None:
+        for expert, spec in specs.items():
+            self.writer.write(number, self.plan.groups[number], expert, spec, self.spool)
+        self.spool.drop(self.plan.groups[number])
 
 
 def store_config(store: FeatureStore, experts: Sequence[str]) -> ExtractConfig:
@@ -223,11 +252,15 @@ def extract_one(path: Path, config: ExtractConfig) -> dict[str, Extracted]:
     experts, _ = available_experts(config.experts, EXTRACTORS)
     worker = VideoWorker(config, experts, EXTRACTORS)
     try:
+        _tell(worker.unavailable, list(worker.extractors))
         found, failed = worker.read(str(path), experts)
+    except MediaError as error:
+        raise InputError(f"{path} cannot be read as a video ({error}). Give another file, or convert it.") from error
     finally:
         worker.close()
+    for name, failure in failed.items():
+        say(f"{path}: {name} failed ({failure.reason})")
     kept = {name: extracted for name, extracted in found.items() if extracted is not None}
     if not kept:
-        reasons = "; ".join(f"{name}: {error.reason}" for name, error in failed.items())
-        raise InputError(f"no expert finds anything in {path}. {reasons}")
+        raise InputError(f"no expert finds anything in {path}; {', '.join(experts)} were asked.")
     return kept

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from feature_extraction.ledger import Ledger
@@ -53,20 +53,36 @@ class Plan:
         self._examined, self._spool, self._ledger = examined, spool, ledger
         self._paths = {video.id: video.path for video in annotations.videos}
 
-    def tasks(self) -> list[Task]:
-        """Return the videos that some expert has neither read nor failed on, in plan order."""
+    def tasks(self, experts: Collection[str], retry_failed: bool) -> list[Task]:
+        """Return the videos that some of `experts` have not read, in plan order.
+
+        Videos that failed before are among them only to be tried again, `retry_failed`.
+        """
         return [
-            Task(video_id, path, experts)
-            for group in self.groups
-            for video_id in group
-            if (path := self._paths.get(video_id)) is not None and (experts := self._lacking(video_id))
+            Task(video_id, path, lacking)
+            for video_id, path in self._with_file()
+            if (lacking := self._lacking(video_id, experts, retry_failed))
         ]
 
-    def _lacking(self, video_id: str) -> tuple[str, ...]:
+    def done(self) -> int:
+        """Return how many of the videos all experts have read."""
+        return sum(not self._lacking(video_id, self._examined, True) for video_id, _ in self._with_file())
+
+    def spooled_groups(self) -> list[int]:
+        """Return the groups with finished videos that are in no shard yet."""
+        return [n for n, group in enumerate(self.groups) if any(self._spool.get(video_id) for video_id in group)]
+
+    def _with_file(self) -> Iterator[tuple[str, str]]:
+        for group in self.groups:
+            for video_id in group:
+                if (path := self._paths.get(video_id)) is not None:
+                    yield video_id, path
+
+    def _lacking(self, video_id: str, experts: Collection[str], failed_too: bool) -> tuple[str, ...]:
         left = [
             expert
-            for expert, examined in self._examined.items()
-            if video_id not in examined and not self._ledger.failed(video_id, expert)
+            for expert in experts
+            if video_id not in self._examined[expert] and (failed_too or not self._ledger.failed(video_id, expert))
         ]
         spooled = self._spool.get(video_id) if left else None
         return tuple(expert for expert in left if spooled is None or expert not in spooled.examined)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import contextlib
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 
 from feature_extraction.ledger import ALL_EXPERTS, Failure
-from feature_extraction.spool import Spool
-from feature_extraction.worker import Ready, Task, run_worker
+from feature_extraction.spool import Spool, Spooled
+from feature_extraction.worker import At, Ready, Task, run_worker
 from vtr.config import ExtractConfig
 from vtr.errors import VtrError
 
@@ -28,17 +30,26 @@ class Slot:
     def __init__(self, process: BaseProcess, connection: Connection) -> None:
         self.process, self.connection = process, connection
         self.task: Task | None = None
+        self.expert: str | None = None
         self.ready = False
         self.since = time.monotonic()
 
     def give(self, task: Task) -> None:
-        """Hand the worker a task."""
-        self.task, self.since = task, time.monotonic()
+        """Hand the worker a task.
+
+        Raises:
+            BrokenPipeError: it has died meanwhile.
+        """
         self.connection.send(task)
+        self.task, self.expert, self.since = task, None, time.monotonic()
+
+    def terminate(self) -> None:
+        """Ask the process to end, so that it frees what it holds."""
+        self.process.terminate()
 
     def stop(self) -> None:
-        """End the process: politely, so that it frees what it holds, then by force."""
-        self.process.terminate()
+        """End the process: politely, then by force."""
+        self.terminate()
         self.process.join(POLITE_SECONDS)
         self.process.kill()
         self.process.join()
@@ -62,15 +73,24 @@ class Pool:
         spool: Spool,
     ) -> None:
         self._arguments = (config, tuple(experts), dict(extractors), spool)
+        self._spool = spool
         self._limit_seconds = LIMIT_FACTOR * config.timeout_seconds
         self._context = multiprocessing.get_context("spawn")
-        self._slots = [self._start() for _ in range(workers)]
+        self._queue: list[Task] = []
+        self._blamed: dict[str, tuple[Failure, ...]] = {}
+        self._slots: list[Slot] = []
         self.ready: Ready | None = None
+        try:
+            for _ in range(workers):
+                self._slots.append(self._start())
+        except BaseException:
+            self.close()
+            raise
 
     def _start(self) -> Slot:
         ours, theirs = self._context.Pipe()
         process = self._context.Process(target=run_worker, args=(theirs, *self._arguments), daemon=True)
-        with _environment(ONE_THREAD):
+        with _environment(ONE_THREAD), _interrupts_held_back():
             process.start()
         theirs.close()
         return Slot(process, ours)
@@ -94,30 +114,41 @@ class Pool:
                 f"an extraction worker ended while loading its experts (status {slot.process.exitcode}). "
                 "Run with --set workers=1 and fewer --experts to find the one at fault."
             ) from error
-        if not isinstance(message, Ready):
-            raise VtrError(f"an extraction worker could not load its experts: {message}")
+        if isinstance(message, VtrError):
+            raise message
         slot.ready = True
         self.ready = self.ready or message
 
     def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, tuple[Failure, ...]]]:
         """Yield each task as it is done, with its failures.
 
+        A worker that dies or hangs is replaced. The expert it was at gets the blame and the video goes back to the
+        queue for the others; if it was at none, the whole video has failed.
+
         Raises:
-            VtrError: a worker could not be started.
+            VtrError: a worker could not be started, or not write.
         """
-        queue = list(reversed(tasks))
-        while queue or any(slot.task for slot in self._slots):
-            for slot in self._slots:
-                if queue and slot.ready and slot.task is None:
-                    slot.give(queue.pop())
+        self._queue = list(reversed(tasks))
+        while self._queue or any(slot.task for slot in self._slots):
+            for place, slot in enumerate(self._slots):
+                if self._queue and slot.ready and slot.task is None:
+                    self._give(place, slot)
             waiting = [slot.connection for slot in self._slots if slot.task or not slot.ready]
             answered = wait(waiting, timeout=1.0)
             for place, slot in enumerate(self._slots):
                 if slot.connection in answered:
                     yield from self._answer(place, slot)
                 elif slot.task and time.monotonic() - slot.since > self._limit_seconds:
-                    reason = f"no answer within {self._limit_seconds:g} seconds"
-                    yield self._replace(place, slot, reason)
+                    yield from self._replace(place, slot, f"no answer within {self._limit_seconds:g} seconds")
+
+    def _give(self, place: int, slot: Slot) -> None:
+        try:
+            slot.give(self._queue[-1])
+        except BrokenPipeError:  # it died between two videos; the next one is not to blame
+            slot.stop()
+            self._slots[place] = self._start()
+        else:
+            self._queue.pop()
 
     def _answer(self, place: int, slot: Slot) -> Iterator[tuple[Task, tuple[Failure, ...]]]:
         if not slot.ready:
@@ -128,24 +159,50 @@ class Pool:
             message = slot.connection.recv()
         except (EOFError, ConnectionResetError):
             slot.process.join()
-            yield self._replace(place, slot, f"the worker died with status {slot.process.exitcode}")
+            yield from self._replace(place, slot, f"the worker died with status {slot.process.exitcode}")
             return
-        if isinstance(message, str):
-            raise VtrError(f"an extraction worker failed over {slot.task.video_id}: {message}")
+        if isinstance(message, VtrError):
+            raise message
+        if isinstance(message, At):
+            slot.expert = message.expert
+            return
         task, slot.task = slot.task, None
-        yield task, message
+        yield task, (*self._blamed.pop(task.video_id, ()), *message.failures)
 
-    def _replace(self, place: int, slot: Slot, reason: str) -> tuple[Task, tuple[Failure, ...]]:
-        task = slot.task
+    def _replace(self, place: int, slot: Slot, reason: str) -> Iterator[tuple[Task, tuple[Failure, ...]]]:
+        task, expert = slot.task, slot.expert
         assert task is not None
         slot.stop()
         self._slots[place] = self._start()
-        return task, (Failure(task.video_id, ALL_EXPERTS, "worker", reason),)
+        failure = Failure(task.video_id, expert or ALL_EXPERTS, "worker", reason)
+        blamed = (*self._blamed.pop(task.video_id, ()), failure)
+        others = tuple(name for name in task.experts if name != expert)
+        if expert is not None and others:
+            self._blamed[task.video_id] = blamed
+            self._queue.append(replace(task, experts=others))
+            return
+        self._spool.put(Spooled(task.video_id, {}, (), blamed))
+        yield task, blamed
 
     def close(self) -> None:
         """End all workers."""
         for slot in self._slots:
+            slot.terminate()
+        for slot in self._slots:
             slot.stop()
+
+
+@contextlib.contextmanager
+def _interrupts_held_back() -> Iterator[None]:
+    """Keep a terminal's Ctrl-C from processes started inside the block, also before they are up; the parent ends them.
+
+    Ours comes when the block is left.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 @contextlib.contextmanager

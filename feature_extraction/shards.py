@@ -8,6 +8,7 @@ from typing import Any
 from feature_extraction.spool import Spool
 from vtr.config import ExtractConfig
 from vtr.errors import WorkspaceError
+from vtr.files import sha256_file
 from vtr.store.reader import FeatureStore, covered_by, read_shard
 from vtr.store.writer import shard_name, write_expert_manifest, write_shard
 from vtr.types import ExpertSpec
@@ -96,7 +97,7 @@ class ShardWriter:
                 if expert in done.rows:
                     rows[video_id] = done.rows[expert]
         if len(examined) == len(covered):
-            return False
+            return self._adopt(expert, spec[0], name)
         kept = [rows[video_id] for video_id in group if video_id in rows]
         settings = shaping_settings(self._config, expert)
         made_with = {"settings": settings, "scaler": spec[1], "versions": versions()}
@@ -105,6 +106,19 @@ class ShardWriter:
         self._checksums.setdefault(expert, {})[name] = checksum
         self._counts.setdefault(expert, {})[name] = (len(order), len(kept))
         self._write_manifest(expert, spec[0])
+        return True
+
+    def _adopt(self, expert: str, spec: ExpertSpec, name: str) -> bool:
+        """Take a shard into the manifest that a killed run rewrote and did not live to list."""
+        if name not in self._checksums.get(expert, {}):
+            return False
+        path = self._store.root / expert / name
+        if (checksum := sha256_file(path)) == self._checksums[expert][name]:
+            return False
+        covered, rows = read_shard(path)
+        self._checksums[expert][name] = checksum
+        self._counts[expert][name] = (len(covered), len(rows))
+        self._write_manifest(expert, spec)
         return True
 
     def refresh(self, expert: str) -> None:

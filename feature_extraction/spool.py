@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from feature_extraction.ledger import Failure
-from vtr.files import atomic_file, remove_temporaries
+from vtr.files import atomic_file
 from vtr.store.schema import SCHEMA
 
 SPOOL_SCHEMA = SCHEMA.append(pa.field("expert", pa.string(), nullable=False))
@@ -67,8 +67,12 @@ class Spool:
         path = self._path(video_id)
         if not path.exists():
             return None
-        table = pq.read_table(path)
-        head = json.loads((table.schema.metadata or {})[b"vtr.spool"])
+        try:
+            table = pq.read_table(path)
+            head = json.loads((table.schema.metadata or {})[b"vtr.spool"])
+        except (OSError, pa.ArrowException, KeyError, ValueError):
+            path.unlink(missing_ok=True)  # damaged: the video is read again
+            return None
         current = {e for e, settings in head["examined"].items() if self._settings.get(e, settings) == settings}
         rows = {row.pop("expert"): row for row in table.to_pylist()}
         return Spooled(
@@ -84,8 +88,3 @@ class Spool:
             self._path(video_id).unlink(missing_ok=True)
         with contextlib.suppress(OSError):
             self._folder.rmdir()
-
-    def tidy(self) -> None:
-        """Remove what killed writers left behind."""
-        if self._folder.exists():
-            remove_temporaries(self._folder)

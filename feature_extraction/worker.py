@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 import traceback
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any
@@ -29,6 +29,20 @@ class Task:
     video_id: str
     path: str
     experts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class At:
+    """A worker begins with an expert; if it dies or hangs now, that expert is to blame."""
+
+    expert: str
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A worker has spooled a video."""
+
+    failures: tuple[Failure, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +72,15 @@ class VideoWorker:
                 self.unavailable[name] = str(error)
         self._decoder = Decoder()
 
-    def read(self, path: str, experts: Sequence[str]) -> tuple[dict[str, Extracted | None], dict[str, MediaError]]:
+    def read(
+        self, path: str, experts: Sequence[str], begin: Callable[[str], None] = lambda _: None
+    ) -> tuple[dict[str, Extracted | None], dict[str, MediaError]]:
         """Return what each expert finds in a file, and each expert's failure.
+
+        Args:
+            path: the file.
+            experts: those to ask.
+            begin: called with each expert's name before the expert is asked.
 
         Raises:
             MediaError: the file cannot be decoded.
@@ -85,18 +106,24 @@ class VideoWorker:
             if extractor.needs_sound and media.sound_error:
                 failed[name] = MediaError("sound", media.sound_error)
                 continue
+            begin(name)
             try:
                 found[name] = extractor.extract(media)
             except Exception as error:
                 failed[name] = MediaError("extract", f"{type(error).__name__}: {error}")
         return found, failed
 
-    def process(self, task: Task) -> Spooled:
-        """Return the encoded rows and the failures of one video."""
+    def process(self, task: Task, begin: Callable[[str], None] = lambda _: None) -> Spooled:
+        """Return the encoded rows and the failures of one video; `begin` as in `read`."""
         try:
-            found, failed = self.read(task.path, task.experts)
+            found, failed = self.read(task.path, task.experts, begin)
         except MediaError as error:
             return Spooled(task.video_id, {}, (), (Failure(task.video_id, ALL_EXPERTS, error.stage, error.reason),))
+        except BrokenPipeError:  # the parent has gone
+            raise
+        except Exception as error:  # one odd file must not end the run
+            reason = f"{type(error).__name__}: {error}"
+            return Spooled(task.video_id, {}, (), (Failure(task.video_id, ALL_EXPERTS, "decode", reason),))
         rows: dict[str, dict[str, Any]] = {}
         for name, extracted in list(found.items()):
             if extracted is None:
@@ -124,25 +151,26 @@ def run_worker(
     extractors: Mapping[str, str],
     spool: Spool,
 ) -> None:
-    """Answer tasks until the connection ends. Sends Ready first, then each task's failures, or an error's text."""
+    """Answer tasks until the connection ends.
+
+    Sends Ready first; then for each task At before each expert, and Done. What stops the whole run (a disk that is
+    full, a defect) is sent as a VtrError.
+    """
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    import torch
-
-    torch.set_num_threads(1)
     try:
         worker = VideoWorker(config, experts, extractors)
         specs = {name: (extractor.spec, extractor.scaler) for name, extractor in worker.extractors.items()}
         connection.send(Ready(specs, worker.unavailable))
         while True:
             task = connection.recv()
-            done = worker.process(task)
+            done = worker.process(task, lambda expert: connection.send(At(expert)))
             spool.put(done)
-            connection.send(done.failures)
-    except EOFError:
+            connection.send(Done(done.failures))
+    except (EOFError, BrokenPipeError):
         return
     except VtrError as error:
-        connection.send(str(error))
+        connection.send(error)
     except Exception:
-        connection.send(traceback.format_exc())
+        connection.send(VtrError(f"an extraction worker failed unexpectedly:\n{traceback.format_exc()}"))

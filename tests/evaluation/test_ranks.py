@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -44,6 +44,7 @@ def tied_scores(draw: st.DrawFn) -> tuple[NDArray[np.float32], NDArray[np.int64]
     return np.asarray(values, np.float32).reshape(num_texts, num_videos), np.asarray(owners, np.int64)
 
 
+@settings(deadline=None)
 @given(tied_scores())
 def test_ranks_equal_plain_loops_with_ties(case: tuple[NDArray[np.float32], NDArray[np.int64]]) -> None:
     scores, owners = case

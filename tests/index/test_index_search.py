@@ -5,10 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from random import Random
 
 import numpy as np
 import pytest
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from vtr.embeddings import EmbeddedPart
@@ -47,11 +51,16 @@ def opened(folder: Path, part: EmbeddedPart) -> RetrievalIndex:
 
 
 @pytest.mark.parametrize("missing", [0.0, 0.4])
-@pytest.mark.parametrize("first", [1000, 3])  # the whole gallery at once; few candidates, widened until sure
+@pytest.mark.parametrize(
+    ("small", "gather_cost"),
+    [(1000, 16), (10, 1), (10, 16)],  # FAISS lists all; few candidates, widened; few candidates, then all
+)
 def test_both_directions_equal_sorted_loops(
-    tmp_path: Path, make_part: MakePart, monkeypatch: pytest.MonkeyPatch, missing: float, first: int
+    tmp_path: Path, make_part: MakePart, monkeypatch: pytest.MonkeyPatch, missing: float, small: int, gather_cost: int
 ) -> None:
-    monkeypatch.setattr(search, "FIRST_CANDIDATES", first)
+    monkeypatch.setattr(search, "SMALL", small)
+    monkeypatch.setattr(search, "FIRST_CANDIDATES", 3)
+    monkeypatch.setattr(search, "GATHER_COST", gather_cost)
     part = make_part(40, 3, missing)
     index = opened(tmp_path, part)
     scores = loop_scores(part.texts, part.videos)
@@ -69,10 +78,27 @@ def test_masked_experts_need_the_widening(make_part: MakePart, tmp_path: Path, m
     part = make_part(60, 1, 0.6, seed=3)
     index = opened(tmp_path, part)
     right = best(loop_scores(part.texts, part.videos), 3)
-    monkeypatch.setattr(search, "FIRST_CANDIDATES", 3)
+    monkeypatch.setattr(search, "SMALL", 10)
+    monkeypatch.setattr(search, "FIRST_CANDIDATES", 6)
     np.testing.assert_array_equal(index.videos_for(part.texts, 3).rows, right)
     monkeypatch.setattr(search, "_ceiling", lambda last, _: np.full(len(last), -np.inf))  # never widen
     assert (index.videos_for(part.texts, 3).rows != right).any()
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    arrays(np.float32, (3, 9), elements=st.one_of(st.sampled_from([0.0, -0.0, 0.5, -0.5]), st.floats(-1, 1, width=32))),
+    st.integers(1, 9),
+    st.randoms(use_true_random=False),
+)
+def test_the_best_of_candidates_in_order(scores: NDArray[np.float32], wanted: int, random: Random) -> None:
+    """Against sorting Python tuples: falling score, then rising row."""
+    candidates = np.asarray([random.sample(range(70_000), 9) for _ in range(3)])
+    rows, kept = search._best(candidates, scores, wanted)
+    for query in range(3):
+        pairs = sorted(zip((-scores[query]).tolist(), candidates[query].tolist(), strict=True))[:wanted]
+        assert rows[query].tolist() == [row for _, row in pairs]
+        assert kept[query].tolist() == [-score for score, _ in pairs]
 
 
 def test_blocks_do_not_change_answers(make_part: MakePart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -15,7 +15,7 @@ from vtr.evaluation.results import SAME, Evaluation, choose_examples
 from vtr.files import read_json
 from vtr.index.build import build_index
 from vtr.index.search import Found, RetrievalIndex
-from vtr.stages.evaluate import evaluate, evaluate_part
+from vtr.stages.evaluate import evaluate, evaluate_part, listed_ranks
 from vtr.stages.index import embed_and_index
 from vtr.types import TextEmbeddings
 from vtr.workspace import Run, Workspace, read_manifest
@@ -123,12 +123,23 @@ def test_an_index_that_answers_otherwise_is_reported(run: Run) -> None:
     found = evaluate_part(indexed.embedded, wrong, ())
     last = indexed.embedded.texts.ids[-1]
     assert len(found.differences) == 1
-    assert f"text_to_video {last}: rank" in found.agreement
+    assert f"text to video, {last}: rank" in found.agreement
     twisted = replace(
         indexed.embedded, videos=replace(indexed.embedded.videos, vectors=-indexed.embedded.videos.vectors)
     )
     with pytest.raises(WorkspaceError, match="other vectors"):
         evaluate_part(twisted, RetrievalIndex.open(run.root / "again", twisted, embed_output="x"), ())
+
+
+def test_ranks_from_a_list_alone() -> None:
+    listed = np.asarray([[0.9, 0.8, 0.8, 0.1]] * 6, np.float32)
+    own = np.zeros((6, 4), bool)
+    own[0, 0] = own[1, 2] = own[2, 3] = True
+    best = np.asarray([0.9, 0.8, 0.1, 0.5, 0.05, 0.1], np.float32)
+    # first; tied for second; at the list's end, where more may tie; missed; rightly absent; absent, tied with the end
+    expected = [1.0, 2.5, np.nan, np.inf, np.nan, np.nan]
+    np.testing.assert_array_equal(listed_ranks(listed, own, best, 9), expected)
+    np.testing.assert_array_equal(listed_ranks(listed[:3], own[:3], best[:3], 4), [1.0, 2.5, 4.0])
 
 
 def test_examples_are_half_right_half_wrong_and_of_different_videos() -> None:

@@ -17,7 +17,7 @@ from vtr.evaluation.protocols import Protocol
 from vtr.evaluation.ranks import Ranks
 from vtr.types import RetrievalMetrics
 
-SAME = "The index and the exact scores give the same figures."
+SAME = "The index (its lists of the best 50 for every query) and the exact scores give the same figures."
 NUM_EXAMPLES = 8
 TOP_OF_EXAMPLE = 5
 SHOWN_DIFFERENCES = 20
@@ -52,7 +52,7 @@ class Evaluation:
         experts: expert -> share of the gallery's videos in whose score it counts, 0 to 1.
         metrics, chance: of the model, and of a random order.
         notes: what a reader must know about how the videos were used before.
-        differences: queries whose rank through the index is not the exact one, in words; empty when all agree.
+        differences: queries that the index answers otherwise than the exact scores, in words; empty when all agree.
         ranks: direction -> summary of the ranks, see `summarise_ranks`.
         ablation: metrics with some experts only.
         examples: a fixed choice of queries.

@@ -2,7 +2,8 @@
 
 With all experts present the numerator is the score. With experts masked it is not, and an item that FAISS ranks low may
 score high. So the candidates are widened until no item outside them can score higher than the results: its numerator is
-at most the last candidate's, and its denominator is bounded by the weights.
+at most the last candidate's, and its denominator is bounded by the weights. Where that would take a large share of the
+gallery, the whole of it is scored.
 """
 
 from __future__ import annotations
@@ -23,11 +24,17 @@ from vtr.index.build import as_float32, check_vectors, load_index
 from vtr.similarity import TINY, exact_scores, flat_texts, flat_videos, in_float64, score_candidates
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
-FIRST_CANDIDATES = 1000
-"""Galleries up to this size are ranked whole; larger ones start from so many candidates."""
+SMALL = 1000
+"""In galleries up to this size FAISS lists all items, and there is nothing to widen."""
+
+FIRST_CANDIDATES = 100
+"""How many candidates larger galleries start with, at least; twice the results wanted, if that is more."""
 
 WIDEN = 4
-BLOCK_SCORES = 1 << 24
+GATHER_COST = 16
+"""Scoring one gathered candidate costs about as much as scoring so many items of the whole gallery in one product."""
+
+BLOCK_SCORES = 1 << 23
 """Candidates looked at together, over all queries of a block."""
 
 ROUNDING = 1e-5
@@ -98,7 +105,7 @@ class RetrievalIndex:
         def score(queries: Rows, candidates: Rows) -> NDArray[np.float32]:
             some = text_rows(texts, queries)
             if candidates.shape[1] == self._videos.ntotal:
-                return _take(exact_scores(some, self.part.videos).numpy(), candidates)
+                return _take(exact_scores(some, self._gallery).numpy(), candidates)
             found = score_candidates(in_float64(some), self._gallery, torch.from_numpy(candidates))
             return found.float().numpy()
 
@@ -166,23 +173,41 @@ def _search(
         score: (queries [q], candidates [q, K]) -> scores [q, K].
         ceiling: (queries [q], numerators [q]) -> the highest score possible with at most this numerator.
     """
-    wanted = min(wanted, index.ntotal)
+    total = index.ntotal
+    wanted = min(wanted, total)
     rows, scores = np.empty((len(flat), wanted), np.int64), np.empty((len(flat), wanted), np.float32)
     left: Rows = np.arange(len(flat))
-    breadth = min(index.ntotal, max(FIRST_CANDIDATES, wanted))
+    breadth = total if total <= SMALL else min(total, max(FIRST_CANDIDATES, 2 * wanted))
     while len(left):
-        unsure = []
+        unsure = [left[:0]]
         for queries in _blocks(left, breadth):
-            numerators, candidates = index.search(flat[queries], breadth)
-            found = score(queries, candidates)
-            order = np.lexsort((candidates, -found), axis=-1)[:, :wanted]
-            rows[queries], scores[queries] = _take(candidates, order), _take(found, order)
-            if breadth < index.ntotal:
+            if breadth == total > SMALL:
+                candidates = np.broadcast_to(np.arange(total), (len(queries), total))
+            else:
+                numerators, candidates = index.search(flat[queries], breadth)
+            rows[queries], scores[queries] = _best(candidates, score(queries, candidates), wanted)
+            if breadth < total:
                 beaten = scores[queries, -1] < ceiling(queries, numerators[:, -1]) + ROUNDING
                 unsure.append(queries[beaten])
-        left = np.concatenate(unsure) if unsure else left[:0]
-        breadth = min(index.ntotal, WIDEN * breadth)
+        left = np.concatenate(unsure)
+        breadth = WIDEN * breadth if GATHER_COST * WIDEN * breadth < total else total
     return Found(rows, scores)
+
+
+def _best(candidates: Rows, scores: NDArray[np.float32], wanted: int) -> tuple[Rows, NDArray[np.float32]]:
+    """Return the best `wanted` candidates of each query and their scores; equal scores in the gallery's order.
+
+    Score and row are packed into one integer, so that the order is whole and a partial sort finds the best.
+    """
+    bits = (scores + np.float32(0)).view(np.int32).astype(np.int64)  # + 0 makes -0.0 equal to 0.0
+    falling = np.where(bits < 0, bits & 0x7FFFFFFF, -bits)  # grows as the score falls
+    keys = (falling << 32) + candidates
+    if wanted < keys.shape[1]:
+        keys = np.partition(keys, wanted - 1, axis=1)[:, :wanted]
+    keys.sort(axis=1)
+    falling = keys >> 32
+    bits = np.where(falling > 0, falling | -0x80000000, -falling).astype(np.int32)
+    return keys & 0xFFFFFFFF, bits.view(np.float32)
 
 
 def _ceiling(last: NDArray[np.float32], denominators: NDArray[np.float64]) -> NDArray[np.float64]:

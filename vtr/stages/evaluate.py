@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -14,20 +15,21 @@ from vtr.embeddings import EmbeddedPart
 from vtr.errors import WorkspaceError
 from vtr.evaluation import ranks
 from vtr.evaluation.ablation import ablations, num_ablations
-from vtr.evaluation.metrics import BothWays, Direction, chance, metrics
+from vtr.evaluation.metrics import RECALL_AT, BothWays, chance, metrics
 from vtr.evaluation.protocols import describe, selection_notes
 from vtr.evaluation.ranks import Ranks
 from vtr.evaluation.results import TOP_OF_EXAMPLE, Evaluation, Example, choose_examples, summarise_ranks
 from vtr.evaluation.table import as_text
 from vtr.files import write_json
-from vtr.index.search import Found, RetrievalIndex, Rows, text_rows
+from vtr.index.search import RetrievalIndex, Rows, text_rows, video_rows
 from vtr.progress import progress
 from vtr.similarity import exact_scores
 from vtr.stages.index import Indexed, embed_and_index
 from vtr.types import Part
 from vtr.workspace import FORMAT, Run, fingerprint, read_manifest, versions
 
-DIRECTIONS: tuple[Direction, Direction] = ("text_to_video", "video_to_text")
+LISTED = max(RECALL_AT)
+"""How many results the index is asked for: enough for every R@K."""
 
 
 @dataclass(frozen=True)
@@ -78,62 +80,96 @@ def evaluate_part(part: EmbeddedPart, index: RetrievalIndex, notes: tuple[str, .
     """
     owners, num_videos = part.video_of_text, len(part.videos.ids)
     index.check()
-    with progress("evaluate", 3 + num_ablations(part), "score matrices") as advance:
+    with progress("evaluate", 3 + num_ablations(part), "passes") as advance:
         scores = exact_scores(part.texts, part.videos).numpy()
-        exact = dict(
-            zip(DIRECTIONS, (ranks.text_to_video(scores, owners), ranks.video_to_text(scores, owners)), strict=True)
-        )
-        del scores
+        t2v, v2t = ranks.text_to_video(scores, owners), ranks.video_to_text(scores, owners)
         advance(1, "exact scores")
-        through = {}
-        for direction in DIRECTIONS:
-            through[direction] = index_ranks(part, index, direction)
-            advance(1, f"index, {direction}")
+        differences = text_differences(part, index, scores, t2v)
+        advance(1, "text to video through the index")
+        differences += video_differences(part, index, scores, v2t)
+        advance(1, "video to text through the index")
+        del scores
         ablated = []
         for some in ablations(part):
             ablated.append(some)
             advance(1, some.label)
     protocol = describe(owners, num_videos)
-    words = {"text_to_video": protocol.text_to_video, "video_to_text": protocol.video_to_text}
-    sizes = {"text_to_video": num_videos, "video_to_text": len(owners)}
-    found = (metrics(through[d], direction=d, num_items=sizes[d], protocol=words[d]) for d in DIRECTIONS)
     present = (part.videos.present > 0).float().mean(dim=0).tolist()
     return Evaluation(
         coverage=part.coverage,
         protocol=protocol,
         experts=dict(zip(part.experts, present, strict=True)),
-        metrics=BothWays(*found),
+        metrics=BothWays(
+            metrics(t2v, direction="text_to_video", num_items=num_videos, protocol=protocol.text_to_video),
+            metrics(v2t, direction="video_to_text", num_items=len(owners), protocol=protocol.video_to_text),
+        ),
         chance=chance(owners, num_videos),
         notes=notes,
-        differences=tuple(line for d in DIRECTIONS for line in _differences(part, d, through[d], exact[d])),
-        ranks={direction: summarise_ranks(through[direction]) for direction in DIRECTIONS},
+        differences=tuple(differences),
+        ranks={"text_to_video": summarise_ranks(t2v), "video_to_text": summarise_ranks(v2t)},
         ablation=tuple(ablated),
-        examples=tuple(_examples(part, index, through["text_to_video"])),
+        examples=tuple(_examples(part, index, t2v)),
     )
 
 
-def index_ranks(part: EmbeddedPart, index: RetrievalIndex, direction: Direction) -> Ranks:
-    """Return the ranks that follow from the index's answers to every query; an item it does not list comes last."""
-    shape = len(part.texts.ids), len(part.videos.ids)
-    if direction == "text_to_video":
-        listed = _scatter(index.videos_for(part.texts, shape[1]), shape)
-        return ranks.text_to_video(listed, part.video_of_text)
-    listed = _scatter(index.captions_for(part.videos, shape[0]), shape[::-1])
-    return ranks.video_to_text(listed.T, part.video_of_text)
+def text_differences(part: EmbeddedPart, index: RetrievalIndex, scores: NDArray[np.float32], exact: Ranks) -> list[str]:
+    """Return the captions whose own video the index lists at another rank than the exact one, in words.
+
+    Args:
+        scores: [T, V] exact scores.
+        exact: [T] the ranks that follow from them.
+    """
+    found = index.videos_for(part.texts, LISTED)
+    owners = part.video_of_text
+    best = scores[np.arange(len(owners)), owners]
+    through = listed_ranks(found.scores, found.rows == owners[:, None], best, len(part.videos.ids))
+    return _differences("text to video", part.texts.ids, through, exact)
 
 
-def _scatter(found: Found, shape: tuple[int, int]) -> NDArray[np.float32]:
-    scores = np.full(shape, -np.inf, np.float32)
-    np.put_along_axis(scores, found.rows, found.scores, axis=1)
-    return scores
+def video_differences(
+    part: EmbeddedPart, index: RetrievalIndex, scores: NDArray[np.float32], exact: Ranks
+) -> list[str]:
+    """Return the videos whose best own caption the index lists at another rank than the exact one, in words.
+
+    Args:
+        scores: [T, V] exact scores.
+        exact: [Q] the ranks that follow from them, of the videos that have captions.
+    """
+    owners = part.video_of_text
+    queries = np.unique(owners)
+    found = index.captions_for(video_rows(part.videos, queries), LISTED)
+    best = np.full(len(part.videos.ids), -np.inf, np.float32)
+    np.maximum.at(best, owners, scores[np.arange(len(owners)), owners])
+    own = owners[found.rows] == queries[:, None]
+    through = listed_ranks(found.scores, own, best[queries], len(owners))
+    return _differences("video to text", [part.videos.ids[query] for query in queries], through, exact)
 
 
-def _differences(part: EmbeddedPart, direction: Direction, through: Ranks, exact: Ranks) -> list[str]:
-    asked_by_video = [part.videos.ids[row] for row in np.unique(part.video_of_text)]
-    ids = part.texts.ids if direction == "text_to_video" else asked_by_video
+def listed_ranks(listed: NDArray[np.float32], own: NDArray[np.bool_], best: NDArray[np.float32], total: int) -> Ranks:
+    """Return each query's rank by the list alone.
+
+    Args:
+        listed: [Q, K] scores of the listed items, falling.
+        own: [Q, K] which of them are right answers.
+        best: [Q] the exact score of the best right answer.
+        total: how many items there are.
+
+    Returns:
+        [Q] ranks; infinity where the right answer is not listed and should be, NaN where the list cannot tell, because
+        the right answer scores no higher than its end.
+    """
+    there = own.any(axis=1)
+    first = np.where(there, np.take_along_axis(listed, own.argmax(axis=1)[:, None], axis=1)[:, 0], -np.inf)
+    higher, same = (listed > first[:, None]).sum(axis=1), (listed == first[:, None]).sum(axis=1)
+    through = np.where(there, 1 + higher + (same - 1) / 2, np.inf)
+    cannot_tell = (np.maximum(first, best) <= listed[:, -1]) & (listed.shape[1] < total)
+    return np.asarray(np.where(cannot_tell, np.nan, through))
+
+
+def _differences(direction: str, ids: Sequence[str], through: Ranks, exact: Ranks) -> list[str]:
     return [
-        f"{direction} {ids[row]}: rank {through[row]:g} through the index, {exact[row]:g} from exact scores"
-        for row in np.flatnonzero(through != exact)
+        f"{direction}, {ids[int(row)]}: rank {through[row]:g} through the index, {exact[row]:g} from exact scores"
+        for row in np.flatnonzero(~np.isnan(through) & (through != exact))
     ]
 
 
