@@ -54,7 +54,7 @@ class DemoConfig(Config):
     train: TrainConfig = TrainConfig.model_validate(
         {
             "split": "demo",
-            "epochs": 40,
+            "epochs": 25,
             "model": {"dim": 256, "layers": 2, "heads": 4, "feed_forward": 512, "dropout": 0.2},
             "data": {"batch_size": 55, "passes": 5, "max_features": 8},
             "optimiser": {
