@@ -7,14 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors.torch import load_file, save_file
 from torch import Tensor
 from torch.optim import Optimizer
 
 from vtr.config import TrainConfig
 from vtr.files import atomic_directory, read_json, sha256_file, write_json
 from vtr.models.mmt import MMT
-from vtr.models.saved import WEIGHTS, save_model
+from vtr.models.saved import WEIGHTS, load_tensors, save_model, save_tensors
 
 OPTIMISER, STATE = "optimiser.safetensors", "state.json"
 
@@ -39,14 +38,14 @@ def save_checkpoint(
                 numbers.setdefault(str(index), {})[name] = value
     with atomic_directory(folder) as temporary:
         save_model(temporary, model, config)
-        save_file(tensors, temporary / OPTIMISER)
+        save_tensors(temporary / OPTIMISER, tensors)
         write_json(temporary / STATE, {"progress": dict(progress), "optimiser_numbers": numbers})
 
 
 def load_checkpoint(folder: Path, model: MMT, optimiser: Optimizer, device: torch.device) -> dict[str, Any]:
     """Put a checkpoint into a model and an optimiser, restore the random state, and return the progress."""
-    model.load_state_dict(load_file(folder / WEIGHTS, device=str(device)))
-    tensors = load_file(folder / OPTIMISER)
+    model.load_state_dict(load_tensors(folder / WEIGHTS, device))
+    tensors = load_tensors(folder / OPTIMISER)
     content = read_json(folder / STATE)
     torch.set_rng_state(tensors.pop("rng"))
     cuda_state = tensors.pop("rng_cuda", None)
