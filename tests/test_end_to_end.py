@@ -40,7 +40,7 @@ def test_the_demo_ends_with_both_protocols_chance_ablation_and_a_first_search(wo
     assert "one caption" in printed or "1 caption a video" in printed
     assert "chance" in printed
     assert "only motion" in printed
-    assert "The index and the exact scores give the same figures." in printed
+    assert "the exact scores give the same figures." in printed
     assert "report.html" in printed
     assert "vtr search" in printed
 
@@ -63,7 +63,7 @@ def test_words_find_videos_and_a_video_finds_captions(world: tuple[Path, str]) -
     assert len(hits) == 3
     assert [hit["score"] for hit in hits] == sorted((hit["score"] for hit in hits), reverse=True)
     assert Path(hits[0]["path"]).is_file()
-    captions = vtr("search", out / "run", "--video", hits[0]["path"], "--json")
+    captions = vtr("search", out / "run", "--video", hits[0]["path"], "--split", "demo", "--part", "test", "--json")
     assert captions.returncode == 0, captions.stderr
     assert len(json.loads(captions.stdout)["results"]) == 10
 
@@ -80,9 +80,6 @@ def test_videos_without_captions_are_searched_with_another_run(world: tuple[Path
     found = vtr("search", out / "run", "a ball", "--workspace", tmp_path / "ws", "--json")
     assert found.returncode == 0, found.stderr
     assert {hit["video_id"] for hit in json.loads(found.stdout)["results"]} == {f"-clip{n:04d}" for n in range(4)}
-    refused = vtr("evaluate", out / "run", "--workspace", tmp_path / "ws")
-    assert refused.returncode == 1
-    assert "has no captions" in refused.stderr
 
 
 class Links(HTMLParser):
