@@ -221,9 +221,11 @@ def _entries(source: str, content: Any, key: str, fields: Mapping[str, type]) ->
 
 def _video(source: str, entry: Mapping[str, Any]) -> Video:
     number, start, end = entry.get("category"), entry.get("start time"), entry.get("end time")
-    for value in (start, end):
+    for name, value in (("start time", start), ("end time", end)):
         if value is not None and not isinstance(value, (int, float)):
-            raise InputError(f"{source}: {entry['video_id']} has time {value!r:.60}, seconds were expected.")
+            raise InputError(f"{source}: {entry['video_id']} has {name} {value!r:.60}, seconds were expected.")
+    if not isinstance(url := entry.get("url"), (str, type(None))):
+        raise InputError(f"{source}: {entry['video_id']} has url {url!r:.60}, text was expected.")
     category = CATEGORIES[number] if isinstance(number, int) and 0 <= number < len(CATEGORIES) else None
     return Video(entry["video_id"], start_seconds=start, end_seconds=end, source_id=entry.get("url"), category=category)
 
