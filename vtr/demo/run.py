@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -185,4 +186,5 @@ def _show(run: Run, results: list[EvaluateSummary], kinds: dict[Kind, tuple[int,
     repeated = 1 - len(set(texts)) / len(texts)
     print(f"{repeated:.0%} of the test captions repeat another word for word: no system can answer all of them")
     print(f"\nreport:       {run.report}")
-    print(f'first search: vtr search {run.root} "a red fish bounces on a beach"')
+    vtr = sys.argv[0] if sys.argv[0].endswith("vtr") else "vtr"  # as this very command was called
+    print(f'first search: {vtr} search {run.root} "a red fish bounces on a beach"')
