@@ -1,0 +1,128 @@
+"""The strict loader: every mistake in a config names its key, and what was meant."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import yaml
+from toy import ROOT
+
+from vtr.config import ExtractConfig, TrainConfig, TripletHardNegativeLossConfig, dump, load
+from vtr.errors import ConfigError, InputError, VtrError
+
+
+def written(tmp_path: Path, text: str) -> Path:
+    path = tmp_path / "config.yaml"
+    path.write_text(text)
+    return path
+
+
+def test_defaults_files_and_overrides_come_in_that_order(tmp_path: Path) -> None:
+    path = written(tmp_path, "epochs: 7\nmodel: {dim: 128, heads: 2}\n")
+    config = load(TrainConfig, path, ["model.heads=8", "text.mode=fine_tuned", "experts=[ocr, face]"])
+    assert (config.epochs, config.model.dim, config.model.heads, config.model.layers) == (7, 128, 8, 4)
+    assert (config.text.mode, config.experts) == ("fine_tuned", ("ocr", "face"))
+
+
+def test_an_override_changes_one_value_of_the_base() -> None:
+    base = TrainConfig(epochs=3, seed=5)
+    assert load(TrainConfig, None, ["seed=6"], base) == TrainConfig(epochs=3, seed=6)
+
+
+@pytest.mark.parametrize("number", ["1e-4", "1.0e-4", "0.0001", "1E-4", "1.e-4"])
+def test_scientific_numbers_are_numbers_in_files_and_overrides(tmp_path: Path, number: str) -> None:
+    path = written(tmp_path, f"optimiser:\n  learning_rate: {number}\n")
+    assert load(TrainConfig, path).optimiser.learning_rate == 1e-4
+    assert load(TrainConfig, None, [f"optimiser.learning_rate={number}"]).optimiser.learning_rate == 1e-4
+
+
+def test_dumping_and_loading_gives_the_same(tmp_path: Path) -> None:
+    config = load(TrainConfig, None, ["loss.name=triplet_hn", "loss.margin=0.3", "experts=[ocr]"])
+    assert isinstance(config.loss, TripletHardNegativeLossConfig)
+    assert load(TrainConfig, written(tmp_path, dump(config))) == config
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("modle.dim=3", "unknown key 'modle'. Did you mean 'model'?"),
+        ("model.layer=3", "unknown key 'model.layer'. Did you mean 'layers'?"),
+        ("loss.gama=3", "unknown key 'loss.gama'. Did you mean 'gamma'? Valid here: gamma, margin, name, reduction"),
+        ("zzz=3", "unknown key 'zzz'. Valid here: data, epochs, experts"),
+        ("model.dim=big", "model.dim is 'big': Input should be a valid integer"),
+        ("epochs=1.5", "epochs is 1.5"),
+        ("epochs=0", "epochs is 0: Input should be greater than or equal to 1"),
+        ("seed=true", "seed is True"),
+        ("epochs='3'", "epochs is '3'"),
+        ("model.dropout=1", "model.dropout is 1"),
+        ("optimiser.learning_rate=.nan", "optimiser.learning_rate is nan: Input should be a finite number"),
+        ("loss.margin=.inf", "loss.margin is inf"),
+        ("precision=float16", "precision is 'float16': Input should be 'float32' or 'bfloat16'"),
+        ("loss.name=foo", "'unified', 'triplet_hn', 'max_margin', 'contrastive'"),
+        ("loss=null", "loss is None"),
+        ("model=3", "model is 3"),
+        ("experts=ocr", "experts is 'ocr'"),
+        ("experts=[ocr", "--set experts=[ocr: the value is not YAML"),
+        ("epochs", "--set epochs: KEY=VALUE was expected"),
+        ("=3", "KEY=VALUE was expected"),
+    ],
+)
+def test_mistakes_name_the_key_and_what_was_meant(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(TrainConfig, None, [override])
+    assert message in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "error", "message"),
+    [
+        ("epochs: 3\nepochs: 4\n", InputError, "key 'epochs' occurs twice"),
+        ("model:\n  dim: 8\n  dim: 9\n", InputError, "key 'dim' occurs twice"),
+        ("a: [", InputError, "is not YAML"),
+        ("- 1\n", ConfigError, "holds list '[1]', keys and values were expected"),
+        ("1: 2\n", ConfigError, "keys and values were expected"),
+        ("just words", ConfigError, "holds str 'just words'"),
+        ("model: !!python/object/apply:os.system ['true']\n", InputError, "is not YAML"),
+        ("model: {1: 2}\n", ConfigError, "model"),
+    ],
+)
+def test_files_with_mistakes_are_named(tmp_path: Path, text: str, error: type[VtrError], message: str) -> None:
+    path = written(tmp_path, text)
+    with pytest.raises(error) as raised:
+        load(TrainConfig, path)
+    assert str(path) in str(raised.value) and message in str(raised.value)
+
+
+def test_unreadable_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"none\.yaml does not exist"):
+        load(TrainConfig, tmp_path / "none.yaml")
+    with pytest.raises(InputError, match="is a directory"):
+        load(TrainConfig, tmp_path)
+    with pytest.raises(InputError, match="cannot be read: Not a directory"):
+        load(TrainConfig, written(tmp_path, "") / "below")
+    path = written(tmp_path, "")
+    path.write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match="is not YAML"):
+        load(TrainConfig, path)
+
+
+def test_an_empty_file_is_the_defaults_and_anchors_work(tmp_path: Path) -> None:
+    assert load(TrainConfig, written(tmp_path, "")) == TrainConfig()
+    merged = "model: &m {dim: 64, heads: 2}\ntext: {max_words: 9}\n"
+    assert load(TrainConfig, written(tmp_path, merged)).model.dim == 64
+
+
+def test_settings_cannot_be_changed_afterwards() -> None:
+    with pytest.raises(ValueError, match="frozen"):
+        TrainConfig().epochs = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*/*.yaml")), ids=lambda path: path.name)
+def test_the_configs_that_come_along_are_valid_and_open_with_their_command(path: Path) -> None:
+    kind = ExtractConfig if path.parent.name == "extract" else TrainConfig
+    assert isinstance(load(kind, path), kind)  # type: ignore[type-var]
+    comment = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
+    assert any("vtr " in line and path.name in line for line in comment)
+    assert yaml.safe_load(path.read_text(encoding="utf-8"))
