@@ -8,8 +8,9 @@ import pytest
 import yaml
 from toy import ROOT
 
-from vtr.config import ExtractConfig, TrainConfig, TripletHardNegativeLossConfig, dump, load
+from vtr.config import ExtractConfig, TrainConfig, dump, load
 from vtr.errors import ConfigError, InputError, VtrError
+from vtr.loss_config import TripletHardNegativeLossConfig
 
 
 def written(tmp_path: Path, text: str) -> Path:

@@ -10,18 +10,11 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag, ValidationError
+from pydantic import Field, ValidationError
 
+from vtr.config_base import Config
 from vtr.errors import ConfigError, InputError, nearest
-
-
-class Config(BaseModel):
-    """Base of every section: immutable, strict about types, no unknown keys."""
-
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, strict=True, allow_inf_nan=False
-    )
-
+from vtr.loss_config import LossConfig, UnifiedLossConfig
 
 Settings = TypeVar("Settings", bound=Config)
 
@@ -64,54 +57,6 @@ class ExtractConfig(Config):
 
     sentence_model: str = "packaged:all-minilm-l6-v2"
     """Embeds the text that ocr and speech find: "packaged:all-minilm-l6-v2", a folder, or a hub name."""
-
-
-class UnifiedLossConfig(Config):
-    """The unified pair-similarity loss (arXiv 2209.13869, Eq. 5)."""
-
-    name: Literal["unified"] = "unified"
-    margin: float = 0.2
-    gamma: float = Field(default=50.0, gt=0)
-    reduction: Literal["sum", "mean"] = "mean"
-    """Over anchors: "sum" as in the paper, or "mean", which keeps the gradient's size apart from the batch's."""
-
-
-class TripletHardNegativeLossConfig(Config):
-    """The hardest-negative triplet loss (Eq. 1-2)."""
-
-    name: Literal["triplet_hn"]
-    margin: float = 0.2
-    reduction: Literal["sum", "mean"] = "mean"
-    """Over anchors: "sum" as in the paper, or "mean", which keeps the gradient's size apart from the batch's."""
-
-
-class MaxMarginRankingLossConfig(Config):
-    """The mean hinge over all negatives that MMT and CE were released with."""
-
-    name: Literal["max_margin"]
-    margin: float = 0.05
-
-
-class ContrastiveLossConfig(Config):
-    """The contrastive (InfoNCE) loss in both directions (Eq. 3)."""
-
-    name: Literal["contrastive"]
-    gamma: float = Field(default=50.0, gt=0)
-    reduction: Literal["sum", "mean"] = "mean"
-    """Over anchors: "sum" as in the paper, or "mean", which keeps the gradient's size apart from the batch's."""
-
-
-def _loss_name(value: Any) -> str:
-    return str(value.get("name", "unified") if isinstance(value, dict) else getattr(value, "name", value))
-
-
-LossConfig = Annotated[
-    Annotated[UnifiedLossConfig, Tag("unified")]
-    | Annotated[TripletHardNegativeLossConfig, Tag("triplet_hn")]
-    | Annotated[MaxMarginRankingLossConfig, Tag("max_margin")]
-    | Annotated[ContrastiveLossConfig, Tag("contrastive")],
-    Discriminator(_loss_name),
-]
 
 
 class TextConfig(Config):

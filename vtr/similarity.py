@@ -53,9 +53,18 @@ def score_matrix(texts: TextEmbeddings, videos: VideoEmbeddings) -> Tensor:
         ValueError: texts and videos differ in experts or dimension.
     """
     _check(texts, videos)
-    numerator = flat_texts(texts) @ flat_videos(videos).T
-    present = videos.present.to(numerator.dtype)
-    return _divide(numerator, texts.weights.to(numerator.dtype) @ present.T)
+    return flat_scores(flat_texts(texts), flat_videos(videos), texts.weights, videos.present)
+
+
+def flat_scores(texts: Tensor, videos: Tensor, weights: Tensor, present: Tensor) -> Tensor:
+    """Return `score_matrix` [T, V] from what `flat_texts` and `flat_videos` made.
+
+    Args:
+        texts, videos: [T, E*D] and [V, E*D].
+        weights, present: [T, E] mixture weights and [V, E] availability.
+    """
+    numerator = texts @ videos.T
+    return _divide(numerator, weights.to(numerator.dtype) @ present.to(numerator.dtype).T)
 
 
 def score_candidates(texts: TextEmbeddings, videos: VideoEmbeddings, candidates: Tensor) -> Tensor:

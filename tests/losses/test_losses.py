@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from vtr.config import (
+from vtr.loss_config import (
     ContrastiveLossConfig,
     LossConfig,
     MaxMarginRankingLossConfig,

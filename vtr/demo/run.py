@@ -14,7 +14,8 @@ from pydantic import Field
 from feature_extraction.pipeline import extract
 from vtr.annotations.prepare import prepare_annotations
 from vtr.annotations.splits import one_caption_a_video
-from vtr.config import Config, ExtractConfig, TrainConfig, load
+from vtr.config import ExtractConfig, TrainConfig, load
+from vtr.config_base import Config
 from vtr.demo.render import clip_path, render_all
 from vtr.demo.sound import has_speech
 from vtr.demo.world import CAPTIONS, KINDS, Kind, Scene, make_scenes, write_captions
