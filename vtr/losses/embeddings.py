@@ -208,7 +208,7 @@ def _combine(sums: two_way.Sums, whole: _Whole, group: ProcessGroup | None) -> T
     dist.all_reduce(largest, dist.ReduceOp.MAX, group=group)
     sums.column_sum *= (sums.column_max - largest).exp_()
     dist.all_reduce(sums.column_sum, group=group)
-    sums.column_max, sums.kept = largest, None
+    sums.column_max = largest
     own = sums.own.new_zeros(len(whole.videos))
     own[whole.mine] = sums.own
     dist.all_reduce(own, group=group)

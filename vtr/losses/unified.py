@@ -77,17 +77,13 @@ class _FromScores(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, scores: Tensor, margin: Margin, gamma: float, positives: Tensor | None) -> Tensor:
-        size = len(scores)
-        rows = slice(0, size)
-        sums = two_way.Sums.empty(size, size, scores)
-        two_way.collect(sums, scores, gamma, rows, 0, positives)
-        anchors = two_way.anchors(sums, sums.own, gamma, margin)
-        if ctx.needs_input_grad[0]:
-            gradient = torch.empty_like(scores, memory_format=torch.contiguous_format)
-            two_way.write_gradient(gradient, sums, anchors, scores, gamma, rows, 0, positives)
+        wanted = ctx.needs_input_grad[0]
+        compute = two_way.at_once if two_way.is_small(scores) else two_way.piece_by_piece
+        total, gradient = compute(scores, gamma, margin, positives, wanted)
+        if gradient is not None:
             ctx.save_for_backward(scores, gradient)
             ctx.again = margin, gamma, positives
-        return two_way.total(anchors, gamma, rows)
+        return total
 
     @staticmethod
     def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor, None, None, None]:
