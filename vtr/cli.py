@@ -163,6 +163,20 @@ def train(
 
 
 @app.command()
+def mine(
+    run: RunArgument,
+    top: Annotated[int, typer.Option(min=1, help="Negatives kept of each caption and each video.")] = 300,
+    device: DeviceOption = "auto",
+    available_only: AvailableOnlyOption = False,
+) -> None:
+    """Find the hardest negatives of every training caption and video, for loss offline_quintuplet of another run."""
+    from vtr.training.mine import mine as go
+    from vtr.workspace import Run
+
+    typer.echo(go(Run.open(run), top=top, device=device, available_only=available_only))
+
+
+@app.command()
 def embed(
     run: RunArgument,
     split: SplitOption = None,
@@ -252,6 +266,14 @@ def status(workspace: WorkspaceArgument) -> None:
 def doctor() -> None:
     """Say what is installed and what is missing, with the line that mends it."""
     from vtr.stages.doctor import doctor as run
+
+    typer.echo(run())
+
+
+@app.command()
+def losses() -> None:
+    """List the losses a run can be trained with: parameters, defaults, and the line that uses each."""
+    from vtr.stages.losses import losses as run
 
     typer.echo(run())
 

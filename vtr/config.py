@@ -100,6 +100,11 @@ class DataConfig(Config):
     batch_size: int = Field(default=32, ge=2)
     passes: int = Field(default=1, ge=1)
     """How often an epoch visits each training video, each time with one of its captions drawn at random."""
+    repeat_videos: bool = False
+    """A pass visits every caption instead, so a batch may hold a video twice; best with `mask_known_positives`."""
+    mask_known_positives: bool = False
+    """Keep known positives out of the negatives: other captions of a video, and captions whose words were also written
+    for it (13.7 % of MSR-VTT's captions occur for more than one video)."""
     max_features: int = Field(default=30, ge=1)
     """Temporal tokens kept per expert and video; more are sampled at random in training, evenly in evaluation."""
 
@@ -116,6 +121,17 @@ class OptimiserConfig(Config):
     decay_steps: int = Field(default=1000, ge=1)
     gradient_clip: float | None = None
     """Largest norm of the gradient; None does not clip."""
+
+
+class NoisyCorrespondenceConfig(Config):
+    """Training on pairs of which some do not match (NCR, Huang et al. 2021). Needs loss `adaptive_margin_unified`."""
+
+    warmup_epochs: int = Field(default=1, ge=1)
+    """Epochs on all pairs, before the losses tell clean pairs from noisy ones."""
+    threshold: float = Field(default=0.5, gt=0, lt=1)
+    """A pair is clean where the peer gives it more than this probability of being so."""
+    noisy_from: float = Field(default=0.5, ge=0, le=1)
+    """After this share of the epochs, noisy pairs are learnt from too, with softer margins."""
 
 
 class TrainConfig(Config):
@@ -137,6 +153,8 @@ class TrainConfig(Config):
     data: DataConfig = DataConfig()
     loss: LossConfig = UnifiedLossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
+    noisy_correspondence: NoisyCorrespondenceConfig | None = None
+    """Train two peers that tell each other which pairs match; None trains one model on all pairs."""
 
 
 def load(

@@ -195,6 +195,11 @@ class Run:
         return self._made / "evaluation"
 
     @property
+    def offline_negatives(self) -> Path:
+        """The hardest negatives of every training caption and video, for training another model."""
+        return self.root / "offline_negatives"
+
+    @property
     def report(self) -> Path:
         """The page of results."""
         return self.root / "report.html"
@@ -224,7 +229,7 @@ def write_manifest(
     """Write `folder/manifest.json` atomically, as the last act of a stage: where it stands, the stage is done.
 
     Args:
-        stage: "prepare", "extract", "train", "embed", "index" or "evaluate".
+        stage: "prepare", "extract", "train", "embed", "index", "evaluate" or "mine".
         output: fingerprint of what the stage made.
         inputs: stage name -> the `output` fingerprint of the input it was made from.
         config: the settings that shaped the output (JSON-able).

@@ -211,4 +211,4 @@ def piece_by_piece(
 
 def is_small(scores: Tensor) -> bool:
     """Return whether scores are worked on as one piece."""
-    return next(pieces(scores)).stop >= len(scores)
+    return bool(next(pieces(scores)).stop >= len(scores))

@@ -142,7 +142,7 @@ def run_lines(run: Run) -> list[Line]:
     if len(lines) == 1:
         command = f"vtr evaluate {_quoted(run.root)}{_available_only(trained['coverage'])}"
         lines += [Line(stage, "to do", "", command) for stage in ("embed", "index", "evaluate")]
-    return [*lines, _report_line(run)]
+    return [*lines, *_mine_lines(run, current), _report_line(run)]
 
 
 def _unfinished(run: Run, store: FeatureStore, current: Mapping[str, str]) -> Line:
@@ -207,6 +207,20 @@ def _part_lines(run: Run, name: str, current: Mapping[str, str]) -> Iterator[Lin
     stale = "index is stale" if stale else _changed(content["inputs"], {"index": indexed["output"]}, ("index",))
     detail = f"RSUM {content['rsum']:.1f}, {covered}"
     yield _line(f"evaluate {name}", None, stale, detail, f"vtr evaluate {options}{flag}")
+
+
+def _mine_lines(run: Run, current: Mapping[str, str]) -> Iterator[Line]:
+    """Yield the state of the mined negatives, where somebody wanted any."""
+    folder = run.offline_negatives
+    command = f"vtr mine {_quoted(run.root)}"
+    if (folder / MANIFEST).exists():
+        mined = read_manifest(folder, command)
+        stale = _changed(mined["inputs"], current, ("train", "extract", "prepare"))
+        detail = f"the {mined['config']['top']} hardest negatives, {mined['config']['coverage']}"
+        flag = _available_only([mined["config"]["coverage"]])
+        yield _line("mine", folder, stale, detail, f"{command}{flag}")
+    elif folder.exists():
+        yield _missing("mine", folder, command)
 
 
 def _report_line(run: Run) -> Line:

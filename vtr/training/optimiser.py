@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
+from torch import nn
 from torch.optim import Adam, Optimizer
 
 from vtr.config import OptimiserConfig
@@ -10,11 +13,11 @@ from vtr.errors import UnavailableError
 from vtr.models.mmt import MMT
 
 
-def make_optimiser(config: OptimiserConfig, model: MMT) -> Optimizer:
-    """Return Adam over the model; a fine-tuned text encoder may have a learning rate of its own."""
+def make_optimiser(config: OptimiserConfig, model: MMT, more: Sequence[nn.Parameter] = ()) -> Optimizer:
+    """Return Adam over the model and `more`; a fine-tuned text encoder may have a learning rate of its own."""
     encoder = list(model.text_encoder.parameters()) if model.text_encoder is not None else []
     in_encoder = {id(parameter) for parameter in encoder}
-    rest = [parameter for parameter in model.parameters() if id(parameter) not in in_encoder]
+    rest = [parameter for parameter in model.parameters() if id(parameter) not in in_encoder] + list(more)
     groups = [{"params": rest, "base": config.learning_rate}]
     if encoder:
         groups.append({"params": encoder, "base": config.text_learning_rate or config.learning_rate})

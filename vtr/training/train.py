@@ -8,22 +8,28 @@ from pathlib import Path
 import yaml
 
 from vtr.annotations.tables import annotations_fingerprint
-from vtr.config import TrainConfig, dump
+from vtr.config import TrainConfig, build, dump
 from vtr.coverage import Coverage
 from vtr.data.corpus import Corpus, load_corpus
 from vtr.data.texts import CaptionTable
 from vtr.errors import ConfigError, InputError, WorkspaceError
 from vtr.files import lock, read_json, remove_temporaries, write_json, write_text
+from vtr.loss_config import OfflineQuintupletLossConfig
 from vtr.models import build_model
 from vtr.models.text import TextInput
 from vtr.progress import say
 from vtr.training.checkpoint import STATE, weights_hash
-from vtr.training.loop import Progress, Trainer, make_data
+from vtr.training.data import make_data
+from vtr.training.loop import Progress, Trainer
+from vtr.training.noisy import PEER_SEED, NoisyTrainer
+from vtr.training.offline import mined
 from vtr.training.optimiser import choose_device
 from vtr.types import Part
 from vtr.workspace import MANIFEST, Run, Workspace, read_manifest, write_manifest
 
 SELECTION_BY_VALIDATION = "best epoch by RSUM on the validation part"
+OF_TWO_PEERS = "best epoch, and better of two peers, by RSUM on the validation part"
+ALSO_TAUGHT = "best epoch by RSUM on the validation part, which also taught the loss's weights"
 NO_SELECTION = "none: the split has no validation part, the last epoch is used"
 
 
@@ -68,10 +74,12 @@ def train(
         available_only: train and validate on the videos that have features, though others are missing.
 
     Raises:
-        ConfigError: an expert is not in the store, or the run was begun with another config.
+        ConfigError: an expert is not in the store, settings exclude each other, or the run was begun with another
+            config.
         InputError: the split's training part has no captions.
         UnavailableError: the device or the text model is not here.
-        WorkspaceError: the split does not exist, features are missing or have changed, or `out` cannot be written.
+        WorkspaceError: the split does not exist, features or mined negatives are missing or have changed, or `out`
+            cannot be written.
     """
     parts: tuple[Part, ...] = ("train", "validation")
     corpus = load_corpus(workspace, config.split, config.experts, parts=parts, available_only=available_only)
@@ -80,6 +88,8 @@ def train(
         "prepare": annotations_fingerprint(workspace),
         "extract": corpus.store.fingerprint(corpus.experts),
     }
+    if isinstance(config.loss, OfflineQuintupletLossConfig):
+        inputs["mine"] = mined(config.loss.negatives)
     run = Run.create(out, workspace)
     with lock(run.root / ".lock", f"train {out}"):
         _check_same(run, config, inputs)
@@ -100,7 +110,7 @@ def train(
             config=config.model_dump(mode="json"),
             experts=list(corpus.experts),
             coverage=[str(coverage) for coverage in covered],
-            selection=SELECTION_BY_VALIDATION if progress.best_epoch else NO_SELECTION,
+            selection=_selection(config, progress),
             best_epoch=progress.best_epoch,
             best_validation_rsum=progress.best_rsum,
             device=str(place),
@@ -122,12 +132,28 @@ def _train(run: Run, corpus: Corpus, config: TrainConfig, device: object) -> Pro
     table = CaptionTable(captions, TextInput(config.text), run.workspace.cache)
     data = make_data(corpus, table)
     model = build_model(config, data.table.dims).to(device)
+    peer = None
+    if config.noisy_correspondence is not None:
+        other = config.model_copy(update={"seed": config.seed + PEER_SEED})
+        peer = build_model(other, data.table.dims).to(device)
+        torch.manual_seed(config.seed)
     parameters = sum(p.numel() for p in model.parameters())
     say(
         f"training on {len(data.train)} videos, {len(captions) - len(data.validation_texts)} captions; experts "
         f"{', '.join(corpus.experts)}; {parameters / 1e6:.1f} M parameters on {device}"
     )
+    if peer is not None:
+        return NoisyTrainer(config, model, peer, data, run.root, device).train()
     return Trainer(config, model, data, run.root, device).train()
+
+
+def _selection(config: TrainConfig, progress: Progress) -> str:
+    """Return in words how the run's model was chosen."""
+    if not progress.best_epoch:
+        return NO_SELECTION
+    if config.noisy_correspondence is not None:
+        return OF_TWO_PEERS
+    return ALSO_TAUGHT if config.loss.name == "meta_weighted" else SELECTION_BY_VALIDATION
 
 
 def _finished(run: Run, config: TrainConfig) -> Progress | None:
@@ -145,7 +171,8 @@ def _check_same(run: Run, config: TrainConfig, inputs: dict[str, str]) -> None:
         read_manifest(run.root, "vtr train")  # refuses a newer format
     if not run.config.exists():
         return
-    before, now = yaml.safe_load(run.config.read_text(encoding="utf-8")), config.model_dump(mode="json")
+    begun = build(TrainConfig, yaml.safe_load(run.config.read_text(encoding="utf-8")), str(run.config))
+    before, now = begun.model_dump(mode="json"), config.model_dump(mode="json")  # with the defaults of newer settings
     differing = [key for key in _keys(now) if _value(before, key) != _value(now, key) and key != "epochs"]
     if differing:
         changes = ", ".join(f"{key}: {_value(before, key)} -> {_value(now, key)}" for key in differing)

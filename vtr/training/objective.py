@@ -1,0 +1,175 @@
+"""The loss of a training batch: what is put beside the pairs, and how their scores become a number."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from vtr.config import TrainConfig
+from vtr.data.sampling import Pair
+from vtr.errors import ConfigError
+from vtr.loss_config import MetaWeightedLossConfig, OfflineQuintupletLossConfig
+from vtr.losses import AdaptiveMarginUnifiedLoss, MetaWeightedLoss, OfflineScores, UnifiedLoss, build_loss
+from vtr.models.mmt import MMT
+from vtr.training.data import TrainingData
+from vtr.training.meta import meta_gradients
+from vtr.training.offline import OfflineNegatives
+
+
+class Objective:
+    """The loss of the scores of a batch's pairs.
+
+    Args:
+        config: the run's configuration.
+        data: what is learnt from.
+        device: where the models are.
+    """
+
+    def __init__(self, config: TrainConfig, data: TrainingData, device: torch.device) -> None:
+        self.config, self.data, self.device = config, data, device
+        self.loss = build_loss(config.loss).to(device)
+
+    @property
+    def optimiser(self) -> Optimizer | None:
+        """The optimiser of the loss's own parameters, where the model's is not to have them."""
+        return None
+
+    def scores(self, model: MMT, pairs: Sequence[Pair], generator: np.random.Generator | None) -> Tensor:
+        """Return scores [B, B] of B pairs, in float32."""
+        batch = self.data.batch(pairs, self.config.data.max_features, generator, self.device)
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
+            scores: Tensor = model(batch)
+        return scores.float()
+
+    def positives(self, pairs: Sequence[Pair]) -> Tensor | None:
+        """Return the mask [B, B] of known positives, or None where the configuration does not ask for it."""
+        if not self.config.data.mask_known_positives:
+            return None
+        return self.data.positives.mask(pairs).to(self.device)
+
+    def prepare(self, model: MMT, pairs: Sequence[Pair], step: int, rate: float) -> None:
+        """Do what comes before a step on these pairs."""
+
+    def value(
+        self,
+        model: MMT,
+        pairs: Sequence[Pair],
+        generator: np.random.Generator,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss of B pairs.
+
+        Args:
+            model: the model.
+            pairs: B (video row, caption row).
+            generator: draws which features are kept.
+            labels: [B], soft correspondence labels, for a loss that takes them.
+        """
+        scores, positives = self.scores(model, pairs, generator), self.positives(pairs)
+        if labels is None:
+            return self.loss(scores, positives=positives)  # type: ignore[no-any-return]
+        assert isinstance(self.loss, AdaptiveMarginUnifiedLoss)
+        return self.loss(scores, positives=positives, labels=labels.to(self.device))  # type: ignore[no-any-return]
+
+
+class OfflineObjective(Objective):
+    """The loss of the pairs and of two mined negatives of each: a video for its text, a text for its video."""
+
+    def __init__(
+        self, config: TrainConfig, data: TrainingData, device: torch.device, negatives: OfflineNegatives
+    ) -> None:
+        super().__init__(config, data, device)
+        self.negatives = negatives
+
+    def value(
+        self,
+        model: MMT,
+        pairs: Sequence[Pair],
+        generator: np.random.Generator,
+        labels: Tensor | None = None,
+    ) -> Tensor:
+        """Return the loss of B pairs, whose scores are part of those [2B, 2B] of the pairs and their negatives."""
+        assert labels is None
+        size = len(pairs)
+        drawn = self.negatives.draw(pairs, generator)
+        scores = self.scores(model, [*pairs, *drawn], generator)
+        offline = OfflineScores(
+            text=scores[:size, size:].diagonal(),
+            video=scores[size:, :size].diagonal(),
+            pair=scores[size:, size:].diagonal(),
+        )
+        within = scores[:size, :size]
+        return self.loss(within, offline, positives=self.positives(pairs))  # type: ignore[no-any-return]
+
+
+class MetaObjective(Objective):
+    """A loss whose pair weights come from a network, which learns from validation batches before the model's steps."""
+
+    loss: MetaWeightedLoss
+
+    def __init__(self, config: TrainConfig, data: TrainingData, device: torch.device) -> None:
+        super().__init__(config, data, device)
+        assert isinstance(config.loss, MetaWeightedLossConfig)
+        if len(data.validation_videos) < 2:
+            raise ConfigError(
+                f"loss.name is meta_weighted, which learns on validation batches, and split {config.split} has no "
+                "validation part. Choose another split or another loss."
+            )
+        self.every = config.loss.every
+        self.plain = UnifiedLoss(config.loss.margin, config.loss.gamma, config.loss.reduction)
+        self._optimiser = torch.optim.Adam(self.loss.network.parameters(), lr=config.loss.learning_rate)
+
+    @property
+    def optimiser(self) -> Optimizer | None:
+        """The network's."""
+        return self._optimiser
+
+    def prepare(self, model: MMT, pairs: Sequence[Pair], step: int, rate: float) -> None:
+        """Update the network so that a step on these pairs would lower the loss on a validation batch."""
+        if step % self.every:
+            return
+        generator = np.random.default_rng((self.config.seed, step, 1))
+        data, count = self.data, self.config.data.batch_size
+        places = generator.permutation(len(data.validation_texts))
+        drawn: dict[int, int] = {}
+        for place in places.tolist():  # one caption of each video
+            drawn.setdefault(data.validation_videos[data.video_of_text[place]], data.validation_texts[place])
+            if len(drawn) == count:
+                break
+        train = data.batch(pairs, self.config.data.max_features, generator, self.device)
+        validation = data.batch(list(drawn.items()), self.config.data.max_features, generator, self.device)
+        gradients = meta_gradients(
+            model, self.loss, self.plain, train, validation, rate, positives=self.positives(pairs)
+        )
+        for parameter, gradient in zip(self.loss.network.parameters(), gradients, strict=True):
+            parameter.grad = gradient
+        self._optimiser.step()
+        self._optimiser.zero_grad(set_to_none=True)
+
+
+def make_objective(config: TrainConfig, data: TrainingData, device: torch.device) -> Objective:
+    """Return the objective a configuration asks for.
+
+    Raises:
+        ConfigError: settings that exclude each other.
+        WorkspaceError: mined negatives are missing, or not of these videos and captions.
+    """
+    if config.noisy_correspondence is not None and config.loss.name != "adaptive_margin_unified":
+        raise ConfigError(
+            f"noisy_correspondence is set and loss.name is {config.loss.name}: a loss with a margin for every pair was "
+            "expected. Use --set loss.name=adaptive_margin_unified."
+        )
+    if isinstance(config.loss, OfflineQuintupletLossConfig):
+        return OfflineObjective(config, data, device, OfflineNegatives.load(config.loss.negatives, data))
+    if isinstance(config.loss, MetaWeightedLossConfig):
+        return MetaObjective(config, data, device)
+    return Objective(config, data, device)
+
+
+def loss_parameters(objective: Objective) -> list[nn.Parameter]:
+    """Return the loss's parameters that are learnt with the model's."""
+    return [] if objective.optimiser is not None else list(objective.loss.parameters())
