@@ -8,28 +8,10 @@ from pathlib import Path
 
 import pytest
 import torch
-from toy import ROOT, make_workspace
+from toy import ROOT, WORDS, make_workspace
 
 from vtr.config import TrainConfig, build
 from vtr.workspace import Workspace
-
-WORDS = (
-    "red",
-    "blue",
-    "green",
-    "dog",
-    "cat",
-    "bird",
-    "runs",
-    "sleeps",
-    "eats",
-    "park",
-    "house",
-    "river",
-    "a",
-    "the",
-    "in",
-)
 
 
 def pytest_configure() -> None:

@@ -13,6 +13,25 @@ from vtr.store.writer import shard_name, write_expert_manifest, write_shard
 from vtr.types import Annotations, Caption, ExpertFeatures, ExpertSpec, Split, Video
 from vtr.workspace import Workspace
 
+WORDS = (
+    "red",
+    "blue",
+    "green",
+    "dog",
+    "cat",
+    "bird",
+    "runs",
+    "sleeps",
+    "eats",
+    "park",
+    "house",
+    "river",
+    "a",
+    "the",
+    "in",
+)
+"""The words of `make_workspace`'s captions."""
+
 ROOT = Path(__file__).resolve().parent.parent
 
 

@@ -11,6 +11,7 @@ the scores along g, and second derivatives of the loss only, never of the model.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -78,7 +79,9 @@ def _meta_gradients(
     step = gradient(lambda at: loss(scores(at, train), positives=positives), weights)
     moved = {name: value - rate * step[name] for name, value in weights.items()}
     wanted = gradient(lambda at: validation_loss(scores(at, validation)), moved)
-    now, along, *_ = jvp(lambda at: scores(at, train), (weights,), (wanted,))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # torch's own, when it first loads its derivatives
+        now, along, *_ = jvp(lambda at: scores(at, train), (weights,), (wanted,))
     leaf = now.detach().requires_grad_()
     (of_scores,) = torch.autograd.grad(loss(leaf, positives=positives), leaf, create_graph=True)
     effect = -rate * (of_scores * along.detach()).sum()
