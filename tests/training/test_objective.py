@@ -15,7 +15,8 @@ from toy import make_workspace
 
 from vtr.config import TrainConfig
 from vtr.errors import ConfigError
-from vtr.losses import UnifiedLoss
+from vtr.evaluation.metrics import chance
+from vtr.losses import LOSSES, UnifiedLoss
 from vtr.training.checkpoint import OPTIMISER
 from vtr.training.loop import Trainer
 from vtr.training.train import train
@@ -52,6 +53,16 @@ def test_interrupted_and_resumed_equals_uninterrupted(
     for name in ("best/model.safetensors", "last/model.safetensors", f"last/{OPTIMISER}"):
         contents = [(tmp_path / run / "checkpoints" / name).read_bytes() for run in ("whole", "broken")]
         assert contents[0] == contents[1], name
+
+
+@pytest.mark.parametrize("name", sorted(LOSSES.keys() - {"offline_quintuplet"}))  # that one is in test_mining
+def test_a_model_learns_with_every_loss(name: str, tmp_path: Path, toy_config: MakeConfig) -> None:
+    workspace = make_workspace(tmp_path / "ws", videos=120)
+    config = toy_config(epochs=12, loss={"name": name}, data=DATA | {"passes": 2})
+    summary = train(workspace, config, tmp_path / "run", device="cpu")
+    by_chance = chance(np.repeat(np.arange(20), 3), 20).rsum
+    assert summary.progress.best_rsum is not None
+    assert summary.progress.best_rsum > 1.2 * by_chance
 
 
 def last_tensors(run: Path) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from vtr.annotations.tables import load_annotations, load_split, split_names
+from vtr.annotations.tables import annotations_fingerprint, load_annotations, load_split, split_names
 from vtr.coverage import Coverage
 from vtr.errors import ConfigError, WorkspaceError, nearest
 from vtr.store.reader import FeatureStore
@@ -42,6 +42,10 @@ class Corpus:
     def queries(self, part: Part) -> tuple[Caption, ...]:
         """Return the part's query captions whose video has features."""
         return tuple(c for c in self.split.queries(part, self.annotations) if c.video_id in self.with_features)
+
+    def fingerprints(self, workspace: Workspace) -> dict[str, str]:
+        """Return the `inputs` of a stage made from this: stage name -> fingerprint of its output."""
+        return {"prepare": annotations_fingerprint(workspace), "extract": self.store.fingerprint(self.experts)}
 
     def coverage(self, part: Part) -> Coverage:
         """Return how many of the part's videos have features."""

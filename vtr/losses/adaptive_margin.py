@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from vtr.losses.scores import Reduction, check_gamma
+from vtr.losses.scores import Reduction, check_gamma, check_scores
 from vtr.losses.unified import unified_loss
 
 
@@ -32,6 +32,7 @@ def adaptive_margin_unified_loss(
     Raises:
         ValueError: `margins` is not [B], or as for `unified_loss`.
     """
+    scores = check_scores(scores, positives)
     if margins.shape != scores.shape[:1]:
         raise ValueError(f"margins have shape {tuple(margins.shape)}, [{len(scores)}] expected")
     return unified_loss(scores, margins, gamma, reduction, positives=positives)
@@ -80,6 +81,7 @@ class AdaptiveMarginUnifiedLoss(nn.Module):
             margins: [B], instead of those the labels give.
         """
         if margins is None:
-            y = scores.new_ones(len(scores), dtype=torch.float32) if labels is None else labels
-            margins = soft_margins(y, self.margin)
+            if labels is None:
+                return unified_loss(scores, self.margin, self.gamma, self.reduction, positives=positives)
+            margins = soft_margins(labels, self.margin)
         return adaptive_margin_unified_loss(scores, margins, self.gamma, self.reduction, positives=positives)

@@ -40,8 +40,7 @@ def unified_loss_from_embeddings(
     backward pass only scales it, and cannot be differentiated again.
 
     With a `group`, each process gives its own b pairs; negatives come from all of them. Every process gets the loss of
-    the
-    whole batch, and for its own embeddings the gradient a single process with the whole batch would give them: no
+    the whole batch, and for its own embeddings the gradient a single process with the whole batch would give them: no
     factor of the number of processes. (DistributedDataParallel averages the parameters' gradients over processes:
     there, multiply the loss by their number.)
 
@@ -171,10 +170,13 @@ def _loss_and_gradients(
         check_positives(settings.positives, (len(texts), size))
     sums = two_way.Sums.empty(len(texts), size, texts)
     chunks = list(_chunks(len(texts), size, settings.chunk_size))
-    scores = texts.new_zeros((0, size))
+    only = None
     for rows in chunks:
         scores = _scores(texts[rows], whole.videos, None if weights is None else weights[rows], whole.present)
         two_way.collect(sums, scores, gamma, rows, first, settings.positives)
+        if len(chunks) == 1 and weights is None:
+            only = scores
+        del scores  # before the next block is made
     own = _combine(sums, whole, group)
     anchors = two_way.anchors(sums, own, gamma, settings.margin)
     total = two_way.total(anchors, gamma, whole.mine)
@@ -183,8 +185,6 @@ def _loss_and_gradients(
     count = torch.tensor(size)
     if not wanted:
         return total, count, None
-    only = scores if len(chunks) == 1 else None
-    del scores
     gradients = _gradients(texts, weights, whole, settings, sums, anchors, chunks, only)
     return total, count, gradients
 
@@ -228,7 +228,7 @@ def _gradients(
     """Return the gradients of this process's texts, videos and mixture weights (of no use where there are none).
 
     Args:
-        only: the scores, where all were computed at once; overwritten.
+        only: the scores, where all were computed at once and autograd is not needed; overwritten.
     """
     of_texts, of_videos = torch.empty_like(texts), torch.zeros_like(whole.videos)
     of_weights = torch.empty_like(texts[:, :0] if weights is None else weights)
@@ -250,6 +250,7 @@ def _gradients(
         else:
             of_texts[rows], some, of_weights[rows] = torch.autograd.grad(scores, leaves, of_scores)
             of_videos += some
+        del scores, of_scores  # before the next block is made
     if settings.group is not None:
         dist.all_reduce(of_videos, group=settings.group)
     return of_texts, of_videos[whole.mine], of_weights

@@ -61,11 +61,12 @@ def offline_quintuplet_loss(
         raise ValueError(f"alpha is {alpha}, a positive number expected")
     scores = check_scores(scores, positives)
     own = scores.diagonal()
+    shapes = [tuple(x.shape) for x in (offline.text, offline.video, offline.pair)]
+    each = (len(scores),)
+    if shapes[:2] != [each, each] or shapes[2] not in (each, (2, *each)):
+        raise ValueError(f"offline scores have shapes {shapes}, [{len(scores)}] each (or [2, B] for pairs) expected")
     outside = torch.stack((offline.text, offline.video)).to(scores.dtype)
     pairs = offline.pair.to(scores.dtype).expand(2, -1)
-    if outside.shape != (2, len(scores)) or pairs.shape != outside.shape:
-        shapes = [tuple(x.shape) for x in (offline.text, offline.video, offline.pair)]
-        raise ValueError(f"offline scores have shapes {shapes}, [{len(scores)}] each (or [2, B] for pairs) expected")
     hardest = negative_gaps(scores, positives).amax(dim=-1)  # s_on - s+
     none = hardest.isinf()
     hardest = hardest.masked_fill(none, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Literal
 
 import torch
@@ -47,9 +48,9 @@ def check_gamma(gamma: float) -> None:
     """Check a scale.
 
     Raises:
-        ValueError: it is not positive.
+        ValueError: it is not positive, or not finite.
     """
-    if gamma <= 0:
+    if not 0 < gamma < math.inf:  # an infinite one would give NaN, not its limit
         raise ValueError(f"gamma is {gamma}, a positive number expected")
 
 

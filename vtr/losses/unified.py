@@ -63,8 +63,10 @@ def unified_loss(
     check_gamma(gamma)
     check_reduction(reduction)
     scores = check_scores(scores, positives)
-    if isinstance(margin, Tensor) and margin.shape not in ((), scores.shape[:1]):
-        raise ValueError(f"the margin has shape {tuple(margin.shape)}, a number or [{len(scores)}] expected")
+    if isinstance(margin, Tensor):
+        if margin.shape not in ((), scores.shape[:1]):
+            raise ValueError(f"the margin has shape {tuple(margin.shape)}, a number or [{len(scores)}] expected")
+        margin = margin.to(scores.dtype)  # gamma times a margin in half precision would be rounded again
     learnt = isinstance(margin, Tensor) and margin.requires_grad
     if reduction == "none" or learnt or torch.compiler.is_compiling():
         return reduce(soft_hinge(negative_gaps(scores, positives), margin, gamma), reduction)

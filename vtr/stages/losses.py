@@ -65,9 +65,9 @@ class Loss:
     def __str__(self) -> str:
         names = max(len(parameter.name) for parameter in self.parameters)
         values = max(len(parameter.value) for parameter in self.parameters)
-        lines = [self.name, _wrap(self.summary, 2)]
+        lines = [self.name, _wrap("  ", self.summary)]
         for one in self.parameters:
-            lines.append(_wrap(f"{one.name.ljust(names)}  {one.value.ljust(values)}  {one.meaning}", 4, names + values))
+            lines.append(_wrap(f"    {one.name.ljust(names)}  {one.value.ljust(values)}  ", one.meaning))
         return "\n".join([*lines, f"  {self.usage}"])
 
 
@@ -113,16 +113,10 @@ def _as_set(value: Any) -> str:
 
 def _example(parameter: Parameter) -> str:
     """Return the default, or for a required parameter a placeholder in capitals."""
-    return f"{parameter.name.upper()}" if parameter.default is None else parameter.default
+    return parameter.name.upper() if parameter.default is None else parameter.default
 
 
-def _wrap(text: str, indent: int, hang: int = -4) -> str:
-    """Return text wrapped to the line, further lines indented by as much as the names and values take."""
-    return textwrap.fill(
-        text,
-        LINE,
-        initial_indent=" " * indent,
-        subsequent_indent=" " * (indent + hang + 4),
-        break_long_words=False,
-        break_on_hyphens=False,
-    )
+def _wrap(head: str, text: str) -> str:
+    """Return text behind a head, further lines indented by as much as the head takes."""
+    filled = textwrap.fill(text, LINE - len(head), break_long_words=False, break_on_hyphens=False)
+    return head + filled.replace("\n", "\n" + " " * len(head))

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 
-from vtr.annotations.tables import annotations_fingerprint
 from vtr.coverage import Coverage
 from vtr.data.corpus import load_corpus, resolve_part
 from vtr.data.features import FeatureTable
@@ -65,11 +64,7 @@ def embed(
     experts = trained["experts"]
     corpus = load_corpus(run.workspace, split_name, experts, parts=(part_name,), available_only=available_only)
     folder = run.embeddings / f"{split_name}-{part_name}"
-    inputs = {
-        "train": str(trained["output"]),
-        "prepare": annotations_fingerprint(run.workspace),
-        "extract": corpus.store.fingerprint(experts),
-    }
+    inputs = {"train": str(trained["output"]), **corpus.fingerprints(run.workspace)}
     video_ids, queries, coverage = corpus.video_ids(part_name), corpus.queries(part_name), corpus.coverage(part_name)
     fresh = not (folder / MANIFEST).exists() or read_manifest(folder, "vtr embed")["inputs"] != inputs
     if fresh:

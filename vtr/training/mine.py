@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vtr.annotations.tables import annotations_fingerprint
 from vtr.data.corpus import Corpus, load_corpus
 from vtr.data.features import FeatureTable
 from vtr.data.positives import KnownPositives
@@ -72,11 +71,7 @@ def mine(run: Run, *, top: int = TOP, device: str = "auto", available_only: bool
             f"{split} train has {len(video_ids)} videos and {len(captions)} captions: two videos at least, and "
             "captions, were expected to mine negatives of."
         )
-    inputs = {
-        "train": str(trained["output"]),
-        "prepare": annotations_fingerprint(run.workspace),
-        "extract": corpus.store.fingerprint(experts),
-    }
+    inputs = {"train": str(trained["output"]), **corpus.fingerprints(run.workspace)}
     settings = {"top": top, "coverage": str(corpus.coverage("train"))}
     manifest = read_manifest(folder, "vtr mine") if (folder / MANIFEST).exists() else None
     fresh = manifest is None or manifest["inputs"] != inputs or manifest["config"] != settings

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import yaml
 
-from vtr.annotations.tables import annotations_fingerprint
 from vtr.config import TrainConfig, build, dump
 from vtr.coverage import Coverage
 from vtr.data.corpus import Corpus, load_corpus
@@ -84,10 +83,7 @@ def train(
     parts: tuple[Part, ...] = ("train", "validation")
     corpus = load_corpus(workspace, config.split, config.experts, parts=parts, available_only=available_only)
     place = choose_device(device)
-    inputs = {
-        "prepare": annotations_fingerprint(workspace),
-        "extract": corpus.store.fingerprint(corpus.experts),
-    }
+    inputs = corpus.fingerprints(workspace)
     if isinstance(config.loss, OfflineQuintupletLossConfig):
         inputs["mine"] = mined(config.loss.negatives)
     run = Run.create(out, workspace)
