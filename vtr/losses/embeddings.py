@@ -9,7 +9,6 @@ from typing import Any, Literal
 import torch
 import torch.distributed as dist
 from torch import Tensor
-from torch.autograd.function import once_differentiable
 from torch.distributed import ProcessGroup
 
 from vtr.losses import two_way
@@ -57,6 +56,7 @@ def unified_loss_from_embeddings(
 
     Raises:
         ValueError: texts and videos do not match, there are none, or an argument is out of its range.
+        RuntimeError: in the backward pass, where its gradient is to be differentiated again.
     """
     check_gamma(gamma)
     if reduction not in ("sum", "mean"):
@@ -64,6 +64,8 @@ def unified_loss_from_embeddings(
     if chunk_size is not None and chunk_size < 1:
         raise ValueError(f"chunk_size is {chunk_size}, a number of rows >= 1 expected")
     texts, videos, weights, present = _flat(text, video)
+    if not torch.is_grad_enabled():  # or their gradients would be computed for nothing
+        texts, videos, weights = texts.detach(), videos.detach(), None if weights is None else weights.detach()
     total, count = _FromEmbeddings.apply(  # type: ignore[no-untyped-call]
         texts, videos, weights, present, _Settings(margin, gamma, chunk_size, positives, group)
     )
@@ -146,8 +148,12 @@ class _FromEmbeddings(torch.autograd.Function):
         return total, count
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad_output: Tensor, _count: None) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # autograd would take it for a constant
+            raise RuntimeError(
+                "the gradient of a loss from embeddings cannot be differentiated again (create_graph=True); "
+                "compute the scores and use unified_loss"
+            )
         found = [g * grad_output for g in ctx.saved_tensors]
         return *found, *[None] * (5 - len(found))
 

@@ -70,6 +70,8 @@ def unified_loss(
     learnt = isinstance(margin, Tensor) and margin.requires_grad
     if reduction == "none" or learnt or torch.compiler.is_compiling():
         return reduce(soft_hinge(negative_gaps(scores, positives), margin, gamma), reduction)
+    if not torch.is_grad_enabled():
+        scores = scores.detach()  # or its gradient would be computed for nothing
     total: Tensor = _FromScores.apply(scores, margin, gamma, positives)  # type: ignore[no-untyped-call]
     return total if reduction == "sum" else total / len(scores)
 

@@ -50,7 +50,7 @@ def weighted_unified_loss(
         ValueError: `weights` is neither [B, B] nor [2, B, B], or as for `unified_loss`.
     """
     scores = check_scores(scores, positives)
-    w = weights if isinstance(weights, Tensor) else weights(scores)
+    w = (weights if isinstance(weights, Tensor) else weights(scores)).to(scores.dtype)
     if w.shape == scores.shape:
         return unified_loss(w * scores, margin, gamma, reduction, positives=positives)
     if w.shape != (2, *scores.shape):
