@@ -10,7 +10,7 @@ from toy import ROOT
 
 from vtr.config import ExtractConfig, TrainConfig, dump, load
 from vtr.errors import ConfigError, InputError, VtrError
-from vtr.loss_config import TripletHardNegativeLossConfig
+from vtr.loss_config import MaxMarginRankingLossConfig, TripletHardNegativeLossConfig, UnifiedLossConfig
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -36,6 +36,14 @@ def test_scientific_numbers_are_numbers_in_files_and_overrides(tmp_path: Path, n
     path = written(tmp_path, f"optimiser:\n  learning_rate: {number}\n")
     assert load(TrainConfig, path).optimiser.learning_rate == 1e-4
     assert load(TrainConfig, None, [f"optimiser.learning_rate={number}"]).optimiser.learning_rate == 1e-4
+
+
+def test_naming_another_loss_starts_from_its_defaults(tmp_path: Path) -> None:
+    path = written(tmp_path, "loss: {name: unified, margin: 0.7, gamma: 9.0}\n")
+    assert load(TrainConfig, path, ["loss.name=max_margin"]).loss == MaxMarginRankingLossConfig(name="max_margin")
+    overrides = ["loss.margin=0.3", "loss.name=triplet_hn"]  # in whatever order
+    assert load(TrainConfig, path, overrides).loss == TripletHardNegativeLossConfig(name="triplet_hn", margin=0.3)
+    assert load(TrainConfig, path, ["loss.name=unified"]).loss == UnifiedLossConfig(margin=0.7, gamma=9.0)
 
 
 def test_dumping_and_loading_gives_the_same(tmp_path: Path) -> None:

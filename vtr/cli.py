@@ -38,7 +38,11 @@ RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run that `
 ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML settings; see configs/ for complete ones.")]
 SetOption = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="KEY=VALUE", help="Override one setting: --set a.b=c. Repeatable."),
+    typer.Option(
+        "--set",
+        metavar="KEY=VALUE",
+        help="Override one setting: --set a.b=c. Repeatable. Another loss.name starts from that loss's defaults.",
+    ),
 ]
 DeviceOption = Annotated[
     Literal["auto", "cpu", "cuda"],

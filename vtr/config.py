@@ -165,7 +165,8 @@ def load(
     Args:
         kind: the settings' class.
         path: the file; None to start from `base`, or from the class's defaults.
-        overrides: "a.b=c", each.
+        overrides: "a.b=c", each. One of a name (`loss.name`) takes effect first: a section that gets another name
+            starts from the defaults of what is named.
         base: settings whose sections an override changes a value of, where there is no file.
 
     Raises:
@@ -173,7 +174,7 @@ def load(
         ConfigError: an unknown key (with the nearest valid one) or a wrong type, with the key's full name.
     """
     values = _read_yaml(path) if path else base.model_dump(mode="json") if base else {}
-    for override in overrides:
+    for override in sorted(overrides, key=lambda text: not text.partition("=")[0].endswith(".name")):
         key, equals, text = override.partition("=")
         if not equals or not key:
             raise ConfigError(
@@ -252,6 +253,8 @@ def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> 
         values = values.setdefault(key, {})
         if not isinstance(values, dict):
             raise ConfigError(f"--set {override}: {key} is a value, not a section.")
+    if keys[-1] == "name" and values.get("name", value) != value:
+        values.clear()  # the other keys belong to what the section named before
     values[keys[-1]] = value
 
 
