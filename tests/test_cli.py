@@ -19,7 +19,7 @@ from vtr.config import TrainConfig, dump
 
 STAGES = (
     "prepare msrvtt", "prepare folder", "extract", "features", "train", "embed", "index", "evaluate", "search",
-    "report", "status", "doctor", "serve", "demo",
+    "report", "status", "doctor", "losses", "serve", "demo",
 )  # fmt: skip
 MAIN = [sys.executable, "-c", "from vtr.cli import main; main()"]
 
@@ -73,6 +73,11 @@ def test_a_mistake_gives_one_clear_line_and_no_traceback(
     assert "Traceback" not in error
     assert call(monkeypatch, *filled, "--debug") == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_losses_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(monkeypatch, "losses") == 0
+    assert "vtr train WS --out RUN --set loss.name=triplet_hn --set loss.margin=0.2" in capsys.readouterr().out
 
 
 def test_wrong_usage_exits_with_two(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
