@@ -274,6 +274,12 @@ def _explain(kind: type[Config], problem: Any) -> str:
             key = ".".join([*path, str(step)])
             return f"unknown key '{key}'.{nearest(str(step), valid)} Valid here: {', '.join(valid)}"
         path.append(str(step))
+    if problem["type"] == "union_tag_invalid":
+        valid = re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
+        name = problem["ctx"]["tag"]
+        return f"{'.'.join([*path, 'name'])} is '{name}'.{nearest(name, valid)} Valid here: {', '.join(valid)}"
+    if problem["type"] == "missing":
+        return f"{'.'.join(path)} is missing; a value was expected"
     return f"{'.'.join(path) or 'the file'} is {problem['input']!r}: {problem['msg']}"
 
 

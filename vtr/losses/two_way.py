@@ -172,10 +172,11 @@ def write_gradient(
 def at_once(
     scores: Tensor, gamma: float, margin: float | Tensor, positives: Tensor | None, wanted: bool
 ) -> tuple[Tensor, Tensor | None]:
-    """Return the summed loss of scores [B, B], and if wanted its gradient: for small B, with the fewest operations.
+    """Return the summed loss of scores [B, B], and if wanted its gradient: for small B.
 
-    `1/gamma log(1 + sum_j exp(z_ij - z_ii + gamma m))` is the cross entropy over gamma of logits whose diagonal is
-    `z_ii - gamma m`. That loses digits of losses near 0, at most float32's of the logits; it takes a third of the time.
+    A small batch's time goes to the number of operations, and this has the fewest: `1/gamma log(1 + sum_j exp(z_ij -
+    z_ii + gamma m))` is the cross entropy over gamma of logits whose diagonal is `z_ii - gamma m`. An anchor's loss is
+    then only as exact as the rounding of its logits over gamma; the two passes keep more digits of losses near 0.
     """
     logits = scores * gamma
     own = logits.diagonal()
@@ -185,12 +186,12 @@ def at_once(
         own.copy_(kept)
     own.sub_(gamma * margin)
     along_rows, along_columns = logits.log_softmax(dim=1), logits.log_softmax(dim=0)
-    total = (along_rows.diagonal().sum() + along_columns.diagonal().sum()) / -gamma
+    summed = (along_rows.diagonal().sum() + along_columns.diagonal().sum()) / -gamma
     if not wanted:
-        return total, None
+        return summed, None
     gradient = along_rows.exp_().add_(along_columns.exp_())
     gradient.diagonal().sub_(2)
-    return total, gradient
+    return summed, gradient
 
 
 def piece_by_piece(
