@@ -276,8 +276,10 @@ def _explain(kind: type[Config], problem: Any) -> str:
         path.append(str(step))
     if problem["type"] == "union_tag_invalid":
         valid = re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
-        name = problem["ctx"]["tag"]
-        return f"{'.'.join([*path, 'name'])} is '{name}'.{nearest(name, valid)} Valid here: {', '.join(valid)}"
+        name, section = problem["ctx"]["tag"], ".".join(path)
+        if not isinstance(problem["input"], dict):
+            return f"{section} is {problem['input']}: a section was expected, its name one of {', '.join(valid)}"
+        return f"{section}.name is '{name}'.{nearest(name, valid)} Valid here: {', '.join(valid)}"
     if problem["type"] == "missing":
         return f"{'.'.join(path)} is missing; a value was expected"
     return f"{'.'.join(path) or 'the file'} is {problem['input']!r}: {problem['msg']}"
