@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import signal
@@ -108,7 +109,9 @@ def test_ctrl_c_in_training_exits_with_130_and_resumes(tmp_path: Path, toy_confi
         str(tmp_path / "run"),
     ]
     state = tmp_path / "run" / "checkpoints" / "last" / "state.json"
-    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True)
+    # a shell that runs the tests in the background has them ignore SIGINT, which a child would inherit
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    process = subprocess.Popen(command, cwd=ROOT, env=os.environ, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     while process.poll() is None and not state.exists():
         time.sleep(0.02)
     process.send_signal(signal.SIGINT)
