@@ -8,7 +8,7 @@ import pytest
 import yaml
 from toy import ROOT
 
-from vtr.config import ExtractConfig, TrainConfig, dump, load
+from vtr.config import ExtractConfig, NoisyCorrespondenceConfig, TrainConfig, dump, load
 from vtr.errors import ConfigError, InputError, VtrError
 from vtr.loss_config import MaxMarginRankingLossConfig, TripletHardNegativeLossConfig, UnifiedLossConfig
 
@@ -44,6 +44,13 @@ def test_naming_another_loss_starts_from_its_defaults(tmp_path: Path) -> None:
     overrides = ["loss.margin=0.3", "loss.name=triplet_hn"]  # in whatever order
     assert load(TrainConfig, path, overrides).loss == TripletHardNegativeLossConfig(name="triplet_hn", margin=0.3)
     assert load(TrainConfig, path, ["loss.name=unified"]).loss == UnifiedLossConfig(margin=0.7, gamma=9.0)
+
+
+def test_an_override_turns_on_a_section_that_was_off(tmp_path: Path) -> None:
+    path = written(tmp_path, "noisy_correspondence: null\n")
+    for base in (load(TrainConfig, path, ["noisy_correspondence.warmup_epochs=3"]),
+                 load(TrainConfig, None, ["noisy_correspondence.warmup_epochs=3"], TrainConfig())):  # fmt: skip
+        assert base.noisy_correspondence == NoisyCorrespondenceConfig(warmup_epochs=3)
 
 
 def test_dumping_and_loading_gives_the_same(tmp_path: Path) -> None:

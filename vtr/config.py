@@ -250,7 +250,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 def _set(values: dict[str, Any], keys: list[str], value: Any, override: str) -> None:
     for key in keys[:-1]:
-        values = values.setdefault(key, {})
+        if values.get(key) is None:  # absent, or a section that is off
+            values[key] = {}
+        values = values[key]
         if not isinstance(values, dict):
             raise ConfigError(f"--set {override}: {key} is a value, not a section.")
     if keys[-1] == "name" and values.get("name", value) != value:
