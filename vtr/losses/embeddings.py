@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any
 
 import torch
 import torch.distributed as dist
@@ -13,7 +13,7 @@ from torch.distributed import ProcessGroup
 
 from vtr.losses import two_way
 from vtr.losses.distributed import all_rows, row_counts
-from vtr.losses.scores import check_gamma, check_positives
+from vtr.losses.scores import Reduction, check_gamma, check_positives
 from vtr.similarity import flat_scores, flat_texts, flat_videos
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
@@ -26,7 +26,7 @@ def unified_loss_from_embeddings(
     video: Tensor | VideoEmbeddings,
     margin: float = 0.2,
     gamma: float = 50.0,
-    reduction: Literal["sum", "mean"] = "sum",
+    reduction: Reduction = "sum",
     *,
     chunk_size: int | None = None,
     positives: Tensor | None = None,
@@ -66,11 +66,9 @@ def unified_loss_from_embeddings(
     texts, videos, weights, present = _flat(text, video)
     if not torch.is_grad_enabled():  # or their gradients would be computed for nothing
         texts, videos, weights = texts.detach(), videos.detach(), None if weights is None else weights.detach()
-    total, count = _FromEmbeddings.apply(  # type: ignore[no-untyped-call]
-        texts, videos, weights, present, _Settings(margin, gamma, chunk_size, positives, group)
-    )
-    summed: Tensor = total
-    return summed if reduction == "sum" else summed / int(count)
+    settings = _Settings(margin, gamma, reduction == "mean", chunk_size, positives, group)
+    loss: Tensor = _FromEmbeddings.apply(texts, videos, weights, present, settings)  # type: ignore[no-untyped-call]
+    return loss
 
 
 def _flat(
@@ -95,6 +93,7 @@ def _flat(
 class _Settings:
     margin: float
     gamma: float
+    mean: bool
     chunk_size: int | None
     positives: Tensor | None
     group: ProcessGroup | None
@@ -124,16 +123,16 @@ def _gather(videos: Tensor, present: Tensor | None, group: ProcessGroup | None) 
 
 
 class _FromEmbeddings(torch.autograd.Function):
-    """The summed loss and B. The gradients are computed with them, process by process and chunk by chunk."""
+    """The loss. The gradients are computed with it, process by process and chunk by chunk."""
 
     @staticmethod
     def forward(
         ctx: Any, texts: Tensor, videos: Tensor, weights: Tensor | None, present: Tensor | None, settings: _Settings
-    ) -> tuple[Tensor, Tensor]:
+    ) -> Tensor:
         needed = ctx.needs_input_grad[:3]
         kind = torch.float64 if texts.dtype == torch.float64 else torch.float32
         with torch.autocast(texts.device.type, enabled=False):
-            total, count, gradients = _loss_and_gradients(
+            total, size, gradients = _loss_and_gradients(
                 texts.detach().to(kind),
                 videos.detach().to(kind),
                 None if weights is None else weights.detach().to(kind),
@@ -144,17 +143,17 @@ class _FromEmbeddings(torch.autograd.Function):
         if gradients is not None:
             kept = [g.to(x.dtype) for g, x in zip(gradients, (texts, videos, weights), strict=True) if x is not None]
             ctx.save_for_backward(*kept)
-        ctx.mark_non_differentiable(count)
-        return total, count
+        ctx.scale = 1 / size if settings.mean else 1.0
+        return total / size if settings.mean else total
 
     @staticmethod
-    def backward(ctx: Any, grad_output: Tensor, _count: None) -> tuple[Tensor | None, ...]:
+    def backward(ctx: Any, grad_output: Tensor) -> tuple[Tensor | None, ...]:
         if torch.is_grad_enabled() and not torch.compiler.is_compiling():  # autograd would take it for a constant
             raise RuntimeError(
                 "the gradient of a loss from embeddings cannot be differentiated again (create_graph=True); "
                 "compute the scores and use unified_loss"
             )
-        found = [g * grad_output for g in ctx.saved_tensors]
+        found = [g * (grad_output * ctx.scale) for g in ctx.saved_tensors]
         return *found, *[None] * (5 - len(found))
 
 
@@ -165,8 +164,8 @@ def _loss_and_gradients(
     present: Tensor | None,
     settings: _Settings,
     wanted: bool,
-) -> tuple[Tensor, Tensor, tuple[Tensor, Tensor, Tensor] | None]:
-    """Return the loss of all B pairs, B, and if wanted the gradients of texts, videos and mixture weights."""
+) -> tuple[Tensor, int, tuple[Tensor, Tensor, Tensor] | None]:
+    """Return the summed loss of all B pairs, B, and if wanted the gradients of texts, videos and mixture weights."""
     gamma, group = settings.gamma, settings.group
     whole = _gather(videos, present, group)
     size, first = len(whole.videos), whole.mine.start
@@ -188,11 +187,9 @@ def _loss_and_gradients(
     total = two_way.total(anchors, gamma, whole.mine)
     if group is not None:
         dist.all_reduce(total, group=group)
-    count = torch.tensor(size)
     if not wanted:
-        return total, count, None
-    gradients = _gradients(texts, weights, whole, settings, sums, anchors, chunks, only)
-    return total, count, gradients
+        return total, size, None
+    return total, size, _gradients(texts, weights, whole, settings, sums, anchors, chunks, only)
 
 
 def _chunks(rows: int, columns: int, chunk_size: int | None) -> Iterator[slice]:
@@ -239,13 +236,14 @@ def _gradients(
     of_texts, of_videos = torch.empty_like(texts), torch.zeros_like(whole.videos)
     of_weights = torch.empty_like(texts[:, :0] if weights is None else weights)
     for rows in chunks:
-        leaves = [texts[rows], whole.videos, *([] if weights is None else [weights[rows]])]
         if weights is None:
             scores = _scores(texts[rows], whole.videos, None, None) if only is None else only
         else:  # the mixture score has one definition, whose gradient autograd knows
-            leaves = [leaf.detach().requires_grad_() for leaf in leaves]
+            some_texts, all_videos, some_weights = leaves = [
+                x.detach().requires_grad_() for x in (texts[rows], whole.videos, weights[rows])
+            ]
             with torch.enable_grad():
-                scores = _scores(leaves[0], leaves[1], leaves[2], whole.present)
+                scores = _scores(some_texts, all_videos, some_weights, whole.present)
         of_scores = scores.detach()
         two_way.write_gradient(
             of_scores, sums, anchors, of_scores, settings.gamma, rows, whole.mine.start, settings.positives

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from vtr.losses import two_way
+from vtr.losses.embeddings import unified_loss_from_embeddings
 from vtr.losses.scores import (
     Reduction,
     check_gamma,
@@ -124,19 +125,13 @@ class UnifiedLoss(nn.Module):
         positives: Tensor | None = None,
         group: ProcessGroup | None = None,
     ) -> Tensor:
-        """Return the loss of B texts and B videos, a chunk of the scores at a time; see
-        `unified_loss_from_embeddings`."""
-        from vtr.losses.embeddings import unified_loss_from_embeddings
-
-        reduction = self.reduction
-        if reduction == "none":
-            raise ValueError("reduction is 'none', from_embeddings takes 'sum' or 'mean'")
+        """Return the loss of B texts and videos, a chunk of scores at a time: `unified_loss_from_embeddings`."""
         return unified_loss_from_embeddings(
             text,
             video,
             self.margin,
             self.gamma,
-            reduction,
+            self.reduction,
             chunk_size=chunk_size,
             positives=positives,
             group=group,
