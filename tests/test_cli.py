@@ -19,7 +19,7 @@ from vtr.cli import main
 from vtr.config import TrainConfig, dump
 
 STAGES = (
-    "prepare msrvtt", "prepare folder", "extract", "features", "train", "embed", "index", "evaluate", "search",
+    "prepare msrvtt", "prepare folder", "extract", "features", "train", "mine", "embed", "index", "evaluate", "search",
     "report", "status", "doctor", "losses", "serve", "demo",
 )  # fmt: skip
 MAIN = [sys.executable, "-c", "from vtr.cli import main; main()"]

@@ -40,8 +40,8 @@ class MineSummary:
         return (
             f"up to {self.top} hardest negatives of {self.captions} captions and {self.videos} videos in "
             f"{self.run.offline_negatives}{state}\n"
-            f"next: vtr train {self.run.workspace.root} --set loss.name=offline_quintuplet "
-            f"--set loss.negatives={self.run.root} --out RUN"
+            f"next: vtr train {self.run.workspace.root} --config {self.run.config} "
+            f"--set loss.name=offline_quintuplet --set loss.negatives={self.run.root} --out RUN"
         )
 
 

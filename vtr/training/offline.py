@@ -42,6 +42,8 @@ def hardest_negatives(
 ) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
     """Return the most similar videos of every text and texts of every video that do not match, hardest first.
 
+    Equally similar ones (all are, to a video without experts) keep the order of their rows, hence the stable sorts.
+
     Args:
         texts, videos: T texts and V videos, embedded.
         positives: made of the T texts and the rows of their videos.
