@@ -16,10 +16,9 @@ from vtr.loss_config import AdaptiveMarginUnifiedLossConfig
 from vtr.losses import unified_loss
 from vtr.losses.scores import both_ways
 from vtr.models.mmt import MMT
-from vtr.similarity import score_matrix
+from vtr.similarity import flat_scores, flat_texts, flat_videos
 from vtr.training.data import TrainingData
 from vtr.training.embedding import embed_texts, embed_videos
-from vtr.types import TextEmbeddings, VideoEmbeddings
 
 TOP_SHARE = 10
 """A prediction is 1 for a pair as good as the mean of a batch's best tenth."""
@@ -57,24 +56,17 @@ def judge(
     place = {video: at for at, video in enumerate(rows)}
     videos = embed_videos(model, data.table, rows, config.data.max_features, device)
     texts = embed_texts(model, data.captions, [caption for _, caption in pairs], device)
+    text_rows, video_rows = flat_texts(texts), flat_videos(videos)
     losses, predictions = np.zeros(len(pairs)), np.zeros(len(pairs), np.float32)
     order = np.random.default_rng(seed).permutation(len(pairs))
     for batch in np.array_split(order, math.ceil(len(pairs) / config.data.batch_size)):
         of_videos = torch.tensor([place[pairs[at][0]] for at in batch])
-        scores = score_matrix(_texts_at(texts, torch.from_numpy(batch)), _videos_at(videos, of_videos))
+        scores = flat_scores(text_rows[batch], video_rows[of_videos], texts.weights[batch], videos.present[of_videos])
         positives = data.positives.mask([pairs[at] for at in batch])
         per_anchor = unified_loss(scores, loss.margin, loss.gamma, "none", positives=positives)
         losses[batch] = per_anchor.sum(dim=0).double().numpy()
         predictions[batch] = predict(scores, loss.margin, positives).numpy()
     return Judgement(losses, predictions)
-
-
-def _texts_at(texts: TextEmbeddings, rows: Tensor) -> TextEmbeddings:
-    return TextEmbeddings(tuple(map(str, rows.tolist())), texts.vectors[rows], texts.weights[rows])
-
-
-def _videos_at(videos: VideoEmbeddings, rows: Tensor) -> VideoEmbeddings:
-    return VideoEmbeddings(tuple(map(str, rows.tolist())), videos.vectors[rows], videos.present[rows])
 
 
 def predict(scores: Tensor, margin: float, positives: Tensor) -> Tensor:

@@ -27,7 +27,7 @@ from vtr.training.data import TrainingData
 from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.log import TrainingLog
 from vtr.training.objective import loss_parameters, make_objective
-from vtr.training.optimiser import make_optimiser, rate_factor, set_rate
+from vtr.training.optimiser import make_optimiser, set_rate
 
 LOG_STEPS = 10
 """A line in the log every so many steps."""
@@ -137,7 +137,7 @@ class Trainer:
         """Do one step and return its loss and the norm of its gradient."""
         config = self.config
         generator = np.random.default_rng((config.seed, self.at.epoch, self.at.step))
-        rate = config.optimiser.learning_rate * rate_factor(config.optimiser, self.at.step)
+        rate = set_rate(self.optimiser, config.optimiser, self.at.step)
         self.objective.prepare(self.model, pairs, self.at.step, rate)
         value = self.objective.value(self.model, pairs, generator)
         return self._descend(self.model, self.optimiser, value, pairs)
@@ -155,7 +155,6 @@ class Trainer:
                 f"the loss is {loss.item()} at step {self.at.step} (videos {videos}, ...). "
                 "Lower optimiser.learning_rate or set optimiser.gradient_clip; the last whole epoch is kept."
             )
-        set_rate(optimiser, config, self.at.step)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip or math.inf)

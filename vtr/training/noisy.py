@@ -26,7 +26,7 @@ from vtr.training.checkpoint import Learner
 from vtr.training.correspondence import clean_probability, judge, soft_labels
 from vtr.training.data import TrainingData
 from vtr.training.loop import Trainer
-from vtr.training.optimiser import make_optimiser
+from vtr.training.optimiser import make_optimiser, set_rate
 
 PEER_SEED = 1_000_003
 """Added to the seed for what the second peer draws."""
@@ -91,11 +91,12 @@ class NoisyTrainer(Trainer):
     def _peer_step(self, k: int, lesson: Lesson, clean: list[Pair], noisy: list[Pair] | None) -> tuple[float, float]:
         """Do one peer's step on clean pairs, and noisy ones if given; return its loss and its gradient's norm."""
         generator = np.random.default_rng((self.config.seed, self.at.epoch, self.at.step, k))
-        model = self.peers[k]
+        model, optimiser = self.peers[k], self.optimisers[k]
+        set_rate(optimiser, self.config.optimiser, self.at.step)
         value = self.objective.value(model, clean, generator, _labels(lesson, clean))
         if noisy is not None:
             value = value + self.objective.value(model, noisy, generator, _labels(lesson, noisy))
-        return self._descend(model, self.optimisers[k], value, clean)
+        return self._descend(model, optimiser, value, clean)
 
     def _batches(self, k: int, captions_of: Mapping[int, list[int]]) -> Iterator[list[Pair]]:
         data, seed = self.config.data, self.config.seed + k * PEER_SEED

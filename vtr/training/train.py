@@ -128,19 +128,16 @@ def _train(run: Run, corpus: Corpus, config: TrainConfig, device: object) -> Pro
     table = CaptionTable(captions, TextInput(config.text), run.workspace.cache)
     data = make_data(corpus, table)
     model = build_model(config, data.table.dims).to(device)
-    peer = None
-    if config.noisy_correspondence is not None:
-        other = config.model_copy(update={"seed": config.seed + PEER_SEED})
-        peer = build_model(other, data.table.dims).to(device)
-        torch.manual_seed(config.seed)
     parameters = sum(p.numel() for p in model.parameters())
     say(
         f"training on {len(data.train)} videos, {len(captions) - len(data.validation_texts)} captions; experts "
         f"{', '.join(corpus.experts)}; {parameters / 1e6:.1f} M parameters on {device}"
     )
-    if peer is not None:
-        return NoisyTrainer(config, model, peer, data, run.root, device).train()
-    return Trainer(config, model, data, run.root, device).train()
+    if config.noisy_correspondence is None:
+        return Trainer(config, model, data, run.root, device).train()
+    other = config.model_copy(update={"seed": config.seed + PEER_SEED})
+    peer = build_model(other, data.table.dims).to(device)
+    return NoisyTrainer(config, model, peer, data, run.root, device).train()
 
 
 def _selection(config: TrainConfig, progress: Progress) -> str:
