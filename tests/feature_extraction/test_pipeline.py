@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -123,7 +124,12 @@ def test_killed_at_any_moment_and_run_again_equals_an_uninterrupted_run(clips: P
 
 
 def _spooled(workspace: Workspace) -> dict[str, int]:
-    return {path.name: path.stat().st_mtime_ns for path in (workspace.features / ".spool").glob("*.parquet")}
+    """Return the finished files of the spool and their times, while another process may write and move them."""
+    found = {}
+    for path in (workspace.features / ".spool").glob("[!.]*.parquet"):
+        with contextlib.suppress(FileNotFoundError):  # just moved into a shard
+            found[path.name] = path.stat().st_mtime_ns
+    return found
 
 
 def _num_done(workspace: Workspace) -> int:
