@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import shlex
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,6 +14,7 @@ from torch import Tensor
 from toy import make_workspace
 
 from vtr.config import TrainConfig
+from vtr.config import load as load_config
 from vtr.data.corpus import load_corpus
 from vtr.data.positives import KnownPositives, same_words
 from vtr.data.texts import CaptionTable
@@ -74,7 +77,12 @@ def test_a_run_mines_and_another_learns_from_it(toy: Workspace, tmp_path: Path, 
         train(toy, config, tmp_path / "second", device="cpu")
     assert mine(first, top=5, device="cpu").fresh
     assert not mine(first, top=5, device="cpu").fresh
-    assert "--set loss.negatives=" in str(mine(first, top=6, device="cpu"))
+    printed = shlex.split(str(mine(first, top=6, device="cpu")).partition("next: ")[2])
+    overrides = [word for option, word in itertools.pairwise(printed) if option == "--set"]
+    offered = load_config(TrainConfig, Path(printed[printed.index("--config") + 1]), overrides)
+    assert offered.loss.name == "offline_quintuplet"
+    assert offered.loss.negatives == str(tmp_path / "first")
+    assert offered.model_copy(update={"loss": config.loss}) == config  # all else is the first run's
     assert train(toy, config, tmp_path / "second", device="cpu").progress.epoch == 2
 
     data = load(toy, config)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from dataclasses import dataclass
 
 from vtr.data.corpus import Corpus, load_corpus
@@ -37,11 +38,11 @@ class MineSummary:
 
     def __str__(self) -> str:
         state = "" if self.fresh else " (current, nothing to do)"
+        command = ["vtr", "train", str(self.run.workspace.root), "--config", str(self.run.config)]
+        command += ["--set", "loss.name=offline_quintuplet", "--set", f"loss.negatives={self.run.root}", "--out", "RUN"]
         return (
             f"up to {self.top} hardest negatives of {self.captions} captions and {self.videos} videos in "
-            f"{self.run.offline_negatives}{state}\n"
-            f"next: vtr train {self.run.workspace.root} --config {self.run.config} "
-            f"--set loss.name=offline_quintuplet --set loss.negatives={self.run.root} --out RUN"
+            f"{self.run.offline_negatives}{state}\nnext: {shlex.join(command)}"
         )
 
 
