@@ -11,7 +11,6 @@ from __future__ import annotations
 import argparse
 import statistics
 import tempfile
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -21,12 +20,11 @@ import torch
 
 from vtr.config import TrainConfig, load
 from vtr.data.corpus import Corpus, load_corpus
-from vtr.data.features import FeatureTable
+from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.data.texts import CaptionTable
 from vtr.evaluation.metrics import BothWays, evaluate_scores
 from vtr.files import write_text
-from vtr.models import build_model
-from vtr.models.mmt import MMT
+from vtr.models import RetrievalModel, build_model
 from vtr.models.saved import load_model
 from vtr.models.text import TextInput
 from vtr.similarity import score_matrix
@@ -34,7 +32,7 @@ from vtr.training.data import TrainingData, make_data
 from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.loop import Trainer
 from vtr.training.noisy import JUDGED, PEER_SEED, NoisyTrainer
-from vtr.types import Caption, Part
+from vtr.types import Part
 from vtr.workspace import Workspace
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -118,18 +116,18 @@ def _corpus(workspace: Workspace, split: str) -> Corpus:
 
 def _run(corpus: Corpus, workspace: Path, config: TrainConfig, noise: float, how: str) -> Result:
     """Train once, with some captions moved, and evaluate on the test part."""
-    wanted = {caption.id for part in PARTS for caption in _captions(corpus, part)}
-    captions = [caption for caption in corpus.annotations.captions if caption.id in wanted]
-    data = make_data(corpus, CaptionTable(captions, TextInput(config.text), workspace / "cache"))
+    captions = [caption for part in PARTS for caption in corpus.captions(part)]
+    table = CaptionTable(captions, TextInput(config.text), Workspace.open(workspace))
+    data = make_data(corpus, table, FeatureChoice.of(config))
     moved = _move(data, noise, config.seed)
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        model = build_model(config, data.table.dims)
+        model = build_model(config, data.table.dims, table.dim)
         trainer: Trainer
         if config.noisy_correspondence is None:
             trainer = Trainer(config, model, data, root, CPU)
         else:
-            peer = build_model(config.model_copy(update={"seed": config.seed + PEER_SEED}), data.table.dims)
+            peer = build_model(config.model_copy(update={"seed": config.seed + PEER_SEED}), data.table.dims, table.dim)
             trainer = NoisyTrainer(config, model, peer, data, root, CPU)
         trainer.train()
         area = _area(root / JUDGED, moved) if isinstance(trainer, NoisyTrainer) else None
@@ -137,12 +135,6 @@ def _run(corpus: Corpus, workspace: Path, config: TrainConfig, noise: float, how
     found = _evaluate(best, corpus, config, workspace)
     t2v, v2t = found.text_to_video.recall[1], found.video_to_text.recall[1]
     return Result(config.seed, how, t2v, v2t, found.rsum, area)
-
-
-def _captions(corpus: Corpus, part: Part) -> Iterator[Caption]:
-    by_video = corpus.annotations.captions_by_video
-    for video_id in corpus.video_ids(part):
-        yield from by_video.get(video_id, ())
 
 
 def _move(data: TrainingData, noise: float, seed: int) -> set[str]:
@@ -168,11 +160,11 @@ def _area(path: Path, moved: set[str]) -> float:
     return float(roc_auc_score(clean, mean))
 
 
-def _evaluate(model: MMT, corpus: Corpus, config: TrainConfig, workspace: Path) -> BothWays:
+def _evaluate(model: RetrievalModel, corpus: Corpus, config: TrainConfig, workspace: Path) -> BothWays:
     video_ids, queries = corpus.video_ids("test"), corpus.queries("test")
-    table = FeatureTable.load(corpus.store, video_ids, corpus.experts)
-    captions = CaptionTable(queries, TextInput(config.text), workspace / "cache")
-    videos = embed_videos(model, table, range(len(video_ids)), config.data.max_features, CPU)
+    table = FeatureTable.load(corpus.store, video_ids, corpus.experts, FeatureChoice.of(config))
+    captions = CaptionTable(queries, TextInput(config.text), Workspace.open(workspace))
+    videos = embed_videos(model, table, range(len(video_ids)), CPU)
     texts = embed_texts(model, captions, range(len(queries)), CPU)
     place = {video_id: at for at, video_id in enumerate(video_ids)}
     return evaluate_scores(score_matrix(texts, videos), np.array([place[query.video_id] for query in queries]))

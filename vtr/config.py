@@ -15,8 +15,12 @@ from pydantic import Field, ValidationError
 from vtr.config_base import Config
 from vtr.errors import ConfigError, InputError, nearest
 from vtr.loss_config import LossConfig, UnifiedLossConfig
+from vtr.model_config import MMTConfig, ModelConfig
 
 Settings = TypeVar("Settings", bound=Config)
+
+Sampling = Literal["each_video", "each_caption", "independent"]
+Selection = Literal["spaced", "mmt", "first"]
 
 
 class ExtractConfig(Config):
@@ -68,9 +72,13 @@ class TextConfig(Config):
     lower_case: bool = True
     """Lower-case captions before tokenising (MMT does so with bert-base-cased)."""
 
-    mode: Literal["fine_tuned", "frozen"] = "frozen"
+    mode: Literal["fine_tuned", "frozen", "frozen_tokens"] = "frozen"
     """fine_tuned: the encoder trains with the rest, from tokens. frozen: its sentence states are computed once and
-    cached, which makes training on a CPU a matter of minutes."""
+    cached, which makes training on a CPU a matter of minutes. frozen_tokens: the same with its token states, for CE."""
+
+    features: str | None = None
+    """For frozen_tokens: imported token states of the workspace's captions (`vtr import ce-features` brings "openai"),
+    used instead of the model's; the model is then needed for other texts only. Captions without any are left out."""
 
     max_words: int = Field(default=30, ge=1)
     """Captions are cut to this many words."""
@@ -79,46 +87,42 @@ class TextConfig(Config):
     """Then to this many word pieces, [CLS] and [SEP] included."""
 
 
-class MMTConfig(Config):
-    """The multi-modal transformer over experts (Gabeur et al. 2020)."""
-
-    name: Literal["mmt"] = "mmt"
-    dim: int = Field(default=512, ge=8)
-    layers: int = Field(default=4, ge=1)
-    heads: int = Field(default=4, ge=1)
-    feed_forward: int = Field(default=3072, ge=8)
-    dropout: float = Field(default=0.1, ge=0, lt=1)
-    max_position: int = Field(default=31, ge=1)
-    keep_missing: bool = False
-    """True: an expert a video lacks counts in the score (as released). False: the score is renormalised over the
-    experts the video has."""
-
-
 class DataConfig(Config):
     """What a batch is made of."""
 
     batch_size: int = Field(default=32, ge=2)
+    sampling: Sampling = "each_video"
+    """each_video: a pass visits every training video once, with a caption drawn at random, and no batch holds a video
+    twice. each_caption: a pass visits every caption, so a batch may hold a video twice; best with
+    `mask_known_positives`. independent: every pair is drawn for itself, as MMT was released; 5.4 % of the batches of 32
+    on 1k-A then hold a video twice, which makes a positive pair a negative."""
     passes: int = Field(default=1, ge=1)
-    """How often an epoch visits each training video, each time with one of its captions drawn at random."""
-    repeat_videos: bool = False
-    """A pass visits every caption instead, so a batch may hold a video twice; best with `mask_known_positives`."""
+    """How many passes are an epoch."""
+    steps_per_epoch: int | None = Field(default=None, ge=1)
+    """An epoch is so many batches instead, all whole; passes go on from one epoch to the next."""
     mask_known_positives: bool = False
     """Keep known positives out of the negatives: other captions of a video, and captions whose words were also written
     for it (13.7 % of MSR-VTT's captions occur for more than one video)."""
     max_features: int = Field(default=30, ge=1)
-    """Temporal tokens kept per expert and video; more are sampled at random in training, evenly in evaluation."""
+    """Temporal features kept per expert and video."""
+    selection: Selection = "spaced"
+    """Which are kept of more: at random in training and evenly spaced in evaluation; at random in both, always the same
+    in evaluation, as MMT was released ("mmt"); or the first ones, as CE was ("first")."""
 
 
 class OptimiserConfig(Config):
-    """Adam with a multiplicative decay every `decay_steps` steps."""
+    """The optimiser, and its learning rate with a multiplicative decay."""
 
+    name: Literal["adam", "ranger"] = "adam"
+    """adam, or ranger: rectified Adam with lookahead and decoupled weight decay, which CE was trained with."""
     learning_rate: float = Field(default=5e-5, gt=0)
     text_learning_rate: float | None = None
     """For a fine-tuned text encoder; None means the same as `learning_rate`."""
     weight_decay: float = Field(default=0.0, ge=0)
     warmup_steps: int = Field(default=0, ge=0)
     decay: float = Field(default=0.95, gt=0, le=1)
-    decay_steps: int = Field(default=1000, ge=1)
+    decay_steps: Annotated[int, Field(ge=1)] | Literal["epoch"] = 1000
+    """The rate is multiplied by `decay` every so many steps, or after each "epoch"."""
     gradient_clip: float | None = None
     """Largest norm of the gradient; None does not clip."""
 
@@ -148,7 +152,7 @@ class TrainConfig(Config):
     precision: Literal["float32", "bfloat16"] = "float32"
     """bfloat16 runs the model under autocast; the loss always sees float32 scores."""
 
-    model: MMTConfig = MMTConfig()
+    model: ModelConfig = MMTConfig()
     text: TextConfig = TextConfig()
     data: DataConfig = DataConfig()
     loss: LossConfig = UnifiedLossConfig()
@@ -264,10 +268,15 @@ def _explain(kind: type[Config], problem: Any) -> str:
     """Return one pydantic error as a sentence with the key's full name and, if unknown, the nearest valid key."""
     sections: list[type[Config]] = [kind]
     path: list[str] = []
+    named_freely = False  # the keys of a mapping are the user's own
     for step in problem["loc"]:
         inner = [section for section in sections if str(step) in section.model_fields]
-        if inner:
-            sections = [s for section in inner for s in _sections(section.model_fields[str(step)].annotation)]
+        if named_freely:
+            named_freely = False
+        elif inner:
+            annotations = [section.model_fields[str(step)].annotation for section in inner]
+            named_freely = any(typing.get_origin(annotation) is dict for annotation in annotations)
+            sections = [section for annotation in annotations for section in _sections(annotation)]
         elif any(_tag(section) == step for section in sections):
             sections = [section for section in sections if _tag(section) == step]
             continue
@@ -296,6 +305,6 @@ def _tag(section: type[Config]) -> str | None:
 def _sections(annotation: Any) -> list[type[Config]]:
     if isinstance(annotation, type) and issubclass(annotation, Config):
         return [annotation]
-    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated):
+    if typing.get_origin(annotation) in (typing.Union, types.UnionType, Annotated, dict):
         return [section for part in typing.get_args(annotation) for section in _sections(part)]
     return []

@@ -10,6 +10,7 @@ Scores are `scores[t, v]`: texts in rows, videos in columns. A [T, V, E] tensor 
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import TypeVar
 
 import torch
@@ -21,6 +22,10 @@ Embeddings = TypeVar("Embeddings", TextEmbeddings, VideoEmbeddings)
 
 TINY = 1e-8
 """Below this weight on the experts a video has, there is nothing to compare and the score is 0."""
+
+
+BLOCK = 2048
+"""Texts that are scored at once."""
 
 
 def flat_texts(texts: TextEmbeddings) -> Tensor:
@@ -49,11 +54,28 @@ def _check(texts: TextEmbeddings, videos: VideoEmbeddings) -> None:
 def score_matrix(texts: TextEmbeddings, videos: VideoEmbeddings) -> Tensor:
     """Return scores [T, V]; 0 where a text puts no weight on any expert the video has.
 
+    Where no gradient is asked for, they are computed a block of texts at a time: beyond embeddings and scores, that
+    takes the memory of the videos' embeddings and of one block.
+
     Raises:
         ValueError: texts and videos differ in experts or dimension.
     """
     _check(texts, videos)
-    return flat_scores(flat_texts(texts), flat_videos(videos), texts.weights, videos.present)
+    held = (texts.vectors, texts.weights, videos.vectors)
+    if torch.is_grad_enabled() and any(values.requires_grad for values in held):
+        return flat_scores(flat_texts(texts), flat_videos(videos), texts.weights, videos.present)
+    gallery = flat_videos(videos)
+    scores = gallery.new_empty((len(texts.ids), len(videos.ids)))
+    for rows, some in _blocks(texts):
+        scores[rows] = flat_scores(flat_texts(some), gallery, some.weights, videos.present)
+    return scores
+
+
+def _blocks(texts: TextEmbeddings, size: int = BLOCK) -> Iterator[tuple[slice, TextEmbeddings]]:
+    """Yield the rows of some texts, and those texts."""
+    for at in range(0, len(texts.ids), size):
+        rows = slice(at, at + size)
+        yield rows, TextEmbeddings(texts.ids[rows], texts.vectors[rows], texts.weights[rows])
 
 
 def flat_scores(texts: Tensor, videos: Tensor, weights: Tensor, present: Tensor) -> Tensor:
@@ -97,7 +119,7 @@ def in_float64(embeddings: Embeddings) -> Embeddings:
     return VideoEmbeddings(embeddings.ids, embeddings.vectors.double(), embeddings.present)
 
 
-def exact_scores(texts: TextEmbeddings, videos: VideoEmbeddings, block: int = 2048) -> Tensor:
+def exact_scores(texts: TextEmbeddings, videos: VideoEmbeddings, block: int = BLOCK) -> Tensor:
     """Return `score_matrix` [T, V] computed in float64, a block of texts at a time, and rounded to float32.
 
     The last bits of a float32 product depend on what it is computed together with. Rounded from float64, a pair has
@@ -108,8 +130,6 @@ def exact_scores(texts: TextEmbeddings, videos: VideoEmbeddings, block: int = 20
     """
     gallery = in_float64(videos)
     scores = torch.empty((len(texts.ids), len(videos.ids)), dtype=torch.float32)
-    for at in range(0, len(texts.ids), block):
-        rows = slice(at, at + block)
-        some = TextEmbeddings(texts.ids[rows], texts.vectors[rows], texts.weights[rows])
+    for rows, some in _blocks(texts, block):
         scores[rows] = score_matrix(in_float64(some), gallery).float()
     return scores

@@ -228,8 +228,8 @@ class ExpertBatch:
         values: [B, T, D] float32, zero where `mask` is False.
         mid_seconds: [B, T] float32, the middle of each feature's time; NaN where it has none.
         mask: [B, T] bool, True where a feature is.
-        aggregate: [B, D] float32, the maximum over all of a video's features (also those not sampled into
-            `values`); zero where the video lacks the expert.
+        aggregate: [B, D] float32, the maximum or the mean (as the model asks for) over all of a video's features, also
+            those not sampled into `values`; zero where the video lacks the expert.
     """
 
     values: Tensor
@@ -275,23 +275,31 @@ class TextBatch:
 
     Attributes:
         ids: N caption ids.
-        input_ids, attention_mask: [N, L] int64, None when `states` is given.
-        states: [N, H] float32 sentence states of a frozen encoder, None when tokens are given.
+        input_ids: [N, L] int64 tokens, for an encoder trained with the model.
+        attention_mask: [N, L] int64, 1 on tokens and 0 on padding; with `input_ids` and `token_states`.
+        states: [N, H] float32 sentence states of a frozen encoder.
+        token_states: [N, L, H] float32 token states of a frozen encoder, zero on padding.
+
+    Raises:
+        ValueError: not exactly one of tokens, states and token states is given, or the mask is missing.
     """
 
     ids: tuple[str, ...]
     input_ids: Tensor | None = None
     attention_mask: Tensor | None = None
     states: Tensor | None = None
+    token_states: Tensor | None = None
 
     def __post_init__(self) -> None:
-        if (self.states is None) == (self.input_ids is None):
-            raise ValueError("a TextBatch holds either tokens or states, exactly one of them")
+        if sum(held is not None for held in (self.input_ids, self.states, self.token_states)) != 1:
+            raise ValueError("a TextBatch holds tokens, states or token states, exactly one of them")
+        if self.states is None and self.attention_mask is None:
+            raise ValueError("a TextBatch with tokens or token states needs an attention mask")
 
     def to(self, device: torch.device | str) -> TextBatch:
         """Return a copy on `device`."""
-        moved = (None if x is None else x.to(device) for x in (self.input_ids, self.attention_mask, self.states))
-        return TextBatch(self.ids, *moved)
+        held = (self.input_ids, self.attention_mask, self.states, self.token_states)
+        return TextBatch(self.ids, *(None if x is None else x.to(device) for x in held))
 
 
 @dataclass(frozen=True, slots=True)

@@ -103,6 +103,11 @@ class Workspace:
         return self.root / "features"
 
     @property
+    def text_features(self) -> Path:
+        """Imported token states of captions: a feature store whose items are captions, one folder a text encoder."""
+        return self.root / "text_features"
+
+    @property
     def cache(self) -> Path:
         """What can be computed again: states of frozen text encoders."""
         return self.root / "cache"

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from toy import make_workspace
 
-from vtr.config import TextConfig
+from vtr.config import DataConfig, TextConfig
 from vtr.data.corpus import load_corpus, resolve_part
-from vtr.data.features import FeatureTable
+from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.data.sampling import batches_per_epoch, epoch_batches
 from vtr.data.texts import CaptionTable
 from vtr.errors import ConfigError, WorkspaceError
@@ -22,7 +23,7 @@ from vtr.types import ExpertFeatures
 from vtr.workspace import Workspace
 
 
-def table() -> tuple[FeatureTable, dict[str, dict[str, ExpertFeatures]]]:
+def table(**choice: Any) -> tuple[FeatureTable, dict[str, dict[str, ExpertFeatures]]]:
     draw = np.random.default_rng(0)
     features: dict[str, dict[str, ExpertFeatures]] = {"a": {}, "b": {}}
     for number in range(8):
@@ -33,14 +34,14 @@ def table() -> tuple[FeatureTable, dict[str, dict[str, ExpertFeatures]]]:
             start = np.arange(count, dtype=np.float32)
             values = draw.normal(size=(count, dim)).astype(np.float32)
             features[name][f"v{number}"] = ExpertFeatures(values, start, start + 1)
-    return FeatureTable([f"v{n}" for n in range(8)], features, {"b": 5, "a": 3}), features
+    return FeatureTable([f"v{n}" for n in range(8)], features, {"b": 5, "a": 3}, FeatureChoice(**choice)), features
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
 def test_batches_equal_a_plain_loop(seed: int | None) -> None:
-    built, features = table()
+    built, features = table(max_features=4)
     generator = None if seed is None else np.random.default_rng(seed)
-    batch = built.batch([7, 0, 3, 4], 4, generator)
+    batch = built.batch([7, 0, 3, 4], generator)
     assert batch.ids == ("v7", "v0", "v3", "v4")
     for place, (name, expert) in enumerate(batch.experts.items()):
         for row, video_id in enumerate(batch.ids):
@@ -62,12 +63,12 @@ def test_batches_equal_a_plain_loop(seed: int | None) -> None:
 
 
 def test_evaluation_takes_evenly_spaced_features_and_training_all_of_them_in_time() -> None:
-    built, _ = table()
-    even = built.batch([7], 5).experts["a"].mid_seconds[0] - 0.5
+    built, _ = table(max_features=5)
+    even = built.batch([7]).experts["a"].mid_seconds[0] - 0.5
     assert even.tolist() == [1, 4, 7, 10, 13]  # of 15
     generator = np.random.default_rng(0)
     seen = Counter(
-        second for _ in range(200) for second in built.batch([7], 5, generator).experts["a"].mid_seconds[0].tolist()
+        second for _ in range(200) for second in built.batch([7], generator).experts["a"].mid_seconds[0].tolist()
     )
     assert len(seen) == 15
     assert max(seen.values()) < 2 * min(seen.values())
@@ -75,31 +76,32 @@ def test_evaluation_takes_evenly_spaced_features_and_training_all_of_them_in_tim
 
 def test_an_epoch_visits_every_video_once_a_pass_and_never_twice_in_a_batch() -> None:
     captions = {video: list(range(video * 10, video * 10 + 1 + video % 3)) for video in range(23)} | {99: []}
-    batches = list(epoch_batches(captions, 7, seed=1, epoch=2, passes=3))
-    assert len(batches) == batches_per_epoch(23, 7, 3)
+    config = DataConfig(batch_size=7, passes=3)
+    batches = list(epoch_batches(captions, config, seed=1, epoch=2))
+    assert len(batches) == batches_per_epoch(23, config)
     assert all(len({video for video, _ in batch}) == len(batch) for batch in batches)
     visits = Counter(video for batch in batches for video, _ in batch)
     assert set(visits.values()) == {3}
     assert 99 not in visits
     assert all(caption in captions[video] for batch in batches for video, caption in batch)
-    assert batches == list(epoch_batches(captions, 7, seed=1, epoch=2, passes=3))
-    assert batches != list(epoch_batches(captions, 7, seed=1, epoch=3, passes=3))
+    assert batches == list(epoch_batches(captions, config, seed=1, epoch=2))
+    assert batches != list(epoch_batches(captions, config, seed=1, epoch=3))
 
 
 def test_a_last_batch_of_one_is_left_out() -> None:
-    captions = {video: [video] for video in range(9)}
-    assert [len(batch) for batch in epoch_batches(captions, 4, seed=0, epoch=0)] == [4, 4]
-    assert batches_per_epoch(9, 4) == 2
-    assert batches_per_epoch(10, 4) == 3
+    captions, config = {video: [video] for video in range(9)}, DataConfig(batch_size=4)
+    assert [len(batch) for batch in epoch_batches(captions, config, seed=0, epoch=0)] == [4, 4]
+    assert batches_per_epoch(9, config) == 2
+    assert batches_per_epoch(10, config) == 3
 
 
-def test_frozen_states_are_cached_and_equal_fresh_ones(toy: Workspace, tiny_bert: Path, tmp_path: Path) -> None:
+def test_frozen_states_are_cached_and_equal_fresh_ones(toy: Workspace, tiny_bert: Path) -> None:
     corpus = load_corpus(toy, "toy", parts=("train",), available_only=False)
     captions = corpus.annotations.captions[:20]
     source = TextInput(TextConfig(model=str(tiny_bert), mode="frozen"))
-    first = CaptionTable(captions, source, tmp_path / "cache").batch([3, 0, 19])
-    assert len(list((tmp_path / "cache").glob("*.npy"))) == 1
-    again = CaptionTable(captions, source, tmp_path / "cache").batch([3, 0, 19])
+    first = CaptionTable(captions, source, toy).batch([3, 0, 19])
+    assert len(list(toy.cache.glob("*.npy"))) == 1
+    again = CaptionTable(captions, source, toy).batch([3, 0, 19])
     assert first.states is not None
     assert again.states is not None
     assert torch.equal(first.states, again.states)

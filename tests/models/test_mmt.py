@@ -13,7 +13,7 @@ from vtr.errors import ConfigError
 from vtr.losses import unified_loss
 from vtr.models.gating import GatedEmbeddingUnits
 from vtr.models.mmt import MMT
-from vtr.models.transformer import Block
+from vtr.models.transformer import Block, Packing
 from vtr.types import Batch, ExpertBatch, TextBatch, VideoBatch
 
 
@@ -83,9 +83,16 @@ def test_embeddings_equal_a_transformers_bert_over_tokens_made_one_by_one(
 
 def test_the_last_block_gives_the_same_where_it_works_only_at_the_wanted_places() -> None:
     torch.manual_seed(0)
-    block, x = Block(8, 2, 16, 0.1).eval(), torch.randn(3, 6, 8)
-    mask = torch.tensor([1, 1, 0, 1, 0, 1]).bool().expand(3, 1, 1, 6)
-    torch.testing.assert_close(block(x, mask, [4, 1]), block(x, mask)[:, [4, 1]])
+    block, x = Block(8, 2, 16, 0.1).eval(), torch.randn(9, 8)
+    owner = torch.tensor([0, 1, 2, 1, 1, 0, 2, 2, 2])
+    packing = Packing.of(owner, torch.tensor([1, 1, 0, 1, 0, 1, 1, 1, 1]).bool(), 3)
+    wanted = torch.tensor([5, 3, 2])
+    torch.testing.assert_close(block(x, packing, wanted), block(x, packing)[wanted])
+    for video in range(3):  # and what another video holds changes nothing
+        alone = owner == video
+        seen = torch.tensor([1, 1, 0, 1, 0, 1, 1, 1, 1]).bool()[alone]
+        packed = Packing.of(torch.zeros(int(alone.sum()), dtype=torch.long), seen, 1)
+        torch.testing.assert_close(block(x[alone], packed), block(x, packing)[alone])
 
 
 def test_padding_and_what_lies_under_a_mask_change_nothing(make_mmt: Callable[..., MMT], videos: VideoBatch) -> None:

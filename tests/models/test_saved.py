@@ -23,7 +23,7 @@ DIMS = {"audio": 5, "face": 3, "motion": 4}
 
 @pytest.fixture
 def saved(tmp_path: Path, toy_config: Callable[..., TrainConfig]) -> Path:
-    save_model(tmp_path, build_model(toy_config(), DIMS), toy_config())
+    save_model(tmp_path, build_model(toy_config(), DIMS, 32), toy_config())
     return tmp_path
 
 
@@ -38,7 +38,7 @@ def test_a_saved_model_answers_as_before(
     tmp_path: Path, toy_config: Callable[..., TrainConfig], tiny_bert: Path, videos: VideoBatch, mode: str
 ) -> None:
     config = toy_config(text={"model": str(tiny_bert), "mode": mode})
-    model = build_model(config, DIMS)
+    model = build_model(config, DIMS, 32)
     save_model(tmp_path, model, config)
     loaded, loaded_config = load_model(tmp_path)
     assert loaded_config == config
@@ -59,10 +59,10 @@ def test_a_new_model_depends_on_the_seed_alone(
     weights = {n: w for n, w in load_file(tiny_bert / "model.safetensors").items() if "pooler" not in n}
     save_file(weights, tmp_path / "bert" / "model.safetensors", {"format": "pt"})  # a pooler has to be drawn
     text = {"model": str(tmp_path / "bert"), "mode": mode}
-    first = build_model(toy_config(text=text, seed=1), DIMS).state_dict()
+    first = build_model(toy_config(text=text, seed=1), DIMS, 32).state_dict()
     torch.rand(3)
-    again = build_model(toy_config(text=text, seed=1), DIMS).state_dict()
-    other = build_model(toy_config(text=text, seed=2), DIMS).state_dict()
+    again = build_model(toy_config(text=text, seed=1), DIMS, 32).state_dict()
+    other = build_model(toy_config(text=text, seed=2), DIMS, 32).state_dict()
     assert all(torch.equal(first[name], again[name]) for name in first)
     assert not torch.equal(first["reduce.face.weight"], other["reduce.face.weight"])
 

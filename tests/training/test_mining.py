@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -65,7 +66,7 @@ def test_they_are_the_most_similar_that_do_not_match(top: int, monkeypatch: pyte
 
 def load(workspace: Workspace, config: TrainConfig) -> TrainingData:
     corpus = load_corpus(workspace, config.split, parts=("train", "validation"), available_only=False)
-    table = CaptionTable(corpus.annotations.captions, TextInput(config.text), workspace.cache)
+    table = CaptionTable(corpus.annotations.captions, TextInput(config.text), workspace)
     return make_data(corpus, table)
 
 
@@ -105,7 +106,8 @@ def test_negatives_of_another_model_or_of_other_videos_are_refused(
     config = toy_config(epochs=1, loss={"name": "offline_quintuplet", "negatives": str(tmp_path / "first")})
     with pytest.raises(WorkspaceError, match=r"no negatives for \d+ of the videos and captions"):
         train(make_workspace(tmp_path / "larger", videos=90), config, tmp_path / "second", device="cpu")
-    train(toy, toy_config(epochs=2), tmp_path / "first", device="cpu")
+    manifest = tmp_path / "first" / "manifest.json"
+    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"output": "that of another training"}))
     with pytest.raises(WorkspaceError, match=r"was made from train .* Run `vtr mine"):
         train(toy, config, tmp_path / "second", device="cpu")
     with pytest.raises(VtrError, match="does not exist"):
@@ -123,12 +125,12 @@ def test_the_loss_sees_each_pair_with_its_own_negatives(
     of_text = {caption: np.array([other]) for (_, caption), (other, _) in zip(pairs, drawn, strict=True)}
     of_video = {video: np.array([text]) for (video, _), (_, text) in zip(pairs, drawn, strict=True)}
     objective = OfflineObjective(config, data, torch.device("cpu"), OfflineNegatives(of_text, of_video))
-    model = build_model(config, data.table.dims).eval()
+    model = build_model(config, data.table.dims, data.captions.dim).eval()
 
     def one(video: int, caption: int) -> Tensor:
         return objective.scores(model, [(video, caption)], None)[0, 0]
 
-    monkeypatch.setattr(data.table, "batch", lambda rows, count, _draw: type(data.table).batch(data.table, rows, count))
+    monkeypatch.setattr(data.table, "batch", lambda rows, _draw: type(data.table).batch(data.table, rows))
     found = objective.value(model, pairs, np.random.default_rng(0))
     scores = torch.stack([torch.stack([one(v, c) for v, _ in pairs]) for _, c in pairs])
     expected = offline_quintuplet_loss(

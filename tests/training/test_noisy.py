@@ -69,6 +69,7 @@ class BagOfWords:
     """A text source whose states tell the words plainly, so that little training learns them."""
 
     config = TextConfig(mode="frozen")
+    dim = 32
 
     def key(self) -> str:
         return "bag of words"
@@ -89,7 +90,7 @@ def load(root: Path, config: TrainConfig, mismatched: float) -> tuple[TrainingDa
     workspace = make_workspace(root, videos=180)
     corpus = load_corpus(workspace, config.split, parts=("train", "validation"), available_only=False)
     captions = list(corpus.annotations.captions)
-    data = make_data(corpus, CaptionTable(captions, BagOfWords(), workspace.cache))
+    data = make_data(corpus, CaptionTable(captions, BagOfWords(), workspace))
     draw = np.random.default_rng(5)
     rows = np.array([row for captions in data.train.values() for row in captions])
     wrong = draw.choice(rows, int(mismatched * len(rows)), replace=False)
@@ -104,10 +105,10 @@ def test_judging_measures_each_pair_against_a_batch(tmp_path: Path, toy_config: 
     config = toy_config(**NCR, data={"batch_size": 1000, "max_features": 3})
     data, _ = load(tmp_path / "ws", config, 0.0)
     pairs = [(video, caption) for video, captions in data.train.items() for caption in captions][:40]
-    model = build_model(config, data.table.dims).eval()
+    model = build_model(config, data.table.dims, data.captions.dim).eval()
     found = judge(model, data, pairs, config, torch.device("cpu"), (1,))
     with torch.inference_mode():  # all pairs are one batch here, in another order, which changes nothing
-        scores = model(data.batch(pairs, 3, None, torch.device("cpu")))
+        scores = model(data.batch(pairs, None, torch.device("cpu")))
     positives = data.positives.mask(pairs)
     expected = unified_loss(scores, 0.2, 50.0, "none", positives=positives).sum(dim=0)
     assert found.loss == pytest.approx(expected.numpy(), rel=1e-4)
@@ -120,9 +121,9 @@ def test_judging_measures_each_pair_against_a_batch(tmp_path: Path, toy_config: 
 def test_mismatched_captions_are_found(tmp_path: Path, toy_config: MakeConfig) -> None:
     config = toy_config(**NCR, epochs=16, data={"batch_size": 32, "max_features": 3, "passes": 3})
     data, wrong = load(tmp_path / "ws", config, 0.3)
-    peer = build_model(config.model_copy(update={"seed": 9}), data.table.dims)
+    peer = build_model(config.model_copy(update={"seed": 9}), data.table.dims, data.captions.dim)
     trainer = noisy.NoisyTrainer(
-        config, build_model(config, data.table.dims), peer, data, tmp_path, torch.device("cpu")
+        config, build_model(config, data.table.dims, data.captions.dim), peer, data, tmp_path, torch.device("cpu")
     )
     trainer.train()
     table = pq.read_table(tmp_path / noisy.JUDGED)

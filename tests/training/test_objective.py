@@ -28,7 +28,7 @@ EVERY_WAY: dict[str, dict[str, Any]] = {
     "learnt scale": {"loss": {"name": "contrastive", "gamma": 14.3, "learnable": True}},
     "meta weights": {"loss": {"name": "meta_weighted", "every": 2}},
     "two peers": {"loss": {"name": "adaptive_margin_unified"}, "noisy_correspondence": {"warmup_epochs": 1}},
-    "all captions": {"data": DATA | {"repeat_videos": True, "mask_known_positives": True}},
+    "all captions": {"data": DATA | {"sampling": "each_caption", "mask_known_positives": True}},
 }
 
 
@@ -104,7 +104,7 @@ def test_known_positives_are_kept_out_where_the_config_says_so(
         return original(self, scores, positives)
 
     monkeypatch.setattr(UnifiedLoss, "forward", spy)
-    data = DATA | {"repeat_videos": True, "mask_known_positives": masked}
+    data = DATA | {"sampling": "each_caption", "mask_known_positives": masked}
     train(toy, toy_config(epochs=1, data=data), tmp_path / "run", device="cpu")
     assert len(seen) == math.ceil(40 * 3 / 16)  # a pass visits the three captions of each of the 40 training videos
     if not masked:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -23,12 +23,14 @@ class Corpus:
 
     Attributes:
         experts: the experts in use, in alphabetical order.
+        with_text: the ids of the captions whose token states were imported, the only ones used; None for all captions.
     """
 
     annotations: Annotations
     split: Split
     store: FeatureStore
     experts: tuple[str, ...]
+    with_text: frozenset[str] | None = None
 
     @cached_property
     def with_features(self) -> frozenset[str]:
@@ -41,7 +43,16 @@ class Corpus:
 
     def queries(self, part: Part) -> tuple[Caption, ...]:
         """Return the part's query captions whose video has features."""
-        return tuple(c for c in self.split.queries(part, self.annotations) if c.video_id in self.with_features)
+        return self._usable(self.split.queries(part, self.annotations))
+
+    def captions(self, part: Part) -> tuple[Caption, ...]:
+        """Return all captions of the part's videos that have features."""
+        by_video = self.annotations.captions_by_video
+        return self._usable(caption for video_id in self.video_ids(part) for caption in by_video.get(video_id, ()))
+
+    def _usable(self, captions: Iterable[Caption]) -> tuple[Caption, ...]:
+        used, texts = self.with_features, self.with_text
+        return tuple(c for c in captions if c.video_id in used and (texts is None or c.id in texts))
 
     def fingerprints(self, workspace: Workspace) -> dict[str, str]:
         """Return the `inputs` of a stage made from this: stage name -> fingerprint of its output."""
@@ -59,6 +70,7 @@ def load_corpus(
     *,
     parts: Sequence[Part],
     available_only: bool,
+    text_features: str | None = None,
 ) -> Corpus:
     """Return a corpus whose `parts` are whole, or cut down knowingly.
 
@@ -68,9 +80,11 @@ def load_corpus(
         experts: the experts to use; None for all in the store.
         parts: the parts the stage will use.
         available_only: go on although some of their videos have no features.
+        text_features: imported token states of the captions; only captions that have some are used.
 
     Raises:
-        WorkspaceError: the split does not exist, there are no features, or a part would silently shrink.
+        WorkspaceError: the split does not exist, there are no features, a part would silently shrink, or the captions'
+            states were not imported.
         ConfigError: an expert is not in the store.
     """
     annotations, split = load_annotations(workspace), load_split(workspace, split_name)
@@ -83,10 +97,23 @@ def load_corpus(
             raise ConfigError(
                 f"{workspace.features} has no expert '{name}'.{nearest(name, list(held))} It has: {', '.join(held)}."
             )
-    corpus = Corpus(annotations, split, store, tuple(sorted(experts or held)))
+    with_text = None if text_features is None else _imported(workspace, text_features)
+    corpus = Corpus(annotations, split, store, tuple(sorted(experts or held)), with_text)
     for part in parts:
         _check_whole(workspace, corpus.coverage(part), available_only)
     return corpus
+
+
+def _imported(workspace: Workspace, name: str) -> frozenset[str]:
+    """Return the ids of the captions whose token states were imported under a name."""
+    store = FeatureStore(workspace.text_features)
+    if name not in store.experts:
+        held = f"it has {', '.join(store.experts)}" if store.experts else "it has none"
+        raise WorkspaceError(
+            f"{workspace.root} has no imported text features '{name}': {held}. Run `vtr import ce-features DIR --out "
+            f"{workspace.root}`, or set text.features to null, which computes the states with text.model."
+        )
+    return frozenset(store.video_ids(name))
 
 
 def _check_whole(workspace: Workspace, coverage: Coverage, available_only: bool) -> None:

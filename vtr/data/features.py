@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from vtr.config import Selection, TrainConfig
+from vtr.model_config import Aggregate, CEConfig
 from vtr.store.reader import FeatureStore
 from vtr.types import ExpertBatch, ExpertFeatures, VideoBatch
+
+
+@dataclass(frozen=True)
+class FeatureChoice:
+    """Which of a video's features a model is given.
+
+    Attributes:
+        max_features: temporal features kept of each expert and video.
+        limits: expert -> that number, for experts with one of their own.
+        selection: see `vtr.config.DataConfig`.
+        aggregate: what `ExpertBatch.aggregate` holds.
+    """
+
+    max_features: int = 30
+    limits: Mapping[str, int] = field(default_factory=dict)
+    selection: Selection = "spaced"
+    aggregate: Aggregate = "max"
+
+    @classmethod
+    def of(cls, config: TrainConfig) -> FeatureChoice:
+        """Return what a run's configuration asks for."""
+        data, model = config.data, config.model
+        limits = {}
+        if isinstance(model, CEConfig):
+            limits = {name: vlad.length for name, vlad in model.vlad.items() if vlad.length is not None}
+        return cls(data.max_features, limits, data.selection, model.aggregate)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +49,7 @@ class Ragged:
         values: [sum T, D] in the stored precision.
         mid_seconds: [sum T] float32.
         offsets: [N + 1] int64; video n has rows offsets[n] to offsets[n + 1], none where it lacks the expert.
-        aggregate: [N, D] float32, the maximum over a video's features; 0 where it has none.
+        aggregate: [N, D] float32, the maximum or the mean over a video's features; 0 where it has none.
     """
 
     values: NDArray[np.floating]
@@ -30,18 +58,18 @@ class Ragged:
     aggregate: NDArray[np.float32]
 
 
-def make_ragged(features: Sequence[ExpertFeatures | None], dim: int) -> Ragged:
+def make_ragged(features: Sequence[ExpertFeatures | None], dim: int, aggregate: Aggregate = "max") -> Ragged:
     """Return the features of N videos (None where a video lacks the expert) as one ragged array."""
     lengths = [0 if f is None else len(f.values) for f in features]
     held = [f for f in features if f is not None]
     values = np.concatenate([f.values for f in held]) if held else np.zeros((0, dim), np.float32)
     times = [(f.start_seconds + f.end_seconds) / 2 for f in held]
-    aggregate = np.zeros((len(features), dim), np.float32)
+    whole = np.zeros((len(features), dim), np.float32)
     for row, f in enumerate(features):
         if f is not None:
-            aggregate[row] = f.values.max(axis=0)
+            whole[row] = f.values.max(axis=0) if aggregate == "max" else f.values.mean(axis=0, dtype=np.float32)
     offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    return Ragged(values, np.concatenate(times) if times else np.zeros(0, np.float32), offsets, aggregate)
+    return Ragged(values, np.concatenate(times) if times else np.zeros(0, np.float32), offsets, whole)
 
 
 class FeatureTable:
@@ -51,6 +79,7 @@ class FeatureTable:
         video_ids: N ids, the rows that `batch` counts in.
         features: expert -> video id -> features, for the videos that have them.
         dims: expert -> D.
+        choice: which features a batch holds.
     """
 
     def __init__(
@@ -58,61 +87,63 @@ class FeatureTable:
         video_ids: Sequence[str],
         features: Mapping[str, Mapping[str, ExpertFeatures]],
         dims: Mapping[str, int],
+        choice: FeatureChoice | None = None,
     ) -> None:
         self.video_ids = tuple(video_ids)
         self.dims = {name: dims[name] for name in sorted(dims)}
+        self.choice = choice or FeatureChoice()
         self._ragged = {
-            name: make_ragged([features.get(name, {}).get(video_id) for video_id in video_ids], dim)
+            name: make_ragged(
+                [features.get(name, {}).get(video_id) for video_id in video_ids], dim, self.choice.aggregate
+            )
             for name, dim in self.dims.items()
         }
 
     @classmethod
-    def load(cls, store: FeatureStore, video_ids: Sequence[str], experts: Sequence[str]) -> FeatureTable:
+    def load(
+        cls,
+        store: FeatureStore,
+        video_ids: Sequence[str],
+        experts: Sequence[str],
+        choice: FeatureChoice | None = None,
+    ) -> FeatureTable:
         """Read the features of some videos and experts from a store."""
         features = {name: store.read(name, video_ids) for name in experts}
-        return cls(video_ids, features, {name: store.spec(name).dim for name in experts})
+        return cls(video_ids, features, {name: store.spec(name).dim for name in experts}, choice)
 
-    def batch(self, rows: Sequence[int], max_features: int, generator: np.random.Generator | None = None) -> VideoBatch:
+    def batch(self, rows: Sequence[int], generator: np.random.Generator | None = None) -> VideoBatch:
         """Return a batch of B videos.
 
         Args:
             rows: B places in `video_ids`.
-            max_features: temporal features kept of each expert and video.
-            generator: draws which are kept, in order of time; None keeps evenly spaced ones.
+            generator: draws which features are kept, in order of time; None keeps the same ones always.
         """
         chosen = np.asarray(rows, np.int64)
-        experts = {name: _gather(ragged, chosen, max_features, generator) for name, ragged in self._ragged.items()}
+        experts = {name: self._gather(name, chosen, generator) for name in self.dims}
         present = torch.stack([expert.mask.any(dim=1) for expert in experts.values()], dim=1)
         return VideoBatch(tuple(self.video_ids[row] for row in chosen), experts, present)
 
-
-def _gather(
-    ragged: Ragged, rows: NDArray[np.int64], max_features: int, generator: np.random.Generator | None
-) -> ExpertBatch:
-    lengths = ragged.offsets[rows + 1] - ragged.offsets[rows]
-    kept = np.minimum(lengths, max_features)
-    width = max(1, int(kept.max(initial=0)))
-    slot = np.arange(width)
-    mask = slot < kept[:, None]
-    if generator is None:
-        # the middles of `kept` equal spans
-        place = ((slot + 0.5) * lengths[:, None] / np.maximum(kept, 1)[:, None]).astype(np.int64)
-    else:
-        place = _draw(lengths, kept, width, generator)
-    place = np.where(mask, np.minimum(place, np.maximum(lengths - 1, 0)[:, None]), 0)
-    index = np.where(mask, ragged.offsets[rows][:, None] + place, 0)
-    if len(ragged.values):
-        values = ragged.values[index].astype(np.float32) * mask[..., None]
-        seconds = np.where(mask, ragged.mid_seconds[index], np.nan)
-    else:
-        values = np.zeros((*mask.shape, ragged.aggregate.shape[1]), np.float32)
-        seconds = np.full(mask.shape, np.nan)
-    return ExpertBatch(
-        torch.from_numpy(values),
-        torch.from_numpy(seconds.astype(np.float32)),
-        torch.from_numpy(mask),
-        torch.from_numpy(ragged.aggregate[rows]),
-    )
+    def _gather(self, name: str, rows: NDArray[np.int64], generator: np.random.Generator | None) -> ExpertBatch:
+        ragged = self._ragged[name]
+        lengths = ragged.offsets[rows + 1] - ragged.offsets[rows]
+        kept = np.minimum(lengths, self.choice.limits.get(name, self.choice.max_features))
+        slot = np.arange(max(1, int(kept.max(initial=0))))
+        mask = slot < kept[:, None]
+        place = np.where(mask, _places(lengths, kept, slot, self.choice.selection, generator), 0)
+        index = np.where(mask, ragged.offsets[rows][:, None] + place, 0)
+        if len(ragged.values):
+            values = ragged.values[index].astype(np.float32, copy=False)
+            values[~mask] = 0
+            seconds = np.where(mask, ragged.mid_seconds[index], np.float32(np.nan))
+        else:
+            values = np.zeros((*mask.shape, ragged.aggregate.shape[1]), np.float32)
+            seconds = np.full(mask.shape, np.nan, np.float32)
+        return ExpertBatch(
+            torch.from_numpy(values),
+            torch.from_numpy(seconds),
+            torch.from_numpy(mask),
+            torch.from_numpy(ragged.aggregate[rows]),
+        )
 
 
 def _draw(
@@ -126,3 +157,37 @@ def _draw(
     drawn = np.where(np.arange(drawn.shape[1]) < kept[:, None], drawn, longest)
     drawn.sort(axis=1)
     return drawn
+
+
+def _places(
+    lengths: NDArray[np.int64],
+    kept: NDArray[np.int64],
+    slot: NDArray[np.int64],
+    selection: Selection,
+    generator: np.random.Generator | None,
+) -> NDArray[np.int64]:
+    """Return [B, width] places among each row's features, ascending; those from `kept` on mean nothing.
+
+    Args:
+        lengths, kept: [B], how many features there are and how many are kept.
+        slot: 0 to width - 1.
+        selection: see `vtr.config.DataConfig`.
+        generator: for random places; None for the same ones always.
+    """
+    if selection == "first":
+        return np.broadcast_to(slot, (len(lengths), len(slot)))
+    if generator is not None:
+        return _draw(lengths, kept, len(slot), generator)
+    if selection == "mmt":
+        return _released(lengths, kept, len(slot))
+    middles = (slot + 0.5) * lengths[:, None] / np.maximum(kept, 1)[:, None]  # of `kept` equal spans
+    return np.minimum(middles.astype(np.int64), np.maximum(lengths - 1, 0)[:, None])
+
+
+def _released(lengths: NDArray[np.int64], kept: NDArray[np.int64], width: int) -> NDArray[np.int64]:
+    """Return the places MMT's released loader keeps in evaluation: drawn by numpy's generator of seed 0, sorted."""
+    places = np.zeros((len(lengths), width), np.int64)
+    for row, (length, count) in enumerate(zip(lengths.tolist(), kept.tolist(), strict=True)):
+        drawn = np.random.RandomState(0).choice(length, count, replace=False) if length > count else np.arange(count)
+        places[row, :count] = np.sort(drawn)
+    return places

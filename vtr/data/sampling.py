@@ -6,52 +6,65 @@ from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 
+from vtr.config import DataConfig, Sampling
+
 Pair = tuple[int, int]
 """A video row and the row of one of its captions."""
 
 
 def epoch_batches(
-    captions_of: Mapping[int, Sequence[int]],
-    batch_size: int,
-    *,
-    seed: int,
-    epoch: int,
-    passes: int = 1,
-    repeat_videos: bool = False,
+    captions_of: Mapping[int, Sequence[int]], config: DataConfig, *, seed: int, epoch: int
 ) -> Iterator[list[Pair]]:
     """Yield an epoch's batches of (video row, caption row) pairs.
 
-    A pass visits every video once, in random order, with one of its captions drawn at random; a batch lies within one
-    pass, so it never holds a video twice (which would make a positive pair a negative). A last batch of one is left
-    out, as it has no negatives.
+    A batch lies within one pass over the videos; `config.sampling` says what a pass visits. Where an epoch is made of
+    passes, the last batch of each may be short, and one of a single pair is left out, as it has no negatives. Where it
+    is made of steps, all batches are whole and the rest of a pass is left out, another one in each pass.
 
     Args:
         captions_of: video row -> its caption rows; videos without captions are not visited.
-        batch_size: B.
+        config: the `data` section of a training config.
         seed, epoch: what the draw depends on.
-        passes: how often an epoch visits each video.
-        repeat_videos: a pass visits every caption once instead; then a batch may hold a video twice.
     """
-    generator = np.random.default_rng((seed, epoch))
+    size = config.batch_size
+    if config.steps_per_epoch is None:
+        generator = np.random.default_rng((seed, epoch))
+        for _ in range(config.passes):
+            pairs = _one_pass(captions_of, config.sampling, generator)
+            yield from (batch for at in range(0, len(pairs), size) if len(batch := pairs[at : at + size]) > 1)
+        return
+    visits = visits_per_pass(captions_of, config.sampling)
+    size = min(size, visits)
+    first, left = epoch * config.steps_per_epoch, config.steps_per_epoch
+    number, skipped = divmod(first, visits // size)
+    while left > 0:
+        pairs = _one_pass(captions_of, config.sampling, np.random.default_rng((seed, number)))
+        for at in range(skipped, min(visits // size, skipped + left)):
+            yield pairs[at * size : (at + 1) * size]
+            left -= 1
+        number, skipped = number + 1, 0
+
+
+def _one_pass(
+    captions_of: Mapping[int, Sequence[int]], sampling: Sampling, generator: np.random.Generator
+) -> list[Pair]:
+    if sampling == "each_caption":
+        every = [(video, caption) for video, captions in captions_of.items() for caption in captions]
+        return [every[at] for at in generator.permutation(len(every))]
     videos = np.array([video for video, captions in captions_of.items() if captions], np.int64)
-    every = [(video, caption) for video, captions in captions_of.items() for caption in captions]
-    for _ in range(passes):
-        if repeat_videos:
-            pairs = [every[at] for at in generator.permutation(len(every))]
-        else:
-            order = generator.permutation(videos).tolist()
-            pairs = [(video, int(generator.choice(captions_of[video]))) for video in order]
-        for at in range(0, len(pairs), batch_size):
-            if len(batch := pairs[at : at + batch_size]) > 1:
-                yield batch
+    drawn = generator.permutation(videos) if sampling == "each_video" else generator.choice(videos, len(videos))
+    return [(video, int(generator.choice(captions_of[video]))) for video in drawn.tolist()]
 
 
-def visits_per_pass(captions_of: Mapping[int, Sequence[int]], repeat_videos: bool = False) -> int:
+def visits_per_pass(captions_of: Mapping[int, Sequence[int]], sampling: Sampling = "each_video") -> int:
     """Return how many pairs a pass of `epoch_batches` visits."""
-    return sum(len(captions) if repeat_videos else 1 for captions in captions_of.values() if captions)
+    each = sampling == "each_caption"
+    return sum(len(captions) if each else 1 for captions in captions_of.values() if captions)
 
 
-def batches_per_epoch(visits: int, batch_size: int, passes: int = 1) -> int:
+def batches_per_epoch(visits: int, config: DataConfig) -> int:
     """Return how many batches `epoch_batches` yields, with so many visits a pass."""
-    whole, rest = divmod(visits, batch_size)
-    return passes * (whole + (rest > 1))
+    if config.steps_per_epoch is not None:
+        return config.steps_per_epoch
+    whole, rest = divmod(visits, config.batch_size)
+    return config.passes * (whole + (rest > 1))

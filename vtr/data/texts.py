@@ -2,25 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from vtr.config import TextConfig
-from vtr.files import atomic_file
+from vtr.files import atomic_directory, atomic_file
 from vtr.progress import progress
+from vtr.store.reader import FeatureStore
 from vtr.types import Caption, TextBatch
-from vtr.workspace import fingerprint
+from vtr.workspace import Workspace, fingerprint
 
 
 class TextSource(Protocol):
     """What makes batches of texts: `vtr.models.text.TextInput`."""
 
     config: TextConfig
+
+    @property
+    def dim(self) -> int:
+        """H, the length of a state."""
+        ...
 
     def key(self) -> str:
         """Return a hash under which cached states are valid."""
@@ -29,7 +37,58 @@ class TextSource(Protocol):
         """Return a batch."""
 
     def states(self, texts: Sequence[str], advance: Callable[[int], None] | None = None) -> Tensor:
-        """Return frozen states [N, H]."""
+        """Return frozen sentence states [N, H]."""
+
+    def token_states(self, texts: Sequence[str], advance: Callable[[int], None] | None = None) -> list[Tensor]:
+        """Return frozen states [L, H] of the tokens of each of N texts."""
+
+
+@dataclass(frozen=True)
+class TokenStates:
+    """The token states of N texts end to end, on disk and mapped into memory.
+
+    Attributes:
+        values: [sum L, H].
+        offsets: [N + 1] int64; text n has rows offsets[n] to offsets[n + 1].
+    """
+
+    values: NDArray[np.floating]
+    offsets: NDArray[np.int64]
+
+    def batch(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> TextBatch:
+        """Return the batch of the texts at `rows`, padded to the longest."""
+        lengths = self.offsets[rows + 1] - self.offsets[rows]
+        slot = np.arange(int(lengths.max(initial=1)))
+        mask = slot < lengths[:, None]
+        states = self.values[np.where(mask, self.offsets[rows][:, None] + slot, 0)].astype(np.float32)
+        states[~mask] = 0
+        return TextBatch(
+            ids, attention_mask=torch.from_numpy(mask.astype(np.int64)), token_states=torch.from_numpy(states)
+        )
+
+    @classmethod
+    def cached(
+        cls, folder: Path, lengths: Sequence[int], dim: int, make: Callable[[], Iterable[NDArray[np.floating]]]
+    ) -> TokenStates:
+        """Return the states kept in `folder`; where there are none, they are made and kept first.
+
+        Args:
+            folder: where they are kept.
+            lengths: L of each text, where nothing is kept yet.
+            dim: H.
+            make: yields the states [L, H] of each text in turn.
+        """
+        values, offsets = folder / "values.npy", folder / "offsets.npy"
+        if not folder.exists():
+            ends = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
+            with atomic_directory(folder) as temporary:
+                np.save(temporary / offsets.name, ends)
+                shape = (int(ends[-1]), dim)
+                written = np.lib.format.open_memmap(temporary / values.name, "w+", np.float32, shape)
+                for at, states in enumerate(make()):
+                    written[ends[at] : ends[at + 1]] = states
+                written.flush()
+        return cls(np.load(values, mmap_mode="r", allow_pickle=False), np.load(offsets, allow_pickle=False))
 
 
 class CaptionTable:
@@ -38,30 +97,73 @@ class CaptionTable:
     Args:
         captions: the captions.
         source: tokenises them or gives their frozen states.
-        cache: folder for frozen states.
+        workspace: keeps frozen states, and holds imported ones.
+
+    Raises:
+        WorkspaceError: the imported states that `source.config.features` names are not there.
     """
 
-    def __init__(self, captions: Sequence[Caption], source: TextSource, cache: Path) -> None:
+    def __init__(self, captions: Sequence[Caption], source: TextSource, workspace: Workspace) -> None:
         self.captions = tuple(captions)
         self._source = source
-        self._states = self._frozen_states(cache) if source.config.mode == "frozen" else None
+        self._cache = workspace.cache
+        self._states: NDArray[np.floating] | None = None
+        self._tokens: TokenStates | None = None
+        self._row = np.arange(len(self.captions))
+        mode, imported = source.config.mode, source.config.features
+        if mode == "frozen":
+            self._states = self._frozen_states()
+        elif mode == "frozen_tokens" and imported is not None:
+            self._tokens = self._imported_states(FeatureStore(workspace.text_features), imported)
+        elif mode == "frozen_tokens":
+            self._tokens = self._token_states()
+
+    @property
+    def dim(self) -> int:
+        """H, the length of a state."""
+        return self._source.dim if self._tokens is None else int(self._tokens.values.shape[1])
 
     def batch(self, rows: Sequence[int]) -> TextBatch:
         """Return a batch of the captions at `rows`."""
         ids = tuple(self.captions[row].id for row in rows)
         if self._states is not None:
-            return TextBatch(ids, states=torch.from_numpy(self._states[list(rows)].astype(np.float32)))
+            return TextBatch(ids, states=torch.from_numpy(self._states[self._row[list(rows)]].astype(np.float32)))
+        if self._tokens is not None:
+            return self._tokens.batch(ids, self._row[list(rows)])
         return self._source.batch(ids, [self.captions[row].text for row in rows])
 
-    def _frozen_states(self, cache: Path) -> np.ndarray:
+    def _distinct(self) -> list[str]:
+        """Return the captions' texts, each once; captions are then batched from the rows of these."""
         texts = sorted({caption.text for caption in self.captions})
-        path = cache / f"text-{fingerprint([self._source.key(), texts])}.npy"
-        if path.exists():
-            states = np.load(path, mmap_mode="r", allow_pickle=False)
-        else:
+        row_of = {text: row for row, text in enumerate(texts)}
+        self._row = np.array([row_of[caption.text] for caption in self.captions], np.int64)
+        return texts
+
+    def _frozen_states(self) -> NDArray[np.floating]:
+        texts = self._distinct()
+        path = self._cache / f"text-{fingerprint([self._source.key(), texts])}.npy"
+        if not path.exists():
             with progress("encode captions", len(texts), "texts") as advance:
                 states = self._source.states(texts, lambda count: advance(count, "")).numpy()
             with atomic_file(path) as temporary, temporary.open("wb") as stream:
                 np.save(stream, states)
-        row_of = {text: row for row, text in enumerate(texts)}
-        return states[[row_of[caption.text] for caption in self.captions]]  # type: ignore[no-any-return]
+        kept: NDArray[np.floating] = np.load(path, mmap_mode="r", allow_pickle=False)
+        return kept
+
+    def _token_states(self) -> TokenStates:
+        texts = self._distinct()
+        folder = self._cache / f"tokens-{fingerprint([self._source.key(), texts])}"
+        states: list[Tensor] = []
+        if not folder.exists():
+            with progress("encode captions", len(texts), "texts") as advance:
+                states = self._source.token_states(texts, lambda count: advance(count, ""))
+        lengths = [len(of_one) for of_one in states]
+        return TokenStates.cached(folder, lengths, self._source.dim, lambda: (of_one.numpy() for of_one in states))
+
+    def _imported_states(self, store: FeatureStore, name: str) -> TokenStates:
+        ids = [caption.id for caption in self.captions]
+        dim = store.spec(name).dim
+        folder = self._cache / f"tokens-{fingerprint([store.fingerprint([name]), ids])}"
+        found = {} if folder.exists() else store.read(name, ids)
+        lengths = [len(found[i].values) for i in ids] if found else []
+        return TokenStates.cached(folder, lengths, dim, lambda: (found[i].values for i in ids))

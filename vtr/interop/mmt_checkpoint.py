@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import pickle
-import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,8 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vtr.config import MMTConfig
 from vtr.errors import InputError, VtrError
+from vtr.interop.checkpoint import read_checkpoint
+from vtr.model_config import MMTConfig
 from vtr.models.encoder import encoder_from_config
 from vtr.models.mmt import MMT
 
@@ -21,30 +20,6 @@ EXPERT_IDS = {"s3d": 1, "vggish": 2, "face": 3, "rgb": 5, "speech": 6, "ocr": 7,
 
 _READ = ("video_dim_reduce.", "vid_bert.", "txt_bert.", "text_GU.", "moe_fc_txt.")
 """What a checkpoint of the released variant of the model holds; other names mean another variant."""
-
-
-class _Inert:
-    """Stands for an object that the authors' trainer pickled beside the weights. It takes anything, does nothing."""
-
-    def __new__(cls, *_: Any) -> _Inert:
-        return super().__new__(cls)
-
-    def __init__(self, *_: Any) -> None: ...
-
-    def __setstate__(self, _: Any) -> None: ...
-
-
-_BESIDE_THE_WEIGHTS = (
-    "parse_config.ConfigParser",
-    "argparse.Namespace",
-    "pathlib.Path",
-    "pathlib.PosixPath",
-    "numpy.core.multiarray.scalar",
-    "numpy._core.multiarray.scalar",
-    "numpy.dtype",
-    "_codecs.encode",
-)
-"""The whole run configuration and the best metric, as `base_trainer.py` of the release saves them; all made inert."""
 
 
 def load_mmt_checkpoint(
@@ -67,7 +42,7 @@ def load_mmt_checkpoint(
     Raises:
         InputError: the file is missing, damaged, wants to run code, or is no MMT checkpoint.
     """
-    weights = _state_dict(path)
+    weights = read_checkpoint(path).weights
     if foreign := sorted(name for name in weights if not name.startswith(_READ)):
         raise InputError(
             f"{path} is not a checkpoint of MMT as released: it also holds {', '.join(foreign[:3])} "
@@ -79,29 +54,6 @@ def load_mmt_checkpoint(
         raise InputError(f"{path} does not fit what was given with it: {error}") from error
     except (KeyError, RuntimeError, ValueError) as error:
         raise InputError(f"{path} is not a checkpoint of MMT as released: {error}") from error
-
-
-def _state_dict(path: Path) -> dict[str, Tensor]:
-    not_whole = f"{path} is not a checkpoint, or not a whole one. Fetch it again."
-    try:
-        with torch.serialization.safe_globals([(_Inert, name) for name in _BESIDE_THE_WEIGHTS]):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}.") from error
-    except pickle.UnpicklingError as error:
-        wanted = re.search(r"GLOBAL (\S+)", str(error))
-        if wanted is None:
-            raise InputError(not_whole) from error
-        raise InputError(
-            f"{path} is refused: it wants to run {wanted[1]}, only tensors and plain containers are admitted. "
-            "Do not open it with anything else unless you trust its author."
-        ) from error
-    except (RuntimeError, EOFError, ValueError, KeyError, IndexError, AttributeError) as error:
-        raise InputError(not_whole) from error
-    weights = content.get("state_dict") if isinstance(content, dict) else None
-    if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
-        raise InputError(f"{path} holds no state_dict of tensors; MMT's released checkpoints do.")
-    return weights
 
 
 def _build(

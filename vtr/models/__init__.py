@@ -5,26 +5,69 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 import torch
+from torch import nn
 
 from vtr.config import TrainConfig
-from vtr.models.encoder import load_encoder, state_dim
+from vtr.errors import ConfigError
+from vtr.model_config import CEConfig, MMTConfig
+from vtr.models.base import RetrievalModel
+from vtr.models.ce import CE
+from vtr.models.encoder import load_encoder
 from vtr.models.mmt import MMT
 
-__all__ = ["MMT", "build_model"]
+__all__ = ["CE", "MMT", "RetrievalModel", "assemble", "build_model", "check_text_mode"]
 
 
-def build_model(config: TrainConfig, expert_dims: Mapping[str, int]) -> MMT:
+def assemble(
+    config: MMTConfig | CEConfig,
+    expert_dims: Mapping[str, int],
+    text_dim: int,
+    text_encoder: nn.Module | None = None,
+    expert_ids: Mapping[str, int] | None = None,
+) -> RetrievalModel:
+    """Return the model that a `model` section names, with weights drawn at random.
+
+    Raises:
+        ConfigError: sizes that exclude each other, or no experts.
+    """
+    if isinstance(config, CEConfig):
+        return CE(config, expert_dims, text_dim)
+    return MMT(config, expert_dims, text_dim, text_encoder, expert_ids)
+
+
+def build_model(config: TrainConfig, expert_dims: Mapping[str, int], text_dim: int) -> RetrievalModel:
     """Return a new model, its weights drawn from `config.seed`; a fine-tuned text encoder starts pretrained.
 
     Args:
         config: the run's configuration.
         expert_dims: expert -> length of its features.
+        text_dim: H, length of a text state.
 
     Raises:
-        ConfigError: sizes that exclude each other, or no experts.
+        ConfigError: settings that exclude each other, or no experts.
         UnavailableError: the text model cannot be loaded.
     """
-    torch.manual_seed(config.seed)
+    check_text_mode(config)
+    torch.manual_seed(config.seed)  # for weights that an encoder's files lack
     encoder = load_encoder(config.text.model) if config.text.mode == "fine_tuned" else None
     torch.manual_seed(config.seed)  # again, so that what the encoder may have drawn changes nothing
-    return MMT(config.model, expert_dims, state_dim(config.text.model), encoder)
+    return assemble(config.model, expert_dims, text_dim, encoder)
+
+
+def check_text_mode(config: TrainConfig) -> None:
+    """Check that the texts come as the model takes them.
+
+    Raises:
+        ConfigError: they do not.
+    """
+    modes, mode, features = config.model.text_modes, config.text.mode, config.text.features
+    if mode not in modes:
+        raise ConfigError(
+            f"text.mode is {mode} and model.name is {config.model.name}, which takes {' or '.join(modes)}. Use --set "
+            f"text.mode={modes[0]}."
+        )
+    if features is not None and mode != "frozen_tokens":
+        raise ConfigError(
+            f"text.features is {features}, which are token states, and text.mode is {mode}: frozen_tokens was "
+            "expected. Use --set text.features=null."
+        )

@@ -54,14 +54,22 @@ def load_encoder(model: str) -> nn.Module:
     return encoder
 
 
-def load_tokenizer(model: str) -> Any:
+def load_tokenizer(model: str, *, lower_case: bool = False) -> Any:
     """Return the tokeniser of a text model.
+
+    Args:
+        model: its name or folder.
+        lower_case: have a BERT tokeniser lower-case, and drop accents, also where its model is a cased one.
 
     Raises:
         UnavailableError: it cannot be loaded.
     """
     source = resolve_text_model(model)
-    return _load(model, lambda auto: auto.AutoTokenizer.from_pretrained(source))
+    options = {"do_lower_case": True} if lower_case else {}
+    tokenizer = _load(model, lambda auto: auto.AutoTokenizer.from_pretrained(source, **options))
+    if tokenizer.pad_token is None:  # GPT's has none; what padding holds is masked
+        tokenizer.pad_token = tokenizer.unk_token or tokenizer.eos_token
+    return tokenizer
 
 
 def state_dim(model: str) -> int:

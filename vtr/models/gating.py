@@ -26,10 +26,10 @@ class GatedEmbeddingUnits(nn.Module):
         self.num_experts, self.dim = num_experts, dim
         self.project = nn.Linear(text_dim, num_experts * dim)
         self.gate_weight = nn.Parameter(torch.empty(num_experts, dim, dim))
-        self.gate_bias = nn.Parameter(torch.zeros(num_experts, dim))
+        self.gate_bias = nn.Parameter(torch.empty(num_experts, dim))
         self.gate_norm = nn.BatchNorm1d(num_experts * dim)
-        bound = dim**-0.5
-        nn.init.uniform_(self.gate_weight, -bound, bound)
+        for parameter in (self.gate_weight, self.gate_bias):
+            nn.init.uniform_(parameter, -(dim**-0.5), dim**-0.5)  # as nn.Linear
 
     def forward(self, states: Tensor) -> Tensor:
         """Return [N, E, D] unit vectors of text states [N, H].

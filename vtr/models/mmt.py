@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import NamedTuple
 
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from vtr.config import MMTConfig
 from vtr.errors import ConfigError
+from vtr.model_config import MMTConfig
+from vtr.models.base import RetrievalModel
 from vtr.models.gating import GatedEmbeddingUnits, MixtureWeights
-from vtr.models.transformer import LAYER_NORM_EPS, Block
-from vtr.similarity import score_matrix
-from vtr.types import Batch, ExpertBatch, TextBatch, TextEmbeddings, VideoBatch, VideoEmbeddings
+from vtr.models.transformer import LAYER_NORM_EPS, Block, Packing
+from vtr.types import TextBatch, TextEmbeddings, VideoBatch, VideoEmbeddings
 
 AGGREGATE_POSITION = 0
 """The position of [CLS] and of aggregate tokens."""
@@ -34,12 +36,27 @@ def _check_ids(experts: tuple[str, ...], ids: Mapping[str, int] | None) -> dict[
     return chosen
 
 
-class MMT(nn.Module):
+class Tokens(NamedTuple):
+    """The tokens of a batch of videos.
+
+    Attributes:
+        values: [N, D].
+        packing: which video each belongs to.
+        aggregates: [B * E] rows of the experts' aggregate tokens, of a video after the other.
+    """
+
+    values: Tensor
+    packing: Packing
+    aggregates: Tensor
+
+
+class MMT(RetrievalModel):
     """Videos: a transformer over [CLS] and every expert's aggregate and temporal tokens. Texts: gated units.
 
     A token is `L2(linear(feature)) + expert embedding + position embedding`, layer-normed, with dropout. The aggregate
     token's feature is the maximum over the expert's features; its output, L2-normalised, is the expert's embedding
-    of the video (Sec. 3.1). An expert the video lacks is looked at by no token. The score is `vtr.similarity`'s.
+    of the video (Sec. 3.1). An expert the video lacks is looked at by no token. Only the tokens there are are
+    computed.
 
     Args:
         config: sizes.
@@ -62,21 +79,18 @@ class MMT(nn.Module):
         text_encoder: nn.Module | None = None,
         expert_ids: Mapping[str, int] | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(config, expert_dims, text_dim, text_encoder)
         if config.dim % config.heads:
             raise ConfigError(
                 f"model.dim is {config.dim} and model.heads is {config.heads}: a multiple of the heads was expected. "
                 "Change one of them."
             )
-        if not expert_dims:
-            raise ConfigError("the model has no experts, at least one was expected. Name some under `experts`.")
         self.config = config
-        self.expert_dims = {name: expert_dims[name] for name in sorted(expert_dims)}
-        self.experts = tuple(self.expert_dims)
         self.expert_ids = _check_ids(self.experts, expert_ids)
-        self.text_dim = text_dim
-        self.text_encoder = text_encoder
-        self.reduce = nn.ModuleDict({name: nn.Linear(dim, config.dim) for name, dim in self.expert_dims.items()})
+        self._module_of = {name: name.replace(".", "-") for name in self.experts}  # torch allows no dot in a name
+        self.reduce = nn.ModuleDict(
+            {self._module_of[name]: nn.Linear(dim, config.dim) for name, dim in self.expert_dims.items()}
+        )
         self.expert_embedding = nn.Embedding(max(self.expert_ids.values()) + 1, config.dim)
         self.position_embedding = nn.Embedding(config.max_position + 1, config.dim)
         self.input_norm = nn.LayerNorm(config.dim, eps=LAYER_NORM_EPS)
@@ -96,53 +110,50 @@ class MMT(nn.Module):
         nn.init.normal_(self.expert_embedding.weight, std=0.02)
         nn.init.normal_(self.position_embedding.weight, std=0.02)
 
-    def _tokens(self, name: str, expert: ExpertBatch) -> tuple[Tensor, Tensor]:
-        """Return one expert's tokens [B, 1 + T, D], the aggregate first, and positions [B, 1 + T]."""
-        features = torch.cat((expert.aggregate.unsqueeze(1), expert.values), dim=1)
-        kind = self.expert_embedding.weight[self.expert_ids[name]]
-        unknown = expert.mid_seconds.isnan()
-        temporal = (expert.mid_seconds.nan_to_num() + FIRST_SECOND_POSITION).clamp(0, self.config.max_position)
-        temporal = temporal.long().masked_fill(unknown, UNKNOWN_POSITION)
-        positions = nn.functional.pad(temporal, (1, 0), value=AGGREGATE_POSITION)
-        return normalize(self.reduce[name](features), dim=-1) + kind, positions
-
     def embed_videos(self, videos: VideoBatch) -> VideoEmbeddings:
-        """Return the embeddings of B videos.
-
-        Raises:
-            ValueError: the batch's experts are not the model's.
-        """
-        if tuple(videos.experts) != self.experts:
-            raise ValueError(
-                f"the batch has experts {', '.join(videos.experts)}; the model has {', '.join(self.experts)}"
-            )
-        size = len(videos.ids)
-        cls = self.expert_embedding.weight[0].expand(size, 1, -1)  # [CLS] has no feature
-        tokens, positions = [cls], [videos.present.new_zeros((size, 1), dtype=torch.long)]
-        attendable = [videos.present.new_ones((size, 1))]
-        aggregate_at, length = [], 1
-        for place, (name, expert) in enumerate(videos.experts.items()):
-            values, position = self._tokens(name, expert)
-            tokens.append(values)
-            positions.append(position)
-            attendable += [videos.present[:, place : place + 1], expert.mask]
-            aggregate_at.append(length)
-            length += values.shape[1]
-        x = torch.cat(tokens, dim=1) + self.position_embedding(torch.cat(positions, dim=1))
-        x = self.dropout(self.input_norm(x))
-        mask = torch.cat(attendable, dim=1)[:, None, None, :]
+        """Return the embeddings of B videos; see the base class."""
+        self._check_experts(videos)
+        tokens = self._pack(videos)
+        x = self.dropout(self.input_norm(tokens.values))
         for block in self.blocks[:-1]:
-            x = block(x, mask)
-        vectors = normalize(self.blocks[-1](x, mask, aggregate_at), dim=-1)
-        present = torch.ones_like(videos.present) if self.config.keep_missing else videos.present
-        return VideoEmbeddings(videos.ids, vectors, present)
+            x = block(x, tokens.packing)
+        vectors = normalize(self.blocks[-1](x, tokens.packing, tokens.aggregates), dim=-1)
+        return VideoEmbeddings(
+            videos.ids, rearrange(vectors, "(b e) d -> b e d", e=len(self.experts)), self._counted(videos)
+        )
+
+    def _pack(self, videos: VideoBatch) -> Tokens:
+        """Return the tokens there are, end to end: each expert's aggregates and temporal ones, and [CLS] of each video.
+
+        Aggregates of missing experts are among them: nothing looks at them, but they look at the others.
+        """
+        size, device = len(videos.ids), videos.present.device
+        rows = torch.arange(size, device=device)
+        cls = self.expert_embedding.weight[0] + self.position_embedding.weight[AGGREGATE_POSITION]  # it has no feature
+        values, owner, seen = [cls.expand(size, -1)], [rows], [torch.ones_like(rows, dtype=torch.bool)]
+        for place, (name, expert) in enumerate(videos.experts.items()):
+            mask = expert.mask
+            features = torch.cat((expert.aggregate, expert.values[mask]))
+            temporal = self._positions(expert.mid_seconds[mask])
+            positions = torch.cat((torch.full_like(rows, AGGREGATE_POSITION), temporal))
+            kind = self.expert_embedding.weight[self.expert_ids[name]]
+            unit = normalize(self.reduce[self._module_of[name]](features), dim=-1)
+            values.append(unit + kind + self.position_embedding(positions))
+            of_temporal = rows[:, None].expand_as(mask)[mask]
+            owner += [rows, of_temporal]
+            seen += [videos.present[:, place], torch.ones_like(of_temporal, dtype=torch.bool)]
+        starts = torch.tensor([len(part) for part in values[:-1]], device=device).cumsum(0)
+        aggregates = (rows[:, None] + starts).flatten()  # an expert's first tokens are its aggregates
+        packing = Packing.of(torch.cat(owner), torch.cat(seen), size)
+        return Tokens(torch.cat(values), packing, aggregates)
+
+    def _positions(self, mid_seconds: Tensor) -> Tensor:
+        """Return the positions [N] of N features in the middle of these seconds; NaN where a feature has no time."""
+        places = (mid_seconds.nan_to_num() + FIRST_SECOND_POSITION).clamp(0, self.config.max_position).long()
+        return places.masked_fill(mid_seconds.isnan(), UNKNOWN_POSITION)
 
     def embed_texts(self, texts: TextBatch) -> TextEmbeddings:
-        """Return the embeddings of N texts.
-
-        Raises:
-            ValueError: the batch carries tokens where the model expects frozen states, or the other way round.
-        """
+        """Return the embeddings of N texts; see the base class."""
         states = self._text_states(texts)
         return TextEmbeddings(texts.ids, self.text_units(states), self.mixture(states))
 
@@ -156,12 +167,3 @@ class MMT(nn.Module):
         encoded = self.text_encoder(input_ids=texts.input_ids, attention_mask=texts.attention_mask)
         state: Tensor = encoded.last_hidden_state[:, 0]
         return state
-
-    def forward(self, batch: Batch) -> Tensor:
-        """Return scores [B, B] of a batch, texts in rows, in float32."""
-        texts, videos = self.embed_texts(batch.texts), self.embed_videos(batch.videos)
-        with torch.autocast(texts.vectors.device.type, enabled=False):
-            return score_matrix(
-                TextEmbeddings(texts.ids, texts.vectors.float(), texts.weights.float()),
-                VideoEmbeddings(videos.ids, videos.vectors.float(), videos.present),
-            )

@@ -16,8 +16,8 @@ from vtr import __version__
 from vtr.config import TrainConfig, build
 from vtr.errors import InputError, VtrError, WorkspaceError
 from vtr.files import cannot_write, read_json, write_json
+from vtr.models import MMT, RetrievalModel, assemble
 from vtr.models.encoder import encoder_from_config
-from vtr.models.mmt import MMT
 from vtr.workspace import FORMAT
 
 WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
@@ -25,15 +25,21 @@ WEIGHTS, DESCRIPTION = "model.safetensors", "model.json"
 
 @dataclass(frozen=True, slots=True)
 class Description:
-    """What is needed to build a model again, besides its config."""
+    """What is needed to build a model again, besides its config.
+
+    Attributes:
+        expert_dims, text_dim: see `RetrievalModel`.
+        expert_ids: see `MMT`; None for other models.
+        text_encoder: the `transformers` configuration of an encoder trained with the model, None without one.
+    """
 
     expert_dims: dict[str, int]
-    expert_ids: dict[str, int]
+    expert_ids: dict[str, int] | None
     text_dim: int
     text_encoder: dict[str, Any] | None
 
 
-def save_model(folder: Path, model: MMT, config: TrainConfig) -> None:
+def save_model(folder: Path, model: RetrievalModel, config: TrainConfig) -> None:
     """Write a model into a folder, which should be a temporary one (`vtr.files.atomic_directory`).
 
     Raises:
@@ -41,7 +47,8 @@ def save_model(folder: Path, model: MMT, config: TrainConfig) -> None:
     """
     encoder = model.text_encoder
     encoder_config = None if encoder is None else encoder.config.to_diff_dict()  # type: ignore[union-attr, operator]
-    description = Description(dict(model.expert_dims), dict(model.expert_ids), model.text_dim, encoder_config)
+    expert_ids = dict(model.expert_ids) if isinstance(model, MMT) else None
+    description = Description(dict(model.expert_dims), expert_ids, model.text_dim, encoder_config)
     save_tensors(folder / WEIGHTS, model.state_dict())
     content = {"format": FORMAT, "vtr": __version__, "config": config.model_dump(mode="json")}
     write_json(folder / DESCRIPTION, content | {"model": asdict(description)})
@@ -72,7 +79,7 @@ def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Te
         raise WorkspaceError(f"{path} is missing or damaged ({error}). Train again.") from error
 
 
-def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[MMT, TrainConfig]:
+def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[RetrievalModel, TrainConfig]:
     """Return a saved model in evaluation mode, and the config it was trained with.
 
     Raises:
@@ -86,7 +93,7 @@ def load_model(folder: Path, device: torch.device | str = "cpu") -> tuple[MMT, T
     return model.to(device).eval(), config
 
 
-def _describe(path: Path) -> tuple[MMT, TrainConfig]:
+def _describe(path: Path) -> tuple[RetrievalModel, TrainConfig]:
     """Return a model with random weights as a description asks for, and its config."""
     try:
         content = read_json(path)
@@ -98,7 +105,7 @@ def _describe(path: Path) -> tuple[MMT, TrainConfig]:
         config = build(TrainConfig, content["config"], source=str(path))
         described = Description(**content["model"])
         encoder = None if described.text_encoder is None else encoder_from_config(described.text_encoder)
-        model = MMT(config.model, described.expert_dims, described.text_dim, encoder, described.expert_ids)
+        model = assemble(config.model, described.expert_dims, described.text_dim, encoder, described.expert_ids)
     except InputError as error:
         raise WorkspaceError(f"{error} Or train again.") from error
     except VtrError:
@@ -110,7 +117,7 @@ def _describe(path: Path) -> tuple[MMT, TrainConfig]:
     return model, config
 
 
-def _fill(model: MMT, path: Path) -> None:
+def _fill(model: RetrievalModel, path: Path) -> None:
     stored, expected = load_tensors(path), model.state_dict()
     problems = [f"{name} is missing" for name in expected.keys() - stored.keys()]
     problems += [f"{name} is not the model's" for name in stored.keys() - expected.keys()]

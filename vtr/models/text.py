@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import cached_property
+from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils.rnn import pad_sequence
 
 from vtr.config import TextConfig
 from vtr.models.encoder import Pooling, find_pooling, identity, load_encoder, load_tokenizer, pool, state_dim
@@ -29,23 +32,37 @@ def caption_for_bert(text: str, max_words: int) -> str:
 
 
 class TextInput:
-    """Makes TextBatches: tokens when the encoder is fine-tuned with the rest, its sentence states when it is frozen.
+    """Makes TextBatches: tokens when the encoder is fine-tuned with the rest, its states when it is frozen.
 
-    Frozen states are pooled as the model's sentence-transformers layout says (the packaged one: mean over tokens,
-    then L2 normalisation), and are the state of [CLS] for a model without such a layout.
+    Frozen sentence states are pooled as the model's sentence-transformers layout says (the packaged one: mean over
+    tokens, then L2 normalisation), and are the state of [CLS] for a model without such a layout.
 
     Args:
         config: the text section of a training config.
 
     Raises:
-        UnavailableError: the tokeniser, or the frozen encoder, cannot be loaded.
+        UnavailableError: the tokeniser, or the frozen encoder, cannot be loaded. Where the captions' states were
+            imported (`config.features`), it is raised when another text comes.
     """
 
     def __init__(self, config: TextConfig) -> None:
         self.config = config
-        self._tokenizer = load_tokenizer(config.model)
         self._pooling = find_pooling(config.model) if config.mode == "frozen" else Pooling("cls", normalised=False)
-        self._encoder: nn.Module | None = None
+        if config.features is None:
+            _ = self._tokenizer
+
+    @cached_property
+    def _tokenizer(self) -> Any:
+        return load_tokenizer(self.config.model, lower_case=self.config.lower_case)
+
+    @cached_property
+    def _encoder(self) -> nn.Module:
+        return load_encoder(self.config.model).eval()
+
+    @cached_property
+    def dim(self) -> int:
+        """H, the length of a state."""
+        return state_dim(self.config.model)
 
     def key(self) -> str:
         """Return a hash of all that shapes frozen states: model, weights, wording. Cached states are valid under it."""
@@ -55,29 +72,42 @@ class TextInput:
         """Return a batch of N texts."""
         if self.config.mode == "frozen":
             return TextBatch(tuple(ids), states=self.states(texts))
+        if self.config.mode == "frozen_tokens":
+            states = self.token_states(texts)
+            mask = pad_sequence([of_one.new_ones(len(of_one), dtype=torch.long) for of_one in states], True)
+            return TextBatch(tuple(ids), attention_mask=mask, token_states=pad_sequence(states, batch_first=True))
         tokens = self._tokens(texts)
         return TextBatch(tuple(ids), input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
 
     def states(self, texts: Sequence[str], advance: Callable[[int], None] | None = None) -> Tensor:
-        """Return the frozen encoder's states [N, H] of N texts; `advance` is called with the number done.
+        """Return the frozen encoder's sentence states [N, H] of N texts; `advance` is called with the number done."""
+        states = torch.zeros((len(texts), self.dim))
+        for rows, hidden, mask in self._encoded(texts, advance):
+            states[rows] = pool(hidden, mask, self._pooling)
+        return states
+
+    def token_states(self, texts: Sequence[str], advance: Callable[[int], None] | None = None) -> list[Tensor]:
+        """Return the frozen encoder's states [L, H] of the L tokens of each of N texts; `advance` as in `states`."""
+        states: dict[int, Tensor] = {}
+        for rows, hidden, mask in self._encoded(texts, advance):
+            states |= {row: of_one[seen > 0] for row, of_one, seen in zip(rows, hidden, mask, strict=True)}
+        return [states[row] for row in range(len(texts))]
+
+    @torch.inference_mode()
+    def _encoded(
+        self, texts: Sequence[str], advance: Callable[[int], None] | None
+    ) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        """Yield places of some texts, their token states [n, L, H] and mask [n, L].
 
         Texts are encoded in order of length, so that little is spent on padding.
         """
-        if self._encoder is None:
-            self._encoder = load_encoder(self.config.model).eval()
         order = sorted(range(len(texts)), key=lambda place: len(texts[place]))
-        states = torch.zeros((len(texts), state_dim(self.config.model)))
         for at in range(0, len(order), STATES_BATCH):
             rows = order[at : at + STATES_BATCH]
-            states[rows] = self._encode(self._encoder, [texts[row] for row in rows])
+            tokens = self._tokens([texts[row] for row in rows])
+            yield rows, self._encoder(**tokens).last_hidden_state, tokens["attention_mask"]
             if advance is not None:
                 advance(len(rows))
-        return states
-
-    @torch.inference_mode()
-    def _encode(self, encoder: nn.Module, texts: Sequence[str]) -> Tensor:
-        tokens = self._tokens(texts)
-        return pool(encoder(**tokens).last_hidden_state, tokens["attention_mask"], self._pooling)
 
     def _tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
         sentences = [caption_for_bert(text, self.config.max_words) for text in texts]

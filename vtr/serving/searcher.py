@@ -13,7 +13,7 @@ from vtr.config import TrainConfig
 from vtr.embeddings import EmbeddedPart, load_part
 from vtr.errors import InputError, WorkspaceError
 from vtr.index.search import Found, RetrievalIndex
-from vtr.models.mmt import MMT
+from vtr.models.base import RetrievalModel
 from vtr.models.saved import load_model
 from vtr.models.text import TextInput
 from vtr.types import PARTS, Annotations, Part, Ranking, VideoBatch
@@ -49,7 +49,9 @@ class Searcher:
         annotations: the gallery's videos and captions.
     """
 
-    def __init__(self, model: MMT, config: TrainConfig, index: RetrievalIndex, annotations: Annotations) -> None:
+    def __init__(
+        self, model: RetrievalModel, config: TrainConfig, index: RetrievalIndex, annotations: Annotations
+    ) -> None:
         self.model = model
         self.config = config
         self.part: EmbeddedPart = index.part

@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from vtr.data.features import FeatureTable
+from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.errors import InputError, WorkspaceError
-from vtr.models.mmt import MMT
+from vtr.models.base import RetrievalModel
 from vtr.serving.searcher import Hit, Searcher, largest_gallery
 from vtr.stages.index import embed_and_index
 from vtr.types import ExpertFeatures, Part, VideoBatch
@@ -90,7 +90,7 @@ def video_batch(path: Path, features: Mapping[str, ExpertFeatures], searcher: Se
     Raises:
         InputError: none of the model's experts found anything, or an expert's features have another dim.
     """
-    model: MMT = searcher.model
+    model: RetrievalModel = searcher.model
     known = {name: found for name, found in features.items() if name in model.expert_dims}
     if not known:
         raise InputError(f"{path} shows nothing that the model's experts see ({', '.join(model.experts)}).")
@@ -100,8 +100,8 @@ def video_batch(path: Path, features: Mapping[str, ExpertFeatures], searcher: Se
                 f"{path}: {name} features have dim {found.dim}, the model takes {model.expert_dims[name]}. "
                 "Extract with the expert the model was trained on."
             )
-    table = FeatureTable([path.name], {name: {path.name: found} for name, found in known.items()}, model.expert_dims)
-    return table.batch([0], searcher.config.data.max_features)
+    of_one = {name: {path.name: found} for name, found in known.items()}
+    return FeatureTable([path.name], of_one, model.expert_dims, FeatureChoice.of(searcher.config)).batch([0])
 
 
 def _as_json(asked: str, searcher: Searcher, hits: list[Hit]) -> str:

@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 
 from vtr.config import TrainConfig
 from vtr.files import atomic_directory, read_json, sha256_file, write_json
-from vtr.models.mmt import MMT
+from vtr.models.base import RetrievalModel
 from vtr.models.saved import WEIGHTS, load_tensors, save_model, save_tensors
 
 OPTIMISER, STATE = "optimiser.safetensors", "state.json"
@@ -34,7 +34,7 @@ class Learner:
 
 def save_checkpoint(
     folder: Path,
-    model: MMT,
+    model: RetrievalModel,
     config: TrainConfig,
     optimiser: Optimizer,
     progress: Mapping[str, Any],
@@ -61,7 +61,7 @@ def save_checkpoint(
 
 
 def load_checkpoint(
-    folder: Path, model: MMT, optimiser: Optimizer, others: Mapping[str, Learner], device: torch.device
+    folder: Path, model: RetrievalModel, optimiser: Optimizer, others: Mapping[str, Learner], device: torch.device
 ) -> dict[str, Any]:
     """Put a checkpoint into what `save_checkpoint` was given, restore the random state, and return the progress."""
     model.load_state_dict(load_tensors(folder / WEIGHTS, device))

@@ -15,7 +15,7 @@ from vtr.data.sampling import Pair
 from vtr.loss_config import AdaptiveMarginUnifiedLossConfig
 from vtr.losses import unified_loss
 from vtr.losses.scores import both_ways
-from vtr.models.mmt import MMT
+from vtr.models.base import RetrievalModel
 from vtr.similarity import flat_scores, flat_texts, flat_videos
 from vtr.training.data import TrainingData
 from vtr.training.embedding import embed_texts, embed_videos
@@ -38,7 +38,12 @@ class Judgement:
 
 
 def judge(
-    model: MMT, data: TrainingData, pairs: list[Pair], config: TrainConfig, device: torch.device, seed: tuple[int, ...]
+    model: RetrievalModel,
+    data: TrainingData,
+    pairs: list[Pair],
+    config: TrainConfig,
+    device: torch.device,
+    seed: tuple[int, ...],
 ) -> Judgement:
     """Return a model's judgement of all pairs: each against the others of a random batch, known positives aside.
 
@@ -54,7 +59,7 @@ def judge(
     assert isinstance(loss, AdaptiveMarginUnifiedLossConfig)
     rows = sorted({video for video, _ in pairs})
     place = {video: at for at, video in enumerate(rows)}
-    videos = embed_videos(model, data.table, rows, config.data.max_features, device)
+    videos = embed_videos(model, data.table, rows, device)
     texts = embed_texts(model, data.captions, [caption for _, caption in pairs], device)
     text_rows, video_rows = flat_texts(texts), flat_videos(videos)
     losses, predictions = np.zeros(len(pairs)), np.zeros(len(pairs), np.float32)

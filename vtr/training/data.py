@@ -10,7 +10,7 @@ import numpy as np
 import torch
 
 from vtr.data.corpus import Corpus
-from vtr.data.features import FeatureTable
+from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.data.positives import KnownPositives
 from vtr.data.sampling import Pair
 from vtr.data.texts import CaptionTable
@@ -42,26 +42,26 @@ class TrainingData:
         texts = [caption.text for caption in self.captions.captions]
         return KnownPositives(texts, [video_of.get(row, -1) for row in range(len(texts))])
 
-    def batch(
-        self, pairs: Sequence[Pair], max_features: int, generator: np.random.Generator | None, device: torch.device
-    ) -> Batch:
+    def batch(self, pairs: Sequence[Pair], generator: np.random.Generator | None, device: torch.device) -> Batch:
         """Return the batch of some (video row, caption row) pairs, on a device; see `FeatureTable.batch`."""
-        videos = self.table.batch([video for video, _ in pairs], max_features, generator)
+        videos = self.table.batch([video for video, _ in pairs], generator)
         return Batch(videos, self.captions.batch([caption for _, caption in pairs])).to(device)
 
 
-def make_data(corpus: Corpus, captions: CaptionTable) -> TrainingData:
+def make_data(corpus: Corpus, captions: CaptionTable, choice: FeatureChoice | None = None) -> TrainingData:
     """Return the training and validation parts of a corpus as rows of one feature table and one caption table."""
     train, validation = corpus.video_ids("train"), corpus.video_ids("validation")
-    table = FeatureTable.load(corpus.store, train + validation, corpus.experts)
+    table = FeatureTable.load(corpus.store, train + validation, corpus.experts, choice)
     video_row = {video_id: row for row, video_id in enumerate(table.video_ids)}
     caption_row = {caption.id: row for row, caption in enumerate(captions.captions)}
-    by_video = corpus.annotations.captions_by_video
     queries = corpus.queries("validation")
+    captions_of: dict[int, list[int]] = {video_row[video_id]: [] for video_id in train}
+    for caption in corpus.captions("train"):
+        captions_of[video_row[caption.video_id]].append(caption_row[caption.id])
     return TrainingData(
         table,
         captions,
-        {video_row[v]: [caption_row[c.id] for c in by_video[v]] for v in train},
+        captions_of,
         [video_row[video_id] for video_id in validation],
         [caption_row[caption.id] for caption in queries],
         [video_row[caption.video_id] - len(train) for caption in queries],

@@ -9,7 +9,7 @@ import numpy as np
 
 from vtr.coverage import Coverage
 from vtr.data.corpus import load_corpus, resolve_part
-from vtr.data.features import FeatureTable
+from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.data.texts import CaptionTable
 from vtr.embeddings import EmbeddedPart, save_part
 from vtr.errors import WorkspaceError
@@ -62,7 +62,14 @@ def embed(
     trained = read_manifest(run.root, f"vtr train WS --config CONFIG --out {run.root}")
     split_name, part_name = resolve_part(run.workspace, trained["config"]["split"], split, part)
     experts = trained["experts"]
-    corpus = load_corpus(run.workspace, split_name, experts, parts=(part_name,), available_only=available_only)
+    corpus = load_corpus(
+        run.workspace,
+        split_name,
+        experts,
+        parts=(part_name,),
+        available_only=available_only,
+        text_features=trained["config"]["text"].get("features"),
+    )
     folder = run.embeddings / f"{split_name}-{part_name}"
     inputs = {"train": str(trained["output"]), **corpus.fingerprints(run.workspace)}
     video_ids, queries, coverage = corpus.video_ids(part_name), corpus.queries(part_name), corpus.coverage(part_name)
@@ -70,18 +77,16 @@ def embed(
     if fresh:
         place = choose_device(device)
         model, config = load_model(run.checkpoints / "best", place)
-        table = FeatureTable.load(corpus.store, video_ids, experts)
+        table = FeatureTable.load(corpus.store, video_ids, experts, FeatureChoice.of(config))
         if table.dims != dict(model.expert_dims):
             raise WorkspaceError(
                 f"{run.root} was trained on features of dims {dict(model.expert_dims)}; {run.workspace.features} has "
                 f"{table.dims}. Extract with the same experts, or train again."
             )
         with lock(folder / ".lock", f"embed into {folder}"):
-            captions = CaptionTable(queries, TextInput(config.text), run.workspace.cache)
+            captions = CaptionTable(queries, TextInput(config.text), run.workspace)
             with progress("embed", len(video_ids) + len(queries), "items") as advance:
-                videos = embed_videos(
-                    model, table, range(len(video_ids)), config.data.max_features, place, lambda n: advance(n, "")
-                )
+                videos = embed_videos(model, table, range(len(video_ids)), place, lambda n: advance(n, ""))
                 texts = embed_texts(model, captions, range(len(queries)), place, lambda n: advance(n, ""))
             row = {video_id: place_ for place_, video_id in enumerate(video_ids)}
             video_of_text = np.array([row[caption.video_id] for caption in queries], np.int64)

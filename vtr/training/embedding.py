@@ -8,7 +8,7 @@ import torch
 
 from vtr.data.features import FeatureTable
 from vtr.data.texts import CaptionTable
-from vtr.models.mmt import MMT
+from vtr.models.base import RetrievalModel
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
 VIDEO_BATCH = 64
@@ -21,10 +21,9 @@ def _nothing(count: int) -> None:
 
 @torch.inference_mode()
 def embed_videos(
-    model: MMT,
+    model: RetrievalModel,
     table: FeatureTable,
     rows: Sequence[int],
-    max_features: int,
     device: torch.device,
     advance: Callable[[int], None] = _nothing,
 ) -> VideoEmbeddings:
@@ -32,7 +31,7 @@ def embed_videos(
     model.eval()
     parts = []
     for at in range(0, len(rows), VIDEO_BATCH):
-        batch = table.batch(rows[at : at + VIDEO_BATCH], max_features).to(device)
+        batch = table.batch(rows[at : at + VIDEO_BATCH]).to(device)
         parts.append(model.embed_videos(batch))
         advance(len(batch.ids))
     ids = tuple(video_id for part in parts for video_id in part.ids)
@@ -42,7 +41,7 @@ def embed_videos(
 
 @torch.inference_mode()
 def embed_texts(
-    model: MMT,
+    model: RetrievalModel,
     table: CaptionTable,
     rows: Sequence[int],
     device: torch.device,
@@ -56,7 +55,7 @@ def embed_texts(
         parts.append(model.embed_texts(batch))
         advance(len(batch.ids))
     if not parts:
-        experts, dim = len(model.experts), model.config.dim
+        experts, dim = len(model.experts), model.dim
         return TextEmbeddings((), torch.zeros((0, experts, dim)), torch.zeros((0, experts)))
     ids = tuple(caption_id for part in parts for caption_id in part.ids)
     vectors = [part.vectors.float().cpu() for part in parts]

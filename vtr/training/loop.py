@@ -18,7 +18,7 @@ from vtr.data.sampling import Pair, batches_per_epoch, epoch_batches, visits_per
 from vtr.errors import VtrError
 from vtr.evaluation.metrics import BothWays, evaluate_scores
 from vtr.files import atomic_directory
-from vtr.models.mmt import MMT
+from vtr.models.base import RetrievalModel
 from vtr.models.saved import save_model
 from vtr.progress import progress
 from vtr.similarity import score_matrix
@@ -62,7 +62,9 @@ class Trainer:
         device: where the model is.
     """
 
-    def __init__(self, config: TrainConfig, model: MMT, data: TrainingData, root: Path, device: torch.device) -> None:
+    def __init__(
+        self, config: TrainConfig, model: RetrievalModel, data: TrainingData, root: Path, device: torch.device
+    ) -> None:
         self.config, self.model, self.data, self.root, self.device = config, model, data, root, device
         self.objective = make_objective(config, data, device)
         self.optimiser = make_optimiser(config.optimiser, model, loss_parameters(self.objective))
@@ -86,8 +88,8 @@ class Trainer:
         self.log = TrainingLog(
             self.root / "log.jsonl", self.root / "tensorboard", size=self.at.log_bytes, step=self.at.step
         )
-        visits = visits_per_pass(self.data.train, config.data.repeat_videos)
-        per_epoch = batches_per_epoch(visits, config.data.batch_size, config.data.passes)
+        visits = visits_per_pass(self.data.train, config.data.sampling)
+        per_epoch = batches_per_epoch(visits, config.data)
         try:
             with progress("train", (config.epochs - self.at.epoch) * per_epoch, "steps") as advance:
                 note = ""
@@ -120,15 +122,7 @@ class Trainer:
 
     def _steps(self) -> Iterator[tuple[float, float, int]]:
         """Do one epoch's steps; yield of each the loss, the norm of the gradient, and the number of pairs."""
-        data = self.config.data
-        batches = epoch_batches(
-            self.data.train,
-            data.batch_size,
-            seed=self.config.seed,
-            epoch=self.at.epoch,
-            passes=data.passes,
-            repeat_videos=data.repeat_videos,
-        )
+        batches = epoch_batches(self.data.train, self.config.data, seed=self.config.seed, epoch=self.at.epoch)
         self.model.train()
         for pairs in batches:
             yield (*self._step(pairs), len(pairs))
@@ -137,12 +131,14 @@ class Trainer:
         """Do one step and return its loss and the norm of its gradient."""
         config = self.config
         generator = np.random.default_rng((config.seed, self.at.epoch, self.at.step))
-        rate = set_rate(self.optimiser, config.optimiser, self.at.step)
+        rate = set_rate(self.optimiser, config.optimiser, self.at.step, self.at.epoch)
         self.objective.prepare(self.model, pairs, self.at.step, rate)
         value = self.objective.value(self.model, pairs, generator)
         return self._descend(self.model, self.optimiser, value, pairs)
 
-    def _descend(self, model: MMT, optimiser: Optimizer, loss: Tensor, pairs: list[Pair]) -> tuple[float, float]:
+    def _descend(
+        self, model: RetrievalModel, optimiser: Optimizer, loss: Tensor, pairs: list[Pair]
+    ) -> tuple[float, float]:
         """Follow the gradient of a loss for one step; return the loss and the gradient's norm.
 
         Raises:
@@ -194,10 +190,10 @@ class Trainer:
         """Return the metrics on the validation part, or None where there is none."""
         return self._validate(self.model)
 
-    def _validate(self, model: MMT) -> BothWays | None:
-        data, count = self.data, self.config.data.max_features
+    def _validate(self, model: RetrievalModel) -> BothWays | None:
+        data = self.data
         if not data.validation_texts:
             return None
-        videos = embed_videos(model, data.table, data.validation_videos, count, self.device)
+        videos = embed_videos(model, data.table, data.validation_videos, self.device)
         texts = embed_texts(model, data.captions, data.validation_texts, self.device)
         return evaluate_scores(score_matrix(texts, videos), np.asarray(data.video_of_text))

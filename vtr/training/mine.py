@@ -6,7 +6,7 @@ import shlex
 from dataclasses import dataclass
 
 from vtr.data.corpus import Corpus, load_corpus
-from vtr.data.features import FeatureTable
+from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.data.positives import KnownPositives
 from vtr.data.texts import CaptionTable
 from vtr.errors import InputError
@@ -63,10 +63,16 @@ def mine(run: Run, *, top: int = TOP, device: str = "auto", available_only: bool
     """
     trained = read_manifest(run.root, f"vtr train WS --config CONFIG --out {run.root}")
     experts, split = trained["experts"], trained["config"]["split"]
-    corpus = load_corpus(run.workspace, split, experts, parts=("train",), available_only=available_only)
+    corpus = load_corpus(
+        run.workspace,
+        split,
+        experts,
+        parts=("train",),
+        available_only=available_only,
+        text_features=trained["config"]["text"].get("features"),
+    )
     video_ids, folder = corpus.video_ids("train"), run.offline_negatives
-    by_video = corpus.annotations.captions_by_video
-    captions = [caption for video_id in video_ids for caption in by_video.get(video_id, ())]
+    captions = list(corpus.captions("train"))
     if len(video_ids) < 2 or not captions:
         raise InputError(
             f"{split} train has {len(video_ids)} videos and {len(captions)} captions: two videos at least, and "
@@ -88,11 +94,10 @@ def mine(run: Run, *, top: int = TOP, device: str = "auto", available_only: bool
 def _mine(run: Run, corpus: Corpus, video_ids: tuple[str, ...], captions: list[Caption], top: int, device: str) -> None:
     place = choose_device(device)
     model, config = load_model(run.checkpoints / "best", place)
-    features = FeatureTable.load(corpus.store, video_ids, corpus.experts)
-    table = CaptionTable(captions, TextInput(config.text), run.workspace.cache)
+    features = FeatureTable.load(corpus.store, video_ids, corpus.experts, FeatureChoice.of(config))
+    table = CaptionTable(captions, TextInput(config.text), run.workspace)
     with progress("embed", len(video_ids) + len(captions), "items") as advance:
-        count = config.data.max_features
-        videos = embed_videos(model, features, range(len(video_ids)), count, place, lambda n: advance(n, ""))
+        videos = embed_videos(model, features, range(len(video_ids)), place, lambda n: advance(n, ""))
         texts = embed_texts(model, table, range(len(captions)), place, lambda n: advance(n, ""))
     row_of = {video_id: row for row, video_id in enumerate(video_ids)}
     words, own = [c.text for c in captions], [row_of[c.video_id] for c in captions]

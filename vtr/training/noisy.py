@@ -21,7 +21,7 @@ from vtr.config import NoisyCorrespondenceConfig, TrainConfig
 from vtr.data.sampling import Pair, epoch_batches
 from vtr.evaluation.metrics import BothWays
 from vtr.files import atomic_file
-from vtr.models.mmt import MMT
+from vtr.models.base import RetrievalModel
 from vtr.training.checkpoint import Learner
 from vtr.training.correspondence import clean_probability, judge, soft_labels
 from vtr.training.data import TrainingData
@@ -59,7 +59,13 @@ class NoisyTrainer(Trainer):
     """
 
     def __init__(
-        self, config: TrainConfig, model: MMT, peer: MMT, data: TrainingData, root: Path, device: torch.device
+        self,
+        config: TrainConfig,
+        model: RetrievalModel,
+        peer: RetrievalModel,
+        data: TrainingData,
+        root: Path,
+        device: torch.device,
     ) -> None:
         super().__init__(config, model, data, root, device)
         assert config.noisy_correspondence is not None
@@ -92,22 +98,15 @@ class NoisyTrainer(Trainer):
         """Do one peer's step on clean pairs, and noisy ones if given; return its loss and its gradient's norm."""
         generator = np.random.default_rng((self.config.seed, self.at.epoch, self.at.step, k))
         model, optimiser = self.peers[k], self.optimisers[k]
-        set_rate(optimiser, self.config.optimiser, self.at.step)
+        set_rate(optimiser, self.config.optimiser, self.at.step, self.at.epoch)
         value = self.objective.value(model, clean, generator, _labels(lesson, clean))
         if noisy is not None:
             value = value + self.objective.value(model, noisy, generator, _labels(lesson, noisy))
         return self._descend(model, optimiser, value, clean)
 
     def _batches(self, k: int, captions_of: Mapping[int, list[int]]) -> Iterator[list[Pair]]:
-        data, seed = self.config.data, self.config.seed + k * PEER_SEED
-        return epoch_batches(
-            captions_of,
-            data.batch_size,
-            seed=seed,
-            epoch=self.at.epoch,
-            passes=data.passes,
-            repeat_videos=data.repeat_videos,
-        )
+        seed = self.config.seed + k * PEER_SEED
+        return epoch_batches(captions_of, self.config.data, seed=seed, epoch=self.at.epoch)
 
     def _noisy_batches(self, k: int, lesson: Lesson) -> Iterator[list[Pair] | None]:
         """Yield a batch of noisy pairs for every step, again and again; None where they are not learnt from."""

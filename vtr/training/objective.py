@@ -14,7 +14,7 @@ from vtr.data.sampling import Pair
 from vtr.errors import ConfigError
 from vtr.loss_config import MetaWeightedLossConfig, OfflineQuintupletLossConfig
 from vtr.losses import AdaptiveMarginUnifiedLoss, MetaWeightedLoss, OfflineScores, UnifiedLoss, build_loss
-from vtr.models.mmt import MMT
+from vtr.models.base import RetrievalModel
 from vtr.training.data import TrainingData
 from vtr.training.meta import meta_gradients
 from vtr.training.offline import OfflineNegatives
@@ -38,9 +38,9 @@ class Objective:
         """The optimiser of the loss's own parameters, where the model's is not to have them."""
         return None
 
-    def scores(self, model: MMT, pairs: Sequence[Pair], generator: np.random.Generator | None) -> Tensor:
+    def scores(self, model: RetrievalModel, pairs: Sequence[Pair], generator: np.random.Generator | None) -> Tensor:
         """Return scores [B, B] of B pairs, in float32."""
-        batch = self.data.batch(pairs, self.config.data.max_features, generator, self.device)
+        batch = self.data.batch(pairs, generator, self.device)
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             scores: Tensor = model(batch)
         return scores.float()
@@ -51,12 +51,12 @@ class Objective:
             return None
         return self.data.positives.mask(pairs).to(self.device)
 
-    def prepare(self, model: MMT, pairs: Sequence[Pair], step: int, rate: float) -> None:
+    def prepare(self, model: RetrievalModel, pairs: Sequence[Pair], step: int, rate: float) -> None:
         """Do what comes before a step on these pairs."""
 
     def value(
         self,
-        model: MMT,
+        model: RetrievalModel,
         pairs: Sequence[Pair],
         generator: np.random.Generator,
         labels: Tensor | None = None,
@@ -87,7 +87,7 @@ class OfflineObjective(Objective):
 
     def value(
         self,
-        model: MMT,
+        model: RetrievalModel,
         pairs: Sequence[Pair],
         generator: np.random.Generator,
         labels: Tensor | None = None,
@@ -128,7 +128,7 @@ class MetaObjective(Objective):
         """The network's."""
         return self._optimiser
 
-    def prepare(self, model: MMT, pairs: Sequence[Pair], step: int, rate: float) -> None:
+    def prepare(self, model: RetrievalModel, pairs: Sequence[Pair], step: int, rate: float) -> None:
         """Update the network so that a step on these pairs would lower the loss on a validation batch."""
         if step % self.every:
             return
@@ -140,8 +140,8 @@ class MetaObjective(Objective):
             drawn.setdefault(data.validation_videos[data.video_of_text[place]], data.validation_texts[place])
             if len(drawn) == count:
                 break
-        train = data.batch(pairs, self.config.data.max_features, generator, self.device)
-        validation = data.batch(list(drawn.items()), self.config.data.max_features, generator, self.device)
+        train = data.batch(pairs, generator, self.device)
+        validation = data.batch(list(drawn.items()), generator, self.device)
         gradients = meta_gradients(
             model, self.loss, self.plain, train, validation, rate, positives=self.positives(pairs)
         )

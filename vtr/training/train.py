@@ -10,11 +10,12 @@ import yaml
 from vtr.config import TrainConfig, build, dump
 from vtr.coverage import Coverage
 from vtr.data.corpus import Corpus, load_corpus
+from vtr.data.features import FeatureChoice
 from vtr.data.texts import CaptionTable
 from vtr.errors import ConfigError, InputError, WorkspaceError
 from vtr.files import lock, read_json, remove_temporaries, write_json, write_text
 from vtr.loss_config import OfflineQuintupletLossConfig
-from vtr.models import build_model
+from vtr.models import build_model, check_text_mode
 from vtr.models.text import TextInput
 from vtr.progress import say
 from vtr.training.checkpoint import STATE, weights_hash
@@ -23,9 +24,10 @@ from vtr.training.loop import Progress, Trainer
 from vtr.training.noisy import PEER_SEED, NoisyTrainer
 from vtr.training.offline import mined
 from vtr.training.optimiser import choose_device
-from vtr.types import Part
+from vtr.types import Caption, Part
 from vtr.workspace import MANIFEST, Run, Workspace, read_manifest, write_manifest
 
+PARTS_OF_TRAINING: tuple[Part, ...] = ("train", "validation")
 SELECTION_BY_VALIDATION = "best epoch by RSUM on the validation part"
 OF_TWO_PEERS = "best epoch, and better of two peers, by RSUM on the validation part"
 ALSO_TAUGHT = "best epoch by RSUM on the validation part, which also taught the loss's weights"
@@ -80,8 +82,7 @@ def train(
         WorkspaceError: the split does not exist, features or mined negatives are missing or have changed, or `out`
             cannot be written.
     """
-    parts: tuple[Part, ...] = ("train", "validation")
-    corpus = load_corpus(workspace, config.split, config.experts, parts=parts, available_only=available_only)
+    corpus = load_training_corpus(workspace, config, available_only=available_only)
     place = choose_device(device)
     inputs = corpus.fingerprints(workspace)
     if isinstance(config.loss, OfflineQuintupletLossConfig):
@@ -89,7 +90,7 @@ def train(
     run = Run.create(out, workspace)
     with lock(run.root / ".lock", f"train {out}"):
         _check_same(run, config, inputs)
-        covered = tuple(corpus.coverage(part) for part in parts if corpus.split.part(part))
+        covered = tuple(corpus.coverage(part) for part in PARTS_OF_TRAINING if corpus.split.part(part))
         if (done := _finished(run, config)) is not None:
             return TrainSummary(run, done, covered, fresh=False)
         (run.root / MANIFEST).unlink(missing_ok=True)
@@ -114,30 +115,51 @@ def train(
     return TrainSummary(run, progress, covered, fresh=True)
 
 
+def load_training_corpus(workspace: Workspace, config: TrainConfig, *, available_only: bool) -> Corpus:
+    """Return what a run learns from and is validated on.
+
+    Raises:
+        ConfigError, WorkspaceError: see `train`.
+    """
+    check_text_mode(config)
+    return load_corpus(
+        workspace,
+        config.split,
+        config.experts,
+        parts=PARTS_OF_TRAINING,
+        available_only=available_only,
+        text_features=config.text.features,
+    )
+
+
 def _train(run: Run, corpus: Corpus, config: TrainConfig, device: object) -> Progress:
     import torch
 
     assert isinstance(device, torch.device)
-    wanted = set(corpus.video_ids("train"))
-    queries = {caption.id for caption in corpus.queries("validation")}
-    captions = [c for c in corpus.annotations.captions if c.video_id in wanted or c.id in queries]
-    if not any(c.video_id in wanted for c in captions):
-        raise InputError(
-            f"the training part of split {corpus.split.name} has no captions: there is nothing to learn from."
-        )
-    table = CaptionTable(captions, TextInput(config.text), run.workspace.cache)
-    data = make_data(corpus, table)
-    model = build_model(config, data.table.dims).to(device)
+    captions = _captions(corpus)
+    table = CaptionTable([*captions, *corpus.queries("validation")], TextInput(config.text), run.workspace)
+    data = make_data(corpus, table, FeatureChoice.of(config))
+    model = build_model(config, data.table.dims, table.dim).to(device)
     parameters = sum(p.numel() for p in model.parameters())
     say(
-        f"training on {len(data.train)} videos, {len(captions) - len(data.validation_texts)} captions; experts "
-        f"{', '.join(corpus.experts)}; {parameters / 1e6:.1f} M parameters on {device}"
+        f"training on {len(data.train)} videos, {len(captions)} captions; experts {', '.join(corpus.experts)}; "
+        f"{parameters / 1e6:.1f} M parameters on {device}"
     )
     if config.noisy_correspondence is None:
         return Trainer(config, model, data, run.root, device).train()
     other = config.model_copy(update={"seed": config.seed + PEER_SEED})
-    peer = build_model(other, data.table.dims).to(device)
+    peer = build_model(other, data.table.dims, table.dim).to(device)
     return NoisyTrainer(config, model, peer, data, run.root, device).train()
+
+
+def _captions(corpus: Corpus) -> tuple[Caption, ...]:
+    """Return the captions that are learnt from."""
+    captions = corpus.captions("train")
+    if not captions:
+        raise InputError(
+            f"the training part of split {corpus.split.name} has no captions: there is nothing to learn from."
+        )
+    return captions
 
 
 def _selection(config: TrainConfig, progress: Progress) -> str:

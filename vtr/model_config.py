@@ -1,0 +1,86 @@
+"""The models a config can name, with their sizes."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, ClassVar, Literal
+
+from pydantic import Discriminator, Field, Tag
+
+from vtr.config_base import Config
+
+Aggregate = Literal["max", "mean"]
+"""How all of a video's features of an expert become the one vector that a model may ask for."""
+
+
+class MMTConfig(Config):
+    """The multi-modal transformer over experts (Gabeur et al. 2020)."""
+
+    aggregate: ClassVar[Aggregate] = "max"
+    text_modes: ClassVar[tuple[str, ...]] = ("fine_tuned", "frozen")
+
+    name: Literal["mmt"] = "mmt"
+    dim: int = Field(default=512, ge=8)
+    layers: int = Field(default=4, ge=1)
+    heads: int = Field(default=4, ge=1)
+    feed_forward: int = Field(default=3072, ge=8)
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    max_position: int = Field(default=31, ge=1)
+    keep_missing: bool = False
+    """True: an expert a video lacks counts in the score (as released). False: the score is renormalised over the
+    experts the video has."""
+
+
+class VladConfig(Config):
+    """NetVLAD: how a sequence becomes one vector."""
+
+    clusters: int = Field(ge=1)
+    ghosts: int = Field(default=0, ge=0)
+    """Clusters that take what belongs nowhere and are then dropped."""
+
+    length: int | None = Field(default=None, ge=1)
+    """Sequences are cut to this length and padded with zeros, which NetVLAD sees, as released. None: no padding is
+    seen, and `data.max_features` or `text.max_tokens` alone cut."""
+
+
+class CEConfig(Config):
+    """Collaborative experts (Liu et al. 2019); without gating, the mixture of embedding experts (Miech et al. 2018)."""
+
+    aggregate: ClassVar[Aggregate] = "mean"
+    text_modes: ClassVar[tuple[str, ...]] = ("frozen_tokens",)
+
+    name: Literal["ce"]
+    dim: int = Field(default=768, ge=8)
+    gating: Literal["pairwise", "none"] = "pairwise"
+    """pairwise: each expert's embedding is gated by what it has in common with the others. none: MoEE."""
+
+    layers: int = Field(default=3, ge=1)
+    """Linear layers that turn a pair of experts into a gate."""
+
+    self_pairs: bool = True
+    """Whether an expert is also paired with itself."""
+
+    keep_missing: bool = False
+    """True: an expert a video lacks counts in the score. False (as released): the score is renormalised over the
+    experts the video has."""
+
+    vlad: dict[str, VladConfig] = Field(
+        default={
+            "audio": VladConfig(clusters=8, ghosts=1, length=29),
+            "ocr": VladConfig(clusters=43, ghosts=1, length=49),
+            "speech": VladConfig(clusters=19, ghosts=1, length=32),
+        }
+    )
+    """Experts pooled by NetVLAD, where the run has them; the others' features are averaged."""
+
+    text_vlad: VladConfig = VladConfig(clusters=28, ghosts=1, length=37)
+    """The pooling of a caption's token states."""
+
+
+def _model_name(value: Any) -> str:
+    return str(value.get("name", "mmt") if isinstance(value, dict) else getattr(value, "name", value))
+
+
+ModelConfig = Annotated[
+    Annotated[MMTConfig, Tag("mmt")] | Annotated[CEConfig, Tag("ce")],
+    Discriminator(_model_name),
+]

@@ -1,0 +1,84 @@
+"""What every text-video model is to the rest of vtr: batches in, embeddings and scores out."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+
+from vtr.errors import ConfigError
+from vtr.model_config import CEConfig, MMTConfig
+from vtr.similarity import score_matrix
+from vtr.types import Batch, TextBatch, TextEmbeddings, VideoBatch, VideoEmbeddings
+
+
+class RetrievalModel(nn.Module, ABC):
+    """Embeds videos and texts, expert by expert. The score of two embeddings is `vtr.similarity`'s.
+
+    Args:
+        config: sizes.
+        expert_dims: expert name -> length of its features; E experts, kept in alphabetical order.
+        text_dim: H, length of a text state.
+        text_encoder: a `transformers` encoder trained with the rest; None when batches carry frozen states.
+
+    Raises:
+        ConfigError: there are no experts.
+    """
+
+    def __init__(
+        self,
+        config: MMTConfig | CEConfig,
+        expert_dims: Mapping[str, int],
+        text_dim: int,
+        text_encoder: nn.Module | None = None,
+    ) -> None:
+        super().__init__()
+        if not expert_dims:
+            raise ConfigError("the model has no experts, at least one was expected. Name some under `experts`.")
+        self.expert_dims = {name: expert_dims[name] for name in sorted(expert_dims)}
+        self.experts = tuple(self.expert_dims)
+        self.dim = config.dim
+        self.keep_missing = config.keep_missing
+        self.text_dim = text_dim
+        self.text_encoder = text_encoder
+
+    @abstractmethod
+    def embed_videos(self, videos: VideoBatch) -> VideoEmbeddings:
+        """Return the embeddings of B videos.
+
+        Raises:
+            ValueError: the batch's experts are not the model's.
+        """
+
+    @abstractmethod
+    def embed_texts(self, texts: TextBatch) -> TextEmbeddings:
+        """Return the embeddings of N texts.
+
+        Raises:
+            ValueError: the batch does not carry what the model takes: tokens, states or token states.
+        """
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return scores [B, B] of a batch, texts in rows, in float32 at least."""
+        texts, videos = self.embed_texts(batch.texts), self.embed_videos(batch.videos)
+        with torch.autocast(texts.vectors.device.type, enabled=False):
+            return score_matrix(
+                TextEmbeddings(texts.ids, _at_least_float32(texts.vectors), _at_least_float32(texts.weights)),
+                VideoEmbeddings(videos.ids, _at_least_float32(videos.vectors), videos.present),
+            )
+
+    def _check_experts(self, videos: VideoBatch) -> None:
+        if tuple(videos.experts) != self.experts:
+            raise ValueError(
+                f"the batch has experts {', '.join(videos.experts)}; the model has {', '.join(self.experts)}"
+            )
+
+    def _counted(self, videos: VideoBatch) -> Tensor:
+        """Return [B, E], which experts count in the score."""
+        return torch.ones_like(videos.present) if self.keep_missing else videos.present
+
+
+def _at_least_float32(values: Tensor) -> Tensor:
+    return values if values.dtype == torch.float64 else values.float()
