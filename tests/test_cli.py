@@ -19,9 +19,11 @@ from vtr.cli import main
 from vtr.config import TrainConfig, dump
 
 STAGES = (
-    "prepare msrvtt", "prepare folder", "extract", "features", "train", "mine", "embed", "index", "evaluate", "search",
+    "prepare msrvtt", "prepare folder", "import mmt-features", "import ce-features", "import mmt-checkpoint",
+    "import ce-checkpoint", "extract", "features", "train", "mine", "embed", "index", "evaluate", "search",
     "report", "status", "doctor", "losses", "serve", "demo",
 )  # fmt: skip
+TEXT = ("--text-model", "./none", "--workspace")
 MAIN = [sys.executable, "-c", "from vtr.cli import main; main()"]
 
 
@@ -52,6 +54,16 @@ def test_every_stage_has_help(stage: str, monkeypatch: pytest.MonkeyPatch, capsy
         (["train", "{ws}", "--out", "{tmp}/run", "--config", "{tmp}/none.yaml"], "none.yaml does not exist"),
         (["train", "{ws}", "--out", "{tmp}/run", "--set", "loss.gama=3"], "Did you mean 'gamma'?"),
         (["train", "{ws}", "--out", "{tmp}/run"], "has no split 'full'"),
+        (["train", "{ws}", "--dry-run"], "has no split 'full'"),
+        (["train", "{ws}", "--out", "{tmp}/run", "--set", "model.name=cee"], "model.name is 'cee'. Did you mean 'ce'?"),
+        (["train", "{ws}", "--out", "{tmp}/run", "--set", "model.name=ce", "--set", "model.heads=3"], "model.heads"),
+        (["import", "mmt-features", "{tmp}/none", "--out", "{tmp}/out"], "none"),
+        (["import", "mmt-checkpoint", "{tmp}/none.pth", *TEXT, "{ws}", "--out", "{tmp}/out"], "cannot be loaded"),
+        (["import", "ce-checkpoint", "{tmp}/none.pth", *TEXT, "{ws}", "--out", "{tmp}/out"], "none.pth cannot be read"),
+        (
+            ["import", "ce-checkpoint", "{tmp}/file.txt", *TEXT, "{ws}", "--out", "{tmp}/out", "--lengths", "ocr=x"],
+            "NAME=N with N from 1 up",
+        ),
         (["evaluate", "{ws}"], "is not a run"),
         (["search", "{tmp}/none", "dog"], "a run was expected"),
         (["status", "{tmp}/file.txt"], "is a file"),

@@ -32,6 +32,7 @@ def test_arrays_and_containers_come_through(tmp_path: Path, protocol: int) -> No
         "scalar": np.float64(2.5),
         "ids": ["a", ("b", 3), {"c"}, frozenset({"d"}), None, b"\x00\xff", bytearray(b"x")],
         "ordered": OrderedDict([("z", 1), ("a", 2)]),
+        "empty": np.zeros((0, 4), np.float32),
         "objects": np.array(["x", [1, 2]], dtype=object),
     }
     path = tmp_path / "a.pkl"
@@ -41,6 +42,7 @@ def test_arrays_and_containers_come_through(tmp_path: Path, protocol: int) -> No
     assert found["scalar"] == 2.5
     assert found["ids"] == value["ids"]
     assert list(found["ordered"].items()) == [("z", 1), ("a", 2)]
+    assert found["empty"].shape == (0, 4) and found["empty"].dtype == np.float32
     assert found["objects"].tolist() == ["x", [1, 2]]
 
 

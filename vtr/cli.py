@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from vtr import __version__
+from vtr.cli_import import SOME_FAILED, imports
 from vtr.errors import VtrError
 
 if TYPE_CHECKING:
@@ -26,9 +27,7 @@ app = typer.Typer(
 )
 prepare = typer.Typer(no_args_is_help=True, help="Read annotations and find videos: makes the workspace.")
 app.add_typer(prepare, name="prepare")
-
-SOME_FAILED = 3
-"""Exit status of `vtr extract` when some videos could not be read and the rest is done."""
+app.add_typer(imports, name="import")
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
@@ -151,19 +150,30 @@ def features(
 @app.command()
 def train(
     workspace: WorkspaceArgument,
-    out: Annotated[Path, typer.Option(help="The run to make, or to resume.")],
+    out: Annotated[Path | None, typer.Option(help="The run to make, or to resume. Needed but for --dry-run.")] = None,
     config: ConfigOption = None,
     set_: SetOption = None,
     device: DeviceOption = "auto",
     available_only: AvailableOnlyOption = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Print sizes, parameters, memory and steps; train nothing, write nothing.")
+    ] = False,
 ) -> None:
     """Train the text-video model; the best checkpoint is chosen by validation RSUM. Run again to resume."""
     from vtr.config import TrainConfig, load
-    from vtr.training.train import train as run
     from vtr.workspace import Workspace
 
-    settings = load(TrainConfig, config, set_ or [])
-    typer.echo(run(Workspace.open(workspace), settings, out, device=device, available_only=available_only))
+    if out is None and not dry_run:
+        raise typer.BadParameter("the run to make is needed, but for --dry-run", param_hint="--out")
+    opened, settings = Workspace.open(workspace), load(TrainConfig, config, set_ or [])
+    if out is None or dry_run:
+        from vtr.training.dry_run import dry_run as describe
+
+        typer.echo(describe(opened, settings, available_only=available_only))
+        return
+    from vtr.training.train import train as run
+
+    typer.echo(run(opened, settings, out, device=device, available_only=available_only))
 
 
 @app.command()

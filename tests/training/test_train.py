@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -20,7 +21,7 @@ from vtr.config import TrainConfig, dump
 from vtr.errors import ConfigError, UnavailableError, VtrError, WorkspaceError
 from vtr.evaluation.metrics import chance
 from vtr.files import read_json
-from vtr.training.loop import Trainer
+from vtr.training.objective import Objective
 from vtr.training.optimiser import rate_factor
 from vtr.training.train import train
 from vtr.workspace import Workspace
@@ -120,17 +121,17 @@ def test_a_loss_that_is_not_finite_stops_and_names_the_step(
     toy: Workspace, tmp_path: Path, toy_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     steps = 0
-    original = Trainer._step
+    original = Objective.prepare
 
-    def poisoned(self: Trainer, pairs: list[tuple[int, int]]) -> tuple[float, float]:
+    def poisoned(self: Objective, model: torch.nn.Module, *arguments: Any) -> None:
         nonlocal steps
         steps += 1
         if steps == 5:
             with torch.no_grad():
-                self.model.mixture.linear.weight.fill_(torch.nan)
-        return original(self, pairs)
+                model.mixture.linear.weight.fill_(torch.nan)
+        original(self, model, *arguments)
 
-    monkeypatch.setattr(Trainer, "_step", poisoned)
+    monkeypatch.setattr(Objective, "prepare", poisoned)
     with pytest.raises(VtrError, match="loss is nan at step 4"):
         train(toy, toy_config(epochs=5), tmp_path / "run", device="cpu")
     assert (tmp_path / "run" / "checkpoints" / "last" / "state.json").exists()

@@ -33,14 +33,52 @@ class TextSource(Protocol):
     def key(self) -> str:
         """Return a hash under which cached states are valid."""
 
-    def batch(self, ids: Sequence[str], texts: Sequence[str]) -> TextBatch:
-        """Return a batch."""
+    @property
+    def padding(self) -> int:
+        """The token id that padding holds."""
+        ...
+
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each of N texts."""
 
     def states(self, texts: Sequence[str], advance: Callable[[int], None] | None = None) -> Tensor:
         """Return frozen sentence states [N, H]."""
 
     def token_states(self, texts: Sequence[str], advance: Callable[[int], None] | None = None) -> list[Tensor]:
         """Return frozen states [L, H] of the tokens of each of N texts."""
+
+
+TOKENISED_AT_ONCE = 4096
+"""Captions between two calls of the tokeniser."""
+
+
+@dataclass(frozen=True)
+class TokenIds:
+    """The token ids of N texts end to end.
+
+    Attributes:
+        values: [sum L] int64.
+        offsets: [N + 1] int64; text n has places offsets[n] to offsets[n + 1].
+        padding: the id that padding holds.
+    """
+
+    values: NDArray[np.int64]
+    offsets: NDArray[np.int64]
+    padding: int
+
+    def batch(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> TextBatch:
+        """Return the batch of the texts at `rows`, padded to the longest."""
+        index, mask = _padded(self.offsets, rows)
+        tokens = torch.from_numpy(np.where(mask, self.values[index], self.padding))
+        return TextBatch(ids, input_ids=tokens, attention_mask=torch.from_numpy(mask.astype(np.int64)))
+
+
+def _padded(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return places [N, L] of the tokens of the texts at `rows`, 0 on padding, and which are no padding."""
+    lengths = offsets[rows + 1] - offsets[rows]
+    slot = np.arange(int(lengths.max(initial=1)))
+    mask = slot < lengths[:, None]
+    return np.where(mask, offsets[rows][:, None] + slot, 0), mask
 
 
 @dataclass(frozen=True)
@@ -57,10 +95,8 @@ class TokenStates:
 
     def batch(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> TextBatch:
         """Return the batch of the texts at `rows`, padded to the longest."""
-        lengths = self.offsets[rows + 1] - self.offsets[rows]
-        slot = np.arange(int(lengths.max(initial=1)))
-        mask = slot < lengths[:, None]
-        states = self.values[np.where(mask, self.offsets[rows][:, None] + slot, 0)].astype(np.float32)
+        index, mask = _padded(self.offsets, rows)
+        states = self.values[index].astype(np.float32)
         states[~mask] = 0
         return TextBatch(
             ids, attention_mask=torch.from_numpy(mask.astype(np.int64)), token_states=torch.from_numpy(states)
@@ -108,7 +144,7 @@ class CaptionTable:
         self._source = source
         self._cache = workspace.cache
         self._states: NDArray[np.floating] | None = None
-        self._tokens: TokenStates | None = None
+        self._tokens: TokenIds | TokenStates | None = None
         self._row = np.arange(len(self.captions))
         mode, imported = source.config.mode, source.config.features
         if mode == "frozen":
@@ -117,20 +153,21 @@ class CaptionTable:
             self._tokens = self._imported_states(FeatureStore(workspace.text_features), imported)
         elif mode == "frozen_tokens":
             self._tokens = self._token_states()
+        else:
+            self._tokens = self._token_ids()
 
     @property
     def dim(self) -> int:
         """H, the length of a state."""
-        return self._source.dim if self._tokens is None else int(self._tokens.values.shape[1])
+        return int(self._tokens.values.shape[1]) if isinstance(self._tokens, TokenStates) else self._source.dim
 
     def batch(self, rows: Sequence[int]) -> TextBatch:
         """Return a batch of the captions at `rows`."""
         ids = tuple(self.captions[row].id for row in rows)
         if self._states is not None:
             return TextBatch(ids, states=torch.from_numpy(self._states[self._row[list(rows)]].astype(np.float32)))
-        if self._tokens is not None:
-            return self._tokens.batch(ids, self._row[list(rows)])
-        return self._source.batch(ids, [self.captions[row].text for row in rows])
+        assert self._tokens is not None
+        return self._tokens.batch(ids, self._row[list(rows)])
 
     def _distinct(self) -> list[str]:
         """Return the captions' texts, each once; captions are then batched from the rows of these."""
@@ -138,6 +175,16 @@ class CaptionTable:
         row_of = {text: row for row, text in enumerate(texts)}
         self._row = np.array([row_of[caption.text] for caption in self.captions], np.int64)
         return texts
+
+    def _token_ids(self) -> TokenIds:
+        texts = self._distinct()
+        found: list[list[int]] = []
+        with progress("tokenise captions", len(texts), "texts") as advance:
+            for at in range(0, len(texts), TOKENISED_AT_ONCE):
+                found += self._source.token_ids(texts[at : at + TOKENISED_AT_ONCE])
+                advance(min(TOKENISED_AT_ONCE, len(texts) - at), "")
+        offsets = np.concatenate(([0], np.cumsum([len(ids) for ids in found]))).astype(np.int64)
+        return TokenIds(np.array([i for ids in found for i in ids], np.int64), offsets, self._source.padding)
 
     def _frozen_states(self) -> NDArray[np.floating]:
         texts = self._distinct()

@@ -49,13 +49,12 @@ def load_ce_checkpoint(
     _check_variant(path, found)
     known: Mapping[str, int] = found.setting("data_loader", "args", "max_tokens") or {}
     stored = (found.setting("arch", "args", "keep_missing_modalities"), found.setting("arch", "args", "include_self"))
-    keep, pairs = (
-        default if given is None and held is None else bool(held if given is None else given)
-        for given, held, default in ((keep_missing, stored[0], False), (self_pairs, stored[1], True))
-    )
+    keep = bool(stored[0]) if keep_missing is None else keep_missing
+    pairs = stored[1] != 0 if self_pairs is None else self_pairs
     experts = tuple(sorted(expert_dims))
     try:
         config = _config(found.weights, experts, LENGTHS | dict(known) | dict(lengths or {}), keep, pairs)
+        _check_sizes(found.weights, expert_dims, config)
         text_dim = found.weights["text_pooling.clusters"].shape[0]
         model = CE(config, expert_dims, text_dim)
         model.load_state_dict(dict(_translate(found.weights, experts, config)))
@@ -80,15 +79,19 @@ def _check_variant(path: Path, found: Checkpoint) -> None:
         )
 
 
-def expert_sizes(path: Path) -> list[int]:
-    """Return the length of each expert's pooled features, in the order of the checkpoint's experts.
-
-    Raises:
-        InputError: see `load_ce_checkpoint`.
-    """
-    weights = read_checkpoint(path).weights
-    count = len({name.split(".")[0] for name, _ in below(weights, "ce.video_dim_reduce.")})
-    return [weights[f"ce.video_dim_reduce.{at}.fc.weight"].shape[1] for at in range(count)]
+def _check_sizes(theirs: Mapping[str, Tensor], expert_dims: Mapping[str, int], config: CEConfig) -> None:
+    """Check that the checkpoint's experts can be those given."""
+    taken = {int(n.split(".")[0]): v.shape[1] for n, v in below(theirs, "ce.video_dim_reduce.") if n.endswith("weight")}
+    given = {
+        name: dim * (config.vlad[name].clusters if name in config.vlad else 1)
+        for name, dim in sorted(expert_dims.items())
+    }
+    if list(given.values()) != [taken[at] for at in sorted(taken)]:
+        raise ValueError(
+            f"its {len(taken)} experts have the sizes {', '.join(str(taken[at]) for at in sorted(taken))}, those given "
+            f"{', '.join(f'{name} {size}' for name, size in given.items())} (features times clusters). Name those it was "
+            "trained with."
+        )
 
 
 def _config(

@@ -22,15 +22,36 @@ _READ = ("video_dim_reduce.", "vid_bert.", "txt_bert.", "text_GU.", "moe_fc_txt.
 """What a checkpoint of the released variant of the model holds; other names mean another variant."""
 
 
+MAX_WORDS, MAX_FEATURES = "max_text_words", "max_expert_tokens"
+"""What the release's configurations call the words of a caption (and its word pieces), and an expert's features."""
+
+_BUILT = {
+    "txt_inp": "bertftn",
+    "txt_agg": "bertftn",
+    "txt_wgh": "emb",
+    "txt_pro": "gbn",
+    "vid_inp": "both",
+    "vid_cont": "bert",
+    "vid_wgh": "none",
+    "pos_enc": "tint",
+    "out_tok": "mxp",
+    "l2renorm": False,
+}
+"""The variant that is read, as the release's configurations name it."""
+
+
 def load_mmt_checkpoint(
     path: Path,
     text_encoder: Mapping[str, Any],
     *,
-    heads: int,
-    keep_missing: bool,
+    heads: int | None = None,
+    keep_missing: bool | None = None,
     expert_ids: Mapping[str, int] = EXPERT_IDS,
 ) -> MMT:
     """Return the model of a released checkpoint, in evaluation mode. All sizes but the heads are read off its weights.
+
+    What is not given is taken from the configuration in the file, and is as released where the file holds none: 4
+    heads, missing experts count.
 
     Args:
         path: a `.pth` file. It is read with `weights_only=True`: it cannot run code.
@@ -42,7 +63,16 @@ def load_mmt_checkpoint(
     Raises:
         InputError: the file is missing, damaged, wants to run code, or is no MMT checkpoint.
     """
-    weights = read_checkpoint(path).weights
+    found = read_checkpoint(path)
+    weights = found.weights
+    for name, expected in _BUILT.items():
+        value = found.setting("arch", "args", name)
+        if value not in (None, expected):
+            raise InputError(f"{path} is another variant of MMT: its {name} is {value!r}, {expected!r} was expected.")
+    if heads is None:
+        heads = int(found.setting("arch", "args", "vid_bert_params", "num_attention_heads") or 4)
+    if keep_missing is None:
+        keep_missing = found.setting("arch", "args", "keep_missing_modalities") is not False
     if foreign := sorted(name for name in weights if not name.startswith(_READ)):
         raise InputError(
             f"{path} is not a checkpoint of MMT as released: it also holds {', '.join(foreign[:3])} "
@@ -54,6 +84,17 @@ def load_mmt_checkpoint(
         raise InputError(f"{path} does not fit what was given with it: {error}") from error
     except (KeyError, RuntimeError, ValueError) as error:
         raise InputError(f"{path} is not a checkpoint of MMT as released: {error}") from error
+
+
+def released_limits(path: Path) -> dict[str, int]:
+    """Return how many words and features a released checkpoint reads: 30 where its file does not say.
+
+    Raises:
+        InputError: see `load_mmt_checkpoint`.
+    """
+    found = read_checkpoint(path)
+    mixed = ("train_sets", 0, "args", "mix", 0)
+    return {name: int(found.setting(*mixed, name) or 30) for name in (MAX_WORDS, MAX_FEATURES)}
 
 
 def _build(

@@ -97,6 +97,17 @@ def identity(model: str) -> dict[str, str]:
     return {"commit": str(getattr(config, "_commit_hash", None))}
 
 
+def encoder_config(model: str) -> dict[str, Any]:
+    """Return a text model's `transformers` configuration, as `encoder_from_config` takes it.
+
+    Raises:
+        UnavailableError: it cannot be loaded.
+    """
+    source = resolve_text_model(model)
+    values: dict[str, Any] = _load(model, lambda auto: auto.AutoConfig.from_pretrained(source)).to_diff_dict()
+    return values
+
+
 def encoder_from_config(values: Mapping[str, Any]) -> nn.Module:
     """Return an encoder with random weights from a saved `transformers` configuration."""
     import transformers

@@ -79,6 +79,15 @@ class TextInput:
         tokens = self._tokens(texts)
         return TextBatch(tuple(ids), input_ids=tokens["input_ids"], attention_mask=tokens["attention_mask"])
 
+    def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return the token ids of each of N texts."""
+        return self._tokenizer(self._sentences(texts), truncation=True, max_length=self.config.max_tokens)["input_ids"]  # type: ignore[no-any-return]
+
+    @property
+    def padding(self) -> int:
+        """The token id that padding holds."""
+        return int(self._tokenizer.pad_token_id)
+
     def states(self, texts: Sequence[str], advance: Callable[[int], None] | None = None) -> Tensor:
         """Return the frozen encoder's sentence states [N, H] of N texts; `advance` is called with the number done."""
         states = torch.zeros((len(texts), self.dim))
@@ -110,10 +119,15 @@ class TextInput:
                 advance(len(rows))
 
     def _tokens(self, texts: Sequence[str]) -> dict[str, Tensor]:
-        sentences = [caption_for_bert(text, self.config.max_words) for text in texts]
-        if self.config.lower_case:
-            sentences = [sentence.lower() for sentence in sentences]
         tokens = self._tokenizer(
-            sentences, padding=True, truncation=True, max_length=self.config.max_tokens, return_tensors="pt"
+            self._sentences(texts),
+            padding=True,
+            truncation=True,
+            max_length=self.config.max_tokens,
+            return_tensors="pt",
         )
         return {name: tokens[name] for name in ("input_ids", "attention_mask")}
+
+    def _sentences(self, texts: Sequence[str]) -> list[str]:
+        sentences = [caption_for_bert(text, self.config.max_words) for text in texts]
+        return [sentence.lower() for sentence in sentences] if self.config.lower_case else sentences

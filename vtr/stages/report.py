@@ -31,7 +31,7 @@ def report(run: Run) -> str:
     missing = []
     if not trained:
         missing.append("Training is not finished. Run the same `vtr train` command again to go on.")
-    if not curves:
+    if not curves and "imported" not in trained:
         missing.append(f"There is no training log: {run.log} is missing or empty.")
     if not sections:
         missing.append(f"Nothing has been evaluated yet. Run `vtr evaluate {run.root}`, then `vtr report {run.root}`.")

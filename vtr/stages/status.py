@@ -108,7 +108,10 @@ def _extract_line(
     manifest, examined = store.manifest(expert), store.examined(expert)
     lost = {video_id for video_id in wanted - examined if {(video_id, expert), (video_id, "*")} & failed}
     left = len(wanted - examined - lost)
-    detail = f"{len(wanted & examined)} of {len(wanted)} videos read, {manifest['counts']['present']} with features"
+    present = f"{manifest['counts']['present']} with features"
+    if (release := manifest["config"].get("release")) is not None:
+        return Line(f"import {expert}", "done", f"{len(examined)} videos of {release.upper()}'s release, {present}")
+    detail = f"{len(wanted & examined)} of {len(wanted)} videos read, {present}"
     if lost:
         detail += f", {len(lost)} failed"
     if left:
@@ -129,7 +132,8 @@ def run_lines(run: Run) -> list[Line]:
     trained = read_manifest(run.root, "vtr train")
     if set(trained["experts"]) <= set(store.experts):
         current["extract"] = store.fingerprint(trained["experts"])
-    stale, best = _changed(trained["inputs"], current, ("prepare", "extract")), trained["best_validation_rsum"]
+    stale = "" if "imported" in trained else _changed(trained["inputs"], current, ("prepare", "extract"))
+    best = trained["best_validation_rsum"]
     detail = trained["selection"] if best is None else f"best epoch {trained['best_epoch']}, validation RSUM {best:.1f}"
     config = run.config if run.config.exists() else "CONFIG"
     again = f"vtr train {_quoted(run.workspace.root)} --config {_quoted(config)} --out NEW"

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +29,7 @@ from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.log import TrainingLog
 from vtr.training.objective import loss_parameters, make_objective
 from vtr.training.optimiser import make_optimiser, set_rate
+from vtr.types import Batch
 
 LOG_STEPS = 10
 """A line in the log every so many steps."""
@@ -124,17 +126,27 @@ class Trainer:
         """Do one epoch's steps; yield of each the loss, the norm of the gradient, and the number of pairs."""
         batches = epoch_batches(self.data.train, self.config.data, seed=self.config.seed, epoch=self.at.epoch)
         self.model.train()
-        for pairs in batches:
-            yield (*self._step(pairs), len(pairs))
+        for pairs, batch in self._loaded(batches):
+            rate = set_rate(self.optimiser, self.config.optimiser, self.at.step, self.at.epoch)
+            self.objective.prepare(self.model, pairs, self.at.step, rate)
+            value = self.objective.value(self.model, batch, pairs)
+            yield (*self._descend(self.model, self.optimiser, value, pairs), len(pairs))
 
-    def _step(self, pairs: list[Pair]) -> tuple[float, float]:
-        """Do one step and return its loss and the norm of its gradient."""
-        config = self.config
-        generator = np.random.default_rng((config.seed, self.at.epoch, self.at.step))
-        rate = set_rate(self.optimiser, config.optimiser, self.at.step, self.at.epoch)
-        self.objective.prepare(self.model, pairs, self.at.step, rate)
-        value = self.objective.value(self.model, pairs, generator)
-        return self._descend(self.model, self.optimiser, value, pairs)
+    def _loaded(self, batches: Iterable[list[Pair]]) -> Iterator[tuple[list[Pair], Batch]]:
+        """Yield each step's pairs and their batch; the next one is loaded while a step is done."""
+
+        def load(pairs: list[Pair], step: int, epoch: int) -> Batch:
+            return self.objective.load(pairs, np.random.default_rng((self.config.seed, epoch, step)))
+
+        with ThreadPoolExecutor(max_workers=1) as pool:
+            waiting: tuple[list[Pair], Future[Batch]] | None = None
+            for step, pairs in enumerate(batches, self.at.step):
+                following = pool.submit(load, pairs, step, self.at.epoch)
+                if waiting is not None:
+                    yield waiting[0], waiting[1].result()
+                waiting = pairs, following
+            if waiting is not None:
+                yield waiting[0], waiting[1].result()
 
     def _descend(
         self, model: RetrievalModel, optimiser: Optimizer, loss: Tensor, pairs: list[Pair]

@@ -99,9 +99,10 @@ class NoisyTrainer(Trainer):
         generator = np.random.default_rng((self.config.seed, self.at.epoch, self.at.step, k))
         model, optimiser = self.peers[k], self.optimisers[k]
         set_rate(optimiser, self.config.optimiser, self.at.step, self.at.epoch)
-        value = self.objective.value(model, clean, generator, _labels(lesson, clean))
+        value = self.objective.value(model, self.objective.load(clean, generator), clean, _labels(lesson, clean))
         if noisy is not None:
-            value = value + self.objective.value(model, noisy, generator, _labels(lesson, noisy))
+            batch = self.objective.load(noisy, generator)
+            value = value + self.objective.value(model, batch, noisy, _labels(lesson, noisy))
         return self._descend(model, optimiser, value, clean)
 
     def _batches(self, k: int, captions_of: Mapping[int, list[int]]) -> Iterator[list[Pair]]:

@@ -18,6 +18,7 @@ from vtr.models.base import RetrievalModel
 from vtr.training.data import TrainingData
 from vtr.training.meta import meta_gradients
 from vtr.training.offline import OfflineNegatives
+from vtr.types import Batch
 
 
 class Objective:
@@ -38,9 +39,17 @@ class Objective:
         """The optimiser of the loss's own parameters, where the model's is not to have them."""
         return None
 
-    def scores(self, model: RetrievalModel, pairs: Sequence[Pair], generator: np.random.Generator | None) -> Tensor:
-        """Return scores [B, B] of B pairs, in float32."""
-        batch = self.data.batch(pairs, generator, self.device)
+    def load(self, pairs: Sequence[Pair], generator: np.random.Generator | None) -> Batch:
+        """Return the batch that `value` takes for these pairs; it may be called ahead, in another thread.
+
+        Args:
+            pairs: B (video row, caption row).
+            generator: draws which features are kept.
+        """
+        return self.data.batch(pairs, generator, self.device)
+
+    def scores(self, model: RetrievalModel, batch: Batch) -> Tensor:
+        """Return scores [B, B] of a batch, in float32."""
         with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
             scores: Tensor = model(batch)
         return scores.float()
@@ -57,19 +66,19 @@ class Objective:
     def value(
         self,
         model: RetrievalModel,
+        batch: Batch,
         pairs: Sequence[Pair],
-        generator: np.random.Generator,
         labels: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of B pairs.
 
         Args:
             model: the model.
+            batch: what `load` made of the pairs.
             pairs: B (video row, caption row).
-            generator: draws which features are kept.
             labels: [B], soft correspondence labels, for a loss that takes them.
         """
-        scores, positives = self.scores(model, pairs, generator), self.positives(pairs)
+        scores, positives = self.scores(model, batch), self.positives(pairs)
         if labels is None:
             return self.loss(scores, positives=positives)  # type: ignore[no-any-return]
         assert isinstance(self.loss, AdaptiveMarginUnifiedLoss)
@@ -85,18 +94,22 @@ class OfflineObjective(Objective):
         super().__init__(config, data, device)
         self.negatives = negatives
 
+    def load(self, pairs: Sequence[Pair], generator: np.random.Generator | None) -> Batch:
+        """Return the batch of the pairs and of a pair of negatives for each."""
+        assert generator is not None
+        return super().load([*pairs, *self.negatives.draw(pairs, generator)], generator)
+
     def value(
         self,
         model: RetrievalModel,
+        batch: Batch,
         pairs: Sequence[Pair],
-        generator: np.random.Generator,
         labels: Tensor | None = None,
     ) -> Tensor:
         """Return the loss of B pairs, whose scores are part of those [2B, 2B] of the pairs and their negatives."""
         assert labels is None
         size = len(pairs)
-        drawn = self.negatives.draw(pairs, generator)
-        scores = self.scores(model, [*pairs, *drawn], generator)
+        scores = self.scores(model, batch)
         offline = OfflineScores(
             text=scores[:size, size:].diagonal(),
             video=scores[size:, :size].diagonal(),

@@ -82,6 +82,8 @@ def train(
         WorkspaceError: the split does not exist, features or mined negatives are missing or have changed, or `out`
             cannot be written.
     """
+    if (out / MANIFEST).exists() and "imported" in read_manifest(out, "vtr train"):  # which refuses a newer format
+        raise ConfigError(f"{out} holds an imported checkpoint, which is not trained on. Choose another --out.")
     corpus = load_training_corpus(workspace, config, available_only=available_only)
     place = choose_device(device)
     inputs = corpus.fingerprints(workspace)
@@ -136,7 +138,7 @@ def _train(run: Run, corpus: Corpus, config: TrainConfig, device: object) -> Pro
     import torch
 
     assert isinstance(device, torch.device)
-    captions = _captions(corpus)
+    captions = training_captions(corpus)
     table = CaptionTable([*captions, *corpus.queries("validation")], TextInput(config.text), run.workspace)
     data = make_data(corpus, table, FeatureChoice.of(config))
     model = build_model(config, data.table.dims, table.dim).to(device)
@@ -152,8 +154,12 @@ def _train(run: Run, corpus: Corpus, config: TrainConfig, device: object) -> Pro
     return NoisyTrainer(config, model, peer, data, run.root, device).train()
 
 
-def _captions(corpus: Corpus) -> tuple[Caption, ...]:
-    """Return the captions that are learnt from."""
+def training_captions(corpus: Corpus) -> tuple[Caption, ...]:
+    """Return the captions that are learnt from.
+
+    Raises:
+        InputError: there are none.
+    """
     captions = corpus.captions("train")
     if not captions:
         raise InputError(
@@ -182,8 +188,6 @@ def _finished(run: Run, config: TrainConfig) -> Progress | None:
 
 def _check_same(run: Run, config: TrainConfig, inputs: dict[str, str]) -> None:
     """Check that a run goes on with the config and the inputs it was begun with; only `epochs` may be raised."""
-    if (run.root / MANIFEST).exists():
-        read_manifest(run.root, "vtr train")  # refuses a newer format
     if not run.config.exists():
         return
     begun = build(TrainConfig, yaml.safe_load(run.config.read_text(encoding="utf-8")), str(run.config))

@@ -1,0 +1,271 @@
+"""One job of benchmarks/models.py in a process of its own: reads it as JSON from its argument, prints JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from losses_worker import machine, peak, restart_peak
+from torch import Tensor
+from torch.nn.functional import normalize
+
+sys.path.append(str(Path(__file__).resolve().parent.parent / "tests"))
+
+from models_data import HELD_BY, SIZES, Sizes, caption_lengths, make_videos, write_released, write_store
+from plain_cases import as_texts, as_videos, random_captions, vtr_model
+from plain_loader import read_videos
+from plain_weights import random_weights
+from stacked_mmt import StackedMMT, stacked_max_margin, stacked_similarities
+
+from vtr.config import OptimiserConfig
+from vtr.data.features import FeatureChoice, FeatureTable
+from vtr.losses import MaxMarginRankingLoss
+from vtr.models.mmt import MMT
+from vtr.similarity import score_matrix
+from vtr.store.reader import FeatureStore
+from vtr.training.embedding import embed_texts, embed_videos
+from vtr.training.optimiser import make_optimiser
+from vtr.types import Batch, TextBatch, TextEmbeddings, VideoEmbeddings
+
+MARGIN, RATE, DROPOUT = 0.05, 5e-5, 0.1
+RELEASED, OURS = "released", "ours"
+LOADED_BATCHES = 10
+"""Batches a side loads before it is the other's turn."""
+
+
+@dataclass
+class Job:
+    """What to do.
+
+    Attributes:
+        kind: "machine", "step", "loading", "embedding" or "similarity".
+        device: "cpu" or "cuda".
+        sizes: a key of `SIZES`.
+        repeats: turns of each side.
+    """
+
+    kind: str
+    device: str = "cpu"
+    sizes: str = "full"
+    repeats: int = 3
+
+
+def in_turn(sides: dict[str, Callable[[], object]], repeats: int, device: str = "cpu") -> dict[str, list[float]]:
+    """Return the seconds of each side, run in turn, after one turn that is not counted."""
+    seconds: dict[str, list[float]] = {name: [] for name in sides}
+    for _ in range(repeats + 1):
+        for name, run in sides.items():
+            seconds[name].append(_timed(run, device))
+    return {name: took[1:] for name, took in seconds.items()}
+
+
+def _timed(run: Callable[[], object], device: str = "cpu") -> float:
+    if device == "cuda":
+        torch.cuda.synchronize()
+    started = time.perf_counter()
+    run()
+    if device == "cuda":
+        torch.cuda.synchronize()
+    return time.perf_counter() - started
+
+
+def measure_step(job: Job, sizes: Sizes, folder: Path) -> dict[str, Any]:
+    """Time a training step of each side, from a batch on the device to the updated weights."""
+    paths = write_released(folder / "mult_h5", make_videos(sizes.batch, sizes.dims))
+    videos = read_videos(paths, sizes.dims)
+    captions = random_captions(
+        caption_lengths(sizes.batch), np.random.default_rng(0), int(sizes.text_bert["vocab_size"])
+    )
+    batch = Batch(as_videos(videos), as_texts(*captions)).to(job.device)
+    videos, captions = videos.to(job.device), (captions[0].to(job.device), captions[1].to(job.device))
+    weights = random_weights(sizes.dims, sizes.text_bert, **sizes.model)
+    how = {"heads": sizes.heads, "keep_missing": False, "dropout": DROPOUT}
+    plain = StackedMMT(weights, sizes.text_bert, **how)
+    plain.to(job.device)
+    ours = vtr_model(weights, folder, sizes.text_bert, **how).to(job.device)
+    reduced = job.device == "cuda"
+    with torch.no_grad():
+        expected = plain.scores(videos, *captions)
+        difference = (ours(batch) - expected).abs().max().item()
+        with torch.autocast(job.device, torch.bfloat16, enabled=reduced):
+            rough = (ours(batch) - expected).abs().max().item()
+    plain.train()
+    optimiser = torch.optim.Adam(plain.parameters().values(), lr=RATE)
+
+    def released_step() -> float:
+        optimiser.zero_grad()
+        loss = stacked_max_margin(plain.scores(videos, *captions), MARGIN)
+        loss.backward()
+        optimiser.step()
+        return loss.item()
+
+    sides = {RELEASED: released_step, OURS: _our_step(ours, batch, job.device, reduced)}
+    return {"batch": sizes.batch, "difference": difference, "reduced": rough, **in_turn(sides, job.repeats, job.device)}
+
+
+def _our_step(model: MMT, batch: Batch, device: str, reduced: bool) -> Callable[[], float]:
+    model.train()
+    optimiser, criterion = make_optimiser(OptimiserConfig(learning_rate=RATE), model), MaxMarginRankingLoss(MARGIN)
+
+    def step() -> float:
+        optimiser.zero_grad(set_to_none=True)
+        with torch.autocast(device, torch.bfloat16, enabled=reduced):
+            scores = model(batch)
+        loss = criterion(scores.float())
+        loss.backward()
+        optimiser.step()
+        return loss.item()
+
+    return step
+
+
+def measure_loading(job: Job, sizes: Sizes, folder: Path) -> dict[str, Any]:
+    """Time batches of random videos with randomly chosen features: from their files, and from a table in memory."""
+    videos = make_videos(sizes.loaded, sizes.dims)
+    paths = write_released(folder / "mult_h5", videos)
+    write_store(folder / "store", videos, sizes.dims)
+    ids = list(videos)
+    del videos
+    store, tables = FeatureStore(folder / "store"), []
+    choice = FeatureChoice(selection="mmt")
+    once = _timed(lambda: tables.append(FeatureTable.load(store, ids, list(sizes.dims), choice)))
+    (table,) = tables
+    difference = max(_loaded_difference(table, paths, at, sizes) for at in range(0, len(ids), sizes.batch))
+    draw, old_draw = np.random.default_rng(0), np.random.RandomState(0)
+
+    def released() -> None:
+        for _ in range(LOADED_BATCHES):
+            rows = draw.choice(len(ids), sizes.batch, replace=False)
+            read_videos([paths[row] for row in rows], sizes.dims, draw=old_draw)
+
+    def ours() -> None:
+        for _ in range(LOADED_BATCHES):
+            table.batch(draw.choice(len(ids), sizes.batch, replace=False).tolist(), draw)
+
+    seconds = in_turn({RELEASED: released, OURS: ours}, job.repeats)
+    each = {name: [took / LOADED_BATCHES for took in turns] for name, turns in seconds.items()}
+    return {"difference": difference, "batch": sizes.batch, "videos": len(ids), "once": once, **each}
+
+
+def _loaded_difference(table: FeatureTable, paths: list[Path], at: int, sizes: Sizes) -> float:
+    """Return the largest difference of a batch as evaluation loads it; infinite where shapes or masks differ."""
+    rows = range(at, min(at + sizes.batch, len(paths)))
+    ours, released = table.batch(rows), as_videos(read_videos([paths[row] for row in rows], sizes.dims))
+    largest = 0.0
+    for name, expert in ours.experts.items():
+        other = released.experts[name]
+        if not torch.equal(expert.mask, other.mask) or not torch.equal(expert.aggregate, other.aggregate):
+            return float("inf")
+        seconds = (expert.mid_seconds.nan_to_num(-9) - other.mid_seconds.nan_to_num(-9)).abs().max().item()
+        largest = max(largest, seconds, (expert.values - other.values).abs().max().item())
+    return largest
+
+
+class RandomCaptions:
+    """Random captions, batched as `vtr.data.texts.CaptionTable` batches tokens."""
+
+    def __init__(self, count: int, vocabulary: int) -> None:
+        self.ids, self.mask = random_captions(caption_lengths(count), np.random.default_rng(0), vocabulary)
+
+    def batch(self, rows: list[int]) -> TextBatch:
+        """Return a batch of the captions at `rows`."""
+        return as_texts(self.ids[rows], self.mask[rows])
+
+
+def measure_embedding(job: Job, sizes: Sizes, folder: Path) -> dict[str, Any]:
+    """Time our model's embedding of videos and captions: on a CPU a sample, on a GPU as many as there are."""
+    num_videos, num_texts = sizes.sampled if job.device == "cpu" else (sizes.videos, sizes.texts)
+    features, experts = make_videos(num_videos, sizes.dims), dict.fromkeys(sizes.dims)
+    by_expert = {name: {i: video[name] for i, video in features.items() if name in video} for name in experts}
+    table = FeatureTable(list(features), by_expert, sizes.dims)
+    captions: Any = RandomCaptions(num_texts, int(sizes.text_bert["vocab_size"]))
+    weights = random_weights(sizes.dims, sizes.text_bert, **sizes.model)
+    model = vtr_model(weights, folder, sizes.text_bert, heads=sizes.heads, keep_missing=False).to(job.device)
+    device = torch.device(job.device)
+    embed_videos(model, table, range(8), device)
+    embed_texts(model, captions, list(range(8)), device)
+    return {
+        "videos": num_videos,
+        "texts": num_texts,
+        "all": [sizes.videos, sizes.texts],
+        "video_seconds": _timed(lambda: embed_videos(model, table, range(num_videos), device)),
+        "text_seconds": _timed(lambda: embed_texts(model, captions, list(range(num_texts)), device)),
+    }
+
+
+def measure_similarity(job: Job, sizes: Sizes, _: Path) -> dict[str, Any]:
+    """Measure the scores of all texts and videos, and of some texts in both forms; on the CPU, as vtr computes them."""
+    texts, videos = _random_embeddings(sizes)
+    some = slice(sizes.released_texts)
+    few = TextEmbeddings(texts.ids[some], texts.vectors[some], texts.weights[some])
+
+    def released() -> Tensor:
+        return stacked_similarities(few.vectors, few.weights, videos.vectors, videos.present)
+
+    difference = (released() - score_matrix(few, videos)).abs().max().item()
+    released_extra, _seconds = _extra(released)
+    few_extra, _seconds = _extra(lambda: score_matrix(few, videos))
+    seconds = in_turn({RELEASED: released, OURS: lambda: score_matrix(few, videos)}, job.repeats)
+    extra, once = _extra(lambda: score_matrix(texts, videos))
+    return {
+        "difference": difference,
+        "texts": sizes.texts,
+        "videos": sizes.videos,
+        "few": sizes.released_texts,
+        "experts": len(sizes.dims),
+        "seconds": once,
+        "extra": extra,
+        "result": 4 * sizes.texts * sizes.videos,
+        "few_extra": {RELEASED: released_extra, OURS: few_extra},
+        **seconds,
+    }
+
+
+def _random_embeddings(sizes: Sizes) -> tuple[TextEmbeddings, VideoEmbeddings]:
+    torch.manual_seed(0)
+    experts, dim = len(sizes.dims), sizes.model["dim"]
+    held = torch.tensor([HELD_BY.get(name, 1.0) for name in sizes.dims])
+    vectors = [normalize(torch.randn(count, experts, dim), dim=-1) for count in (sizes.texts, sizes.videos)]
+    ids = [tuple(map(str, range(count))) for count in (sizes.texts, sizes.videos)]
+    weights = torch.randn(sizes.texts, experts).softmax(1)
+    present = (torch.rand(sizes.videos, experts) < held).float()
+    return TextEmbeddings(ids[0], vectors[0], weights), VideoEmbeddings(ids[1], vectors[1], present)
+
+
+def _extra(run: Callable[[], Tensor]) -> tuple[int, float]:
+    """Return the bytes at the peak beyond those before and the result, and the seconds."""
+    before = restart_peak("cpu")
+    started = time.perf_counter()
+    result = run()
+    seconds = time.perf_counter() - started
+    return peak("cpu") - before - result.nbytes, seconds
+
+
+JOBS = {
+    "step": measure_step,
+    "loading": measure_loading,
+    "embedding": measure_embedding,
+    "similarity": measure_similarity,
+}
+
+
+def main() -> None:
+    """Do the job in the first argument."""
+    job = Job(**json.loads(sys.argv[1]))
+    if job.kind == "machine":
+        print(json.dumps(machine()))
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        print(json.dumps(JOBS[job.kind](job, SIZES[job.sizes], Path(folder))))
+
+
+if __name__ == "__main__":
+    main()
