@@ -33,7 +33,7 @@ from vtr.similarity import score_matrix
 from vtr.store.reader import FeatureStore
 from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.optimiser import make_optimiser
-from vtr.types import Batch, TextBatch, TextEmbeddings, VideoEmbeddings
+from vtr.types import Batch, Caption, TextBatch, TextEmbeddings, VideoEmbeddings
 
 MARGIN, RATE, DROPOUT = 0.05, 5e-5, 0.1
 RELEASED, OURS = "released", "ours"
@@ -173,10 +173,12 @@ class RandomCaptions:
     """Random captions, batched as `vtr.data.texts.CaptionTable` batches tokens."""
 
     def __init__(self, count: int, vocabulary: int) -> None:
-        self.ids, self.mask = random_captions(caption_lengths(count), np.random.default_rng(0), vocabulary)
+        lengths = caption_lengths(count)
+        self.ids, self.mask = random_captions(lengths, np.random.default_rng(0), vocabulary)
+        self.captions = tuple(Caption(str(at), "video", "a " * length) for at, length in enumerate(lengths))
 
     def batch(self, rows: list[int]) -> TextBatch:
-        """Return a batch of the captions at `rows`."""
+        """Return a batch of the captions at `rows`, cut to the longest."""
         return as_texts(self.ids[rows], self.mask[rows])
 
 

@@ -89,8 +89,8 @@ def _check_sizes(theirs: Mapping[str, Tensor], expert_dims: Mapping[str, int], c
     if list(given.values()) != [taken[at] for at in sorted(taken)]:
         raise ValueError(
             f"its {len(taken)} experts have the sizes {', '.join(str(taken[at]) for at in sorted(taken))}, those given "
-            f"{', '.join(f'{name} {size}' for name, size in given.items())} (features times clusters). Name those it was "
-            "trained with."
+            f"{', '.join(f'{name} {size}' for name, size in given.items())} (features times clusters). Name those it "
+            "was trained with."
         )
 
 
