@@ -11,6 +11,7 @@ from toy import ROOT
 from vtr.config import ExtractConfig, NoisyCorrespondenceConfig, TrainConfig, dump, load
 from vtr.errors import ConfigError, InputError, VtrError
 from vtr.loss_config import MaxMarginRankingLossConfig, TripletHardNegativeLossConfig, UnifiedLossConfig
+from vtr.model_config import CEConfig
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -143,3 +144,47 @@ def test_the_configs_that_come_along_are_valid_and_open_with_their_command(path:
     comment = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     assert any("vtr " in line and path.name in line for line in comment)
     assert yaml.safe_load(path.read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize("split", ["full", "1ka"])
+@pytest.mark.parametrize("model", ["mmt", "ce"])
+def test_the_recipes_differ_in_the_loss_alone_and_have_the_released_settings(model: str, split: str) -> None:
+    folder = ROOT / "configs" / "train"
+    recipes = {loss: folder / f"{model}_{split}_{loss}.yaml" for loss in ("released", "triplet_hn", "vlc", "unified")}
+    configs = {loss: load(TrainConfig, path) for loss, path in recipes.items()}
+    assert len({config.model_copy(update={"loss": None}).model_dump_json() for config in configs.values()}) == 1
+    losses = {loss: config.loss.model_dump() for loss, config in configs.items()}
+    released = {"name": "max_margin", "margin": {"mmt": 0.05, "ce": 0.09381161988446174}[model]}
+    assert losses["released"].items() >= released.items()
+    assert losses["triplet_hn"].items() >= {"name": "triplet_hn", "margin": 0.2}.items()
+    assert losses["vlc"]["name"] == "contrastive"
+    assert losses["unified"].items() >= {"name": "unified", "margin": 0.2, "gamma": 50.0}.items()
+    config = configs["released"]
+    assert config.split == {"full": "full", "1ka": "1k-A"}[split]
+    optimiser, data = config.optimiser, config.data
+    if model == "mmt":
+        assert (optimiser.name, optimiser.learning_rate, optimiser.weight_decay) == ("adam", 5e-5, 0)
+        assert (optimiser.decay, optimiser.decay_steps, optimiser.warmup_steps) == (0.95, 1000, 0)
+        assert (data.batch_size, config.epochs * (data.steps_per_epoch or 0)) == (32, 50_000)
+        assert config.model.keep_missing and (config.text.model, config.text.lower_case) == ("bert-base-cased", True)
+        assert config.experts == ("face", "ocr", "rgb", "s3d", "scene", "speech", "vggish")
+    else:
+        assert (optimiser.name, optimiser.learning_rate, optimiser.weight_decay) == ("ranger", 0.1, 1e-3)
+        assert (optimiser.decay, optimiser.decay_steps, config.epochs, data.batch_size) == (0.95, "epoch", 100, 64)
+        assert isinstance(config.model, CEConfig) and not config.model.keep_missing and config.model.dim == 768
+        pooled = {name: (vlad.clusters, vlad.ghosts) for name, vlad in config.model.vlad.items()}
+        assert pooled == {"audio": (8, 1), "ocr": (43, 1), "speech": (19, 1)}
+        assert (config.model.text_vlad.clusters, config.model.text_vlad.ghosts) == (28, 1)
+        assert config.experts is not None and len(config.experts) == 9
+    assert data.sampling == "each_video"
+    for path in recipes.values():
+        assert "# Published row: " in path.read_text()
+
+
+def test_the_keys_of_a_mapping_are_free_and_those_within_are_not() -> None:
+    config = load(TrainConfig, None, ["model.name=ce", "model.vlad={motion: {clusters: 3}}"])
+    assert isinstance(config.model, CEConfig) and config.model.vlad["motion"].clusters == 3
+    with pytest.raises(ConfigError, match=r"unknown key 'model\.vlad\.motion\.cluster'\. Did you mean 'clusters'\?"):
+        load(TrainConfig, None, ["model.name=ce", "model.vlad={motion: {cluster: 3}}"])
+    with pytest.raises(ConfigError, match=r"model\.vlad\.motion\.clusters is 0"):
+        load(TrainConfig, None, ["model.name=ce", "model.vlad={motion: {clusters: 0}}"])

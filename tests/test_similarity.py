@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from vtr.similarity import flat_texts, flat_videos, score_candidates, score_matrix
 from vtr.types import TextEmbeddings, VideoEmbeddings
@@ -68,3 +72,46 @@ def test_a_video_without_experts_sends_no_nan_backwards() -> None:
         assert torch.isfinite(tensor.grad).all()
     assert videos.vectors.grad is not None
     assert (videos.vectors.grad[2] == 0).all()
+
+
+class Largest(TorchDispatchMode):
+    """Records the most elements that any operation's result has."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        result = func(*args, **(kwargs or {}))
+        for found in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(found, Tensor):
+                self.elements = max(self.elements, found.numel())
+        return result
+
+
+def many(texts: int, videos: int, experts: int, dim: int) -> tuple[TextEmbeddings, VideoEmbeddings]:
+    draw = torch.Generator().manual_seed(0)
+    vectors = [torch.randn(count, experts, dim, generator=draw) for count in (texts, videos)]
+    weights = torch.randn(texts, experts, generator=draw).softmax(1)
+    present = (torch.rand(videos, experts, generator=draw) < 0.6).float()
+    ids = [tuple(map(str, range(count))) for count in (texts, videos)]
+    return TextEmbeddings(ids[0], vectors[0], weights), VideoEmbeddings(ids[1], vectors[1], present)
+
+
+def test_no_operation_makes_more_than_the_scores_or_the_videos_embeddings() -> None:
+    texts, videos = many(5000, 300, 7, 4)
+    with Largest() as found:
+        scores = score_matrix(texts, videos)
+    assert found.elements == scores.numel() == 5000 * 300  # [T, V, E] would be 7 times that
+    blocks = score_matrix(TextEmbeddings(texts.ids[:99], texts.vectors[:99], texts.weights[:99]), videos)
+    torch.testing.assert_close(scores[:99], blocks)
+
+
+def test_scores_in_blocks_are_those_that_have_gradients() -> None:
+    texts, videos = many(5000, 30, 3, 4)
+    learnt = TextEmbeddings(texts.ids, texts.vectors.requires_grad_(), texts.weights)
+    with_gradients = score_matrix(learnt, videos)
+    assert with_gradients.requires_grad
+    with torch.no_grad():
+        torch.testing.assert_close(score_matrix(learnt, videos), with_gradients)

@@ -45,7 +45,7 @@ def padded_lengths(stored: Arrays) -> dict[str, int]:
 
 
 def as_videos(stored: Arrays, experts: tuple[str, ...], *, cut: bool) -> VideoBatch:
-    """Return the stored videos, padded as they are stored, or cut to each expert's longest sequence as vtr loads them."""
+    """Return the stored videos, padded as stored, or cut to the longest sequence as vtr loads them."""
     found, present = {}, []
     for name in experts:
         values = torch.from_numpy(stored[f"features/{name}"])
@@ -148,7 +148,10 @@ def test_keeping_missing_experts_counts_them_in_the_score(shared: Path) -> None:
     path = folder_of(shared) / "checkpoint.pth"
     model = load_ce_checkpoint(path, expert_dims(shared), lengths=padded_lengths(stored), keep_missing=True)
     with torch.inference_mode():
-        texts, videos = model.embed_texts(as_texts(stored)), model.embed_videos(as_videos(stored, model.experts, cut=True))
+        texts, videos = (
+            model.embed_texts(as_texts(stored)),
+            model.embed_videos(as_videos(stored, model.experts, cut=True)),
+        )
         scores = score_matrix(texts, videos).numpy()
     assert videos.present.all()
     for t, row in enumerate(scores):
@@ -186,7 +189,9 @@ def test_names_from_training_on_several_gpus_load(shared: Path, tmp_path: Path) 
 )
 def test_another_variant_named_in_the_file_is_refused(shared: Path, tmp_path: Path, name: str, value: object) -> None:
     path = with_settings(shared, tmp_path / "variant.pth", {"arch": {"args": {name: value}}})
-    with pytest.raises(InputError, match=rf"variant\.pth is another variant of CE: its {name} is {value!r}, .*expected"):
+    with pytest.raises(
+        InputError, match=rf"variant\.pth is another variant of CE: its {name} is {value!r}, .*expected"
+    ):
         load_ce_checkpoint(path, expert_dims(shared))
 
 
@@ -199,7 +204,10 @@ def test_the_variant_that_is_read_may_be_named_in_full(shared: Path, tmp_path: P
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda dims: dims.pop("flow"), "its 8 experts have the sizes 384, 24, 20,.*those given audio 384, face 24, inst"),
+        (
+            lambda dims: dims.pop("flow"),
+            "its 8 experts have the sizes 384, 24, 20,.*those given audio 384, face 24, inst",
+        ),
         (lambda dims: dims.update(rgb=9), "its 8 experts have the sizes .*rgb 9"),
         (lambda dims: dims.update(face=25), "sizes 384, 24.*those given audio 384, face 25"),
         (lambda dims: dims.update(audio=129), "sizes 384, 24.*those given audio 387"),
@@ -234,7 +242,9 @@ def test_experts_that_are_not_the_files_are_refused(
     ],
 )
 def test_tensors_of_another_variant_are_refused_by_name(shared: Path, tmp_path: Path, name: str) -> None:
-    path = rewritten(shared, tmp_path / "foreign.pth", lambda content: content["state_dict"].update({name: torch.ones(2)}))
+    path = rewritten(
+        shared, tmp_path / "foreign.pth", lambda content: content["state_dict"].update({name: torch.ones(2)})
+    )
     with pytest.raises(InputError, match=rf"foreign\.pth .*{name.replace('.', '[.]')}.*another variant"):
         load_ce_checkpoint(path, expert_dims(shared))
 
@@ -243,7 +253,9 @@ def test_each_tensor_that_is_missing_is_missed(shared: Path, tmp_path: Path) -> 
     dims = expert_dims(shared)
     whole: dict[str, Tensor] = torch.load(folder_of(shared) / "checkpoint.pth", weights_only=True)["state_dict"]
     counters = {name for name in whole if name.endswith("num_batches_tracked")}
-    kinds = {"".join("N" if letter.isdigit() else letter for letter in name): name for name in whole if name not in counters}
+    kinds = {
+        "".join("N" if letter.isdigit() else letter for letter in name): name for name in whole if name not in counters
+    }
     for name in kinds.values():
         path = tmp_path / "incomplete.pth"
         torch.save({"state_dict": {n: value for n, value in whole.items() if n != name}}, path)
@@ -253,7 +265,10 @@ def test_each_tensor_that_is_missing_is_missed(shared: Path, tmp_path: Path) -> 
 
 def test_weights_of_the_wrong_shape_are_refused_by_name(shared: Path, tmp_path: Path) -> None:
     path = tmp_path / "shape.pth"
-    for name, ours in (("ce.moe_fc.bias", "mixture.linear.bias"), ("pooling.ocr.batch_norm.bias", r"vlads.1.norm.bias")):
+    for name, ours in (
+        ("ce.moe_fc.bias", "mixture.linear.bias"),
+        ("pooling.ocr.batch_norm.bias", r"vlads.1.norm.bias"),
+    ):
         rewritten(shared, path, lambda content, n=name: content["state_dict"].update({n: torch.zeros(3)}))
         with pytest.raises(InputError, match=ours):
             load_ce_checkpoint(path, expert_dims(shared))

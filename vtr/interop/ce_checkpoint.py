@@ -9,15 +9,13 @@ import torch
 from torch import Tensor
 
 from vtr.errors import InputError, VtrError
-from vtr.interop.checkpoint import Checkpoint, below, read_checkpoint
+from vtr.interop.checkpoint import Checkpoint, Taken, below, read_checkpoint
 from vtr.model_config import CEConfig, VladConfig
 from vtr.models.ce import CE
 
 LENGTHS = {"audio": 29, "ocr": 49, "speech": 32, "text": 37}
 """How many features, and words, the released MSR-VTT models read (`configs/msrvtt/train-full-ce.json`)."""
 
-_READ = ("pooling.", "text_pooling.", "ce.")
-_READ_OF_CE = ("moe_fc.", "video_dim_reduce.", "g_reason_1.", "g_reason_shared.", "video_GU.", "text_GU.")
 _BUILT = {"use_ce": "pairwise", "use_mish": 1, "use_bn_reason": 1, "num_h_layers": 0, "l2renorm": False}
 """The variant that is read, as the release's configurations name it."""
 
@@ -57,11 +55,18 @@ def load_ce_checkpoint(
         _check_sizes(found.weights, expert_dims, config)
         text_dim = found.weights["text_pooling.clusters"].shape[0]
         model = CE(config, expert_dims, text_dim)
-        model.load_state_dict(dict(_translate(found.weights, experts, config)))
+        taken = Taken(found.weights)
+        model.load_state_dict(dict(_translate(taken, experts, config)))
     except VtrError as error:
         raise InputError(f"{path} does not fit what was given with it: {error}") from error
     except (KeyError, RuntimeError, ValueError) as error:
-        raise InputError(f"{path} is not a checkpoint of CE with the experts {', '.join(experts)}: {error}") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{path} is not a checkpoint of CE with the experts {', '.join(experts)}: {reason}") from error
+    if foreign := taken.left():
+        raise InputError(
+            f"{path} is not a checkpoint of CE as released: it also holds {', '.join(foreign[:3])} "
+            f"({len(foreign)} such tensors), which belong to another variant of the model."
+        )
     return model.eval()
 
 
@@ -70,13 +75,6 @@ def _check_variant(path: Path, found: Checkpoint) -> None:
         value = found.setting("arch", "args", name)
         if value is not None and value != expected:
             raise InputError(f"{path} is another variant of CE: its {name} is {value!r}, {expected!r} was expected.")
-    foreign = [name for name in found.weights if not name.startswith(_READ)]
-    foreign += [f"ce.{name}" for name, _ in below(found.weights, "ce.") if not name.startswith(_READ_OF_CE)]
-    if foreign:
-        raise InputError(
-            f"{path} is not a checkpoint of CE as released: it also holds {', '.join(sorted(foreign)[:3])} "
-            f"({len(foreign)} such tensors), which belong to another variant of the model."
-        )
 
 
 def _check_sizes(theirs: Mapping[str, Tensor], expert_dims: Mapping[str, int], config: CEConfig) -> None:
@@ -153,4 +151,5 @@ def _translate_texts(theirs: Mapping[str, Tensor], count: int) -> Iterator[tuple
         yield f"text_units.gate_{kind}", torch.stack([theirs[f"{unit}.cg.fc.{kind}"] for unit in units])
     for kind in ("weight", "bias", "running_mean", "running_var"):
         yield f"text_units.gate_norm.{kind}", torch.cat([theirs[f"{unit}.cg.batch_norm.{kind}"] for unit in units])
-    yield "text_units.gate_norm.num_batches_tracked", theirs[f"{units[0]}.cg.batch_norm.num_batches_tracked"]
+    tracked = [theirs[f"{unit}.cg.batch_norm.num_batches_tracked"] for unit in units]
+    yield "text_units.gate_norm.num_batches_tracked", tracked[0]  # all are the same

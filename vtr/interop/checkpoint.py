@@ -106,8 +106,30 @@ def _settings(config: Any) -> Mapping[str, Any]:
     return config if isinstance(config, Mapping) else {}
 
 
+class Taken(Mapping[str, Tensor]):
+    """Tensors, and which of their names have been asked for."""
+
+    def __init__(self, weights: Mapping[str, Tensor]) -> None:
+        self._weights = weights
+        self._taken: set[str] = set()
+
+    def __getitem__(self, name: str) -> Tensor:
+        self._taken.add(name)
+        return self._weights[name]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._weights)
+
+    def __len__(self) -> int:
+        return len(self._weights)
+
+    def left(self) -> list[str]:
+        """Return the names that nobody asked for, in alphabetical order."""
+        return sorted(set(self._weights) - self._taken)
+
+
 def below(weights: Mapping[str, Tensor], prefix: str) -> Iterator[tuple[str, Tensor]]:
     """Yield (rest of the name, tensor) of the tensors whose names begin with `prefix`."""
-    for name, value in weights.items():
+    for name in weights:
         if name.startswith(prefix):
-            yield name.removeprefix(prefix), value
+            yield name.removeprefix(prefix), weights[name]
