@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import weakref
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vtr.similarity import flat_texts, flat_videos, score_candidates, score_matrix
+from vtr.similarity import flat_scores, flat_texts, flat_videos, score_candidates, score_matrix
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
 
@@ -90,6 +92,37 @@ class Largest(TorchDispatchMode):
         return result
 
 
+class Held(TorchDispatchMode):
+    """Follows how many bytes the results of all operations hold at once, beyond what was there before."""
+
+    def __init__(self, there: list[Tensor]) -> None:
+        super().__init__()
+        self.users = {held.untyped_storage().data_ptr(): [0, 2] for held in there}  # never given back
+        self.now = self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        del types
+        result = func(*args, **(kwargs or {}))
+        for found in result if isinstance(result, (tuple, list)) else (result,):
+            if isinstance(found, Tensor):
+                self._follow(found)
+        return result
+
+    def _follow(self, found: Tensor) -> None:
+        at = found.untyped_storage().data_ptr()
+        if at not in self.users:
+            self.users[at] = [found.untyped_storage().nbytes(), 0]
+            self.now += self.users[at][0]
+            self.most = max(self.most, self.now)
+        self.users[at][1] += 1
+        weakref.finalize(found, self._give_back, at)
+
+    def _give_back(self, at: int) -> None:
+        self.users[at][1] -= 1
+        if not self.users[at][1]:
+            self.now -= self.users.pop(at)[0]
+
+
 def many(texts: int, videos: int, experts: int, dim: int) -> tuple[TextEmbeddings, VideoEmbeddings]:
     draw = torch.Generator().manual_seed(0)
     vectors = [torch.randn(count, experts, dim, generator=draw) for count in (texts, videos)]
@@ -106,6 +139,24 @@ def test_no_operation_makes_more_than_the_scores_or_the_videos_embeddings() -> N
     assert found.elements == scores.numel() == 5000 * 300  # [T, V, E] would be 7 times that
     blocks = score_matrix(TextEmbeddings(texts.ids[:99], texts.vectors[:99], texts.weights[:99]), videos)
     torch.testing.assert_close(scores[:99], blocks)
+
+
+def held_while_scoring(score: Callable[[TextEmbeddings, VideoEmbeddings], Tensor]) -> float:
+    """Return the most that was held at once, the embeddings aside, as a multiple of the scores."""
+    texts, videos = many(40_960, 50, 7, 2)
+    with torch.no_grad(), Held([texts.vectors, texts.weights, videos.vectors, videos.present]) as held:
+        scores = score(texts, videos)
+    assert held.now == scores.numel() * scores.element_size(), "only the scores are left"
+    return held.most / held.now
+
+
+def test_scoring_holds_little_more_than_the_scores_at_any_time() -> None:
+    assert held_while_scoring(score_matrix) < 1.5
+
+    def in_one_piece(texts: TextEmbeddings, videos: VideoEmbeddings) -> Tensor:
+        return flat_scores(flat_texts(texts), flat_videos(videos), texts.weights, videos.present)
+
+    assert held_while_scoring(in_one_piece) > 2, "the blocks are what saves it"
 
 
 def test_scores_in_blocks_are_those_that_have_gradients() -> None:

@@ -36,6 +36,8 @@ def test_an_epoch_of_steps_has_whole_batches_and_passes_go_on_from_one_to_the_ne
 def test_fewer_videos_than_a_batch_make_batches_of_all_of_them() -> None:
     batches = list(epoch_batches(captions_of(4), DataConfig(batch_size=9, steps_per_epoch=3), seed=0, epoch=0))
     assert [len(batch) for batch in batches] == [4, 4, 4]
+    for none in ({}, {0: []}, {0: [1]}):  # nothing, or a pair without negatives
+        assert not list(epoch_batches(none, DataConfig(batch_size=9, steps_per_epoch=3), seed=0, epoch=0))
 
 
 def test_released_draws_repeat_a_video_as_often_as_published_and_ours_never() -> None:

@@ -94,6 +94,11 @@ def test_imported_states_are_used_without_the_text_model_and_other_captions_left
         assert not found[mask == 0].any()
     with pytest.raises(UnavailableError, match=r"'\./nowhere' cannot be loaded"):
         source.batch(["query"], ["a dog runs"])
+    again = CaptionTable(corpus.captions("train"), source, toy).batch([5, 2, 0])
+    assert again.token_states is not None and torch.equal(again.token_states, batch.token_states)
+    absent = TextInput(TextConfig(model="./nowhere", mode="frozen_tokens", features="bert"))
+    with pytest.raises(WorkspaceError, match=r"no imported text features 'bert'\. Run `vtr import ce-features`"):
+        CaptionTable(corpus.captions("train"), absent, toy)
     with pytest.raises(WorkspaceError, match=r"no imported text features 'bert': it has gpt\. Run `vtr import"):
         load_corpus(toy, "toy", parts=("test",), available_only=False, text_features="bert")
 
@@ -109,6 +114,9 @@ def test_a_cased_tokeniser_lower_cases_and_drops_accents_as_mmts_does(tmp_path: 
     BertTokenizer(vocab={token: n for n, token in enumerate(tokens)}, do_lower_case=False).save_pretrained(folder)
     config = TextConfig(model=str(folder), mode="fine_tuned")
     assert TextInput(config).token_ids(["A Café"]) == [[2, 7, 6, 5, 3]]
+    released = BertTokenizer.from_pretrained(folder, do_lower_case=True)  # as MMT makes it of bert-base-cased
+    for text in ("A Café", "à CAFE café", "Caf\u0065\u0301 a"):
+        assert TextInput(config).token_ids([text])[0] == released(f"{text.capitalize()}.")["input_ids"]
     cased = config.model_copy(update={"lower_case": False})
     assert TextInput(cased).token_ids(["A Café"])[0][2] == tokens.index("[UNK]")
 

@@ -35,6 +35,7 @@ def spoken() -> np.ndarray:
     library.espeak_SetSynthCallback(collect)
     text = b"The quick brown dog is cooking dinner in the kitchen.\0"
     library.espeak_Synth(text, len(text), 0, 0, 0, 1, None, None)
+    library.espeak_Synchronize()  # where another test has initialised the library, it answers from a thread of its own
     samples = np.concatenate(pieces).astype(np.float32) / 32768
     return resample_poly(samples, 160, rate // 100).astype(np.float32)
 

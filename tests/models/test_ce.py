@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
-from plain_ce import PlainCE, Sizes, padded, released_state
+from plain_ce import PlainCE, Sizes, gated, padded, released_state
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 from toy import ROOT
@@ -18,6 +20,7 @@ from vtr.errors import ConfigError
 from vtr.interop.ce_checkpoint import load_ce_checkpoint
 from vtr.model_config import CEConfig, VladConfig
 from vtr.models import CE, assemble, build_model, check_text_mode
+from vtr.models.ce import PairNorm
 from vtr.models.saved import load_model, save_model
 from vtr.models.vlad import NetVLAD
 from vtr.types import Batch, ExpertBatch, TextBatch, VideoBatch
@@ -81,6 +84,25 @@ def renamed(state: dict[str, Tensor], tmp_path: Path) -> dict[str, Tensor]:
         torch.set_default_dtype(torch.float32)
 
 
+@pytest.mark.parametrize("case", ["case_0", "case_1"])
+def test_the_plain_form_answers_as_the_released_code_did(shared: Path, case: str) -> None:
+    folder = shared / "reference" / "ce" / case
+    meta = json.loads((folder / "meta.json").read_text())
+    state = torch.load(folder / "checkpoint.pth", weights_only=True)["state_dict"]
+    with np.load(folder / "batch.npz") as content:
+        stored = {name: torch.from_numpy(value).double() for name, value in content.items()}
+    sizes = Sizes(meta["expert_dims"], meta["vlad_clusters"], {}, meta["text_dim"], meta["shared_dim"])
+    double = {name: value.double() if value.is_floating_point() else value for name, value in state.items()}
+    plain = PlainCE(double, sizes, self_pairs=True, keep_missing=False, training=False)
+    features = {name: stored[f"features/{name}"] for name in sizes.dims}
+    present = torch.stack([stored[f"available/{name}"] > 0 for name in sizes.dims], 1)
+    expected = torch.stack([stored[f"vid_embds/{name}"] for name in sizes.dims], 1)
+    with torch.no_grad():
+        torch.testing.assert_close(plain.videos(features, present), expected, atol=1e-5, rtol=0)
+        scores = plain.scores(features, present, stored["text"].flatten(0, 1))
+    torch.testing.assert_close(scores, stored["similarities"], atol=1e-5, rtol=0)
+
+
 @VARIANTS
 def test_embeddings_weights_and_scores_are_the_plain_ones(tmp_path: Path, self_pairs: bool, keep_missing: bool) -> None:
     plain, model = both(tmp_path, False, self_pairs=self_pairs, keep_missing=keep_missing)
@@ -129,6 +151,102 @@ def test_without_gating_each_expert_has_a_gated_unit_of_its_own() -> None:
         torch.testing.assert_close(found[:, place], expected, atol=1e-12, rtol=0)
 
 
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+def test_without_gating_pooled_experts_too_go_through_a_gated_unit_alone(training: bool) -> None:
+    """The plain unit reads the model's weights and has running statistics of its own."""
+    pools = {name: VladConfig(clusters=2, ghosts=1, length=4) for name in ("audio", "ocr")}
+    torch.manual_seed(0)
+    config = CEConfig(name="ce", dim=8, gating="none", vlad=pools, text_vlad=VladConfig(clusters=2))
+    model = CE(config, SIZES.dims, SIZES.words).double().train(training)
+    norms = {name: nn.BatchNorm1d(8).double().train(training) for name in SIZES.dims}
+    for name, unit in zip(SIZES.dims, model.video_units, strict=True):
+        for values in unit.gate_norm.state_dict().values():  # type: ignore[union-attr, operator]
+            if values.is_floating_point():
+                values.uniform_(0.5, 1.5)
+        norms[name].load_state_dict(unit.gate_norm.state_dict())  # type: ignore[union-attr, operator]
+    units = dict(zip(SIZES.dims, model.video_units, strict=True))
+
+    def linear(name: str, x: Tensor) -> Tensor:
+        expert, _, layer = name.partition(".")
+        unit: Any = units[expert]
+        weight, bias = unit.project.weight, unit.project.bias
+        if layer != "fc":
+            weight, bias = unit.gate_weight[0], unit.gate_bias[0]
+        return x @ weight.T + bias
+
+    videos = make_case(3).batch.videos
+    pooled = {name: expert.aggregate for name, expert in videos.experts.items()}
+    for at, name in enumerate(pools):  # NetVLAD itself is compared with loops elsewhere
+        twin = NetVLAD(SIZES.dims[name], pools[name]).double().train(training)
+        twin.load_state_dict(model.vlads[at].state_dict())
+        pooled[name] = twin(videos.experts[name].values, videos.experts[name].mask)
+    found = model.embed_videos(videos).vectors
+    for place, name in enumerate(SIZES.dims):
+        expected = gated(linear, lambda full, x: norms[full.partition(".")[0]](x), name, pooled[name])
+        torch.testing.assert_close(found[:, place], expected, atol=1e-12, rtol=0)
+        running: Any = model.video_units[place].gate_norm
+        torch.testing.assert_close(running.running_var, norms[name].running_var, atol=1e-12, rtol=0)
+
+
+def plain_vlad(model: NetVLAD, norm: nn.BatchNorm1d, sequences: list[Tensor]) -> Tensor:
+    """Return NetVLAD of sequences [N, D] of any length, cluster by cluster."""
+    shares = norm(torch.cat(sequences) @ model.assign).softmax(1).split([len(rows) for rows in sequences])
+    found = []
+    for rows, share in zip(sequences, shares, strict=True):
+        columns = [
+            sum((share[n, k] * (rows[n] - model.centres[:, k]) for n in range(len(rows))), rows.new_zeros(model.dim))
+            for k in range(model.clusters)
+        ]
+        found.append(normalize(torch.stack([normalize(column, dim=0) for column in columns], 1).flatten(), dim=0))
+    return torch.stack(found)
+
+
+@pytest.mark.parametrize("training", [False, True], ids=["evaluation", "training"])
+def test_without_a_length_pooling_is_that_of_the_bare_sequences(training: bool) -> None:
+    """An empty one among them; forward, running statistics and gradients."""
+    torch.manual_seed(0)
+    ours = NetVLAD(5, VladConfig(clusters=3, ghosts=2)).double()
+    plain = NetVLAD(5, VladConfig(clusters=3, ghosts=2)).double()
+    ours.norm.running_mean.uniform_()  # type: ignore[union-attr]
+    plain.load_state_dict(ours.state_dict())
+    ours.train(training)
+    plain.train(training)
+    sequences = [torch.randn(count, 5, dtype=torch.float64) for count in (4, 2, 0, 1)]
+    mask = torch.arange(6) < torch.tensor([4, 2, 0, 1])[:, None]
+    dirty = padded(sequences, 6).masked_fill(~mask[..., None], 9.0)
+    weights = torch.randn(4, 15, dtype=torch.float64)
+    found, expected = ours(dirty, mask), plain_vlad(plain, plain.norm, sequences)
+    torch.testing.assert_close(found, expected, atol=1e-12, rtol=0)
+    assert not found[2].any()
+    (found * weights).sum().backward()
+    (expected * weights).sum().backward()
+    for (name, parameter), other in zip(ours.named_parameters(), plain.parameters(), strict=True):
+        torch.testing.assert_close(parameter.grad, other.grad, atol=1e-10, rtol=0, msg=name)
+    torch.testing.assert_close(ours.state_dict(), plain.state_dict(), atol=1e-12, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "precision",
+    [
+        torch.float32,
+        torch.bfloat16,
+    ],
+    ids=["float32", "bfloat16"],
+)
+def test_the_norm_of_pairs_keeps_torchs_running_statistics_in_any_precision(precision: torch.dtype) -> None:
+    """Under autocast torch's own batch norm sums up in float32."""
+    torch.manual_seed(0)
+    ours, plain = PairNorm(8).train(), nn.BatchNorm1d(8).train()
+    for _ in range(20):
+        pairs = (torch.randn(64, 9, 8) * 2 + 1).to(precision)
+        with torch.autocast("cpu", torch.bfloat16, enabled=precision is torch.bfloat16):
+            ours(pairs)
+            for place in range(9):
+                plain(pairs[:, place])
+    for name, value in plain.state_dict().items():
+        torch.testing.assert_close(ours.state_dict()[name], value, atol=1e-4, rtol=1e-4, msg=name)
+
+
 def test_without_a_length_padding_is_not_seen_and_with_one_it_is() -> None:
     torch.manual_seed(0)
     vectors = torch.randn(3, 4, 5)
@@ -137,7 +255,7 @@ def test_without_a_length_padding_is_not_seen_and_with_one_it_is() -> None:
     longer, longer_mask = nn.functional.pad(vectors, (0, 0, 0, 3)), nn.functional.pad(mask, (0, 3))
     dirty = longer.masked_fill(~longer_mask[..., None], 9.0)
     blind = NetVLAD(5, VladConfig(clusters=3, ghosts=2)).eval()
-    torch.testing.assert_close(blind(dirty, longer_mask)[0], blind(vectors, mask)[0])
+    torch.testing.assert_close(blind(dirty, longer_mask), blind(vectors, mask))
     single = blind(vectors[2:, :1], mask[2:, :1])
     torch.testing.assert_close(blind(longer, longer_mask)[2:], single)
     assert torch.isfinite(blind.train()(vectors[2:, :1], mask[2:, :1])).all(), "one vector cannot be normalised by"
@@ -167,6 +285,17 @@ def test_a_saved_ce_answers_as_before(tmp_path: Path) -> None:
     assert loaded_config == config and isinstance(loaded, CE)
     for name, value in model.state_dict().items():
         assert torch.equal(loaded.state_dict()[name], value), name
+    drawn = make_case(0).batch
+    experts = {
+        name: ExpertBatch(expert.values.float(), expert.mid_seconds, expert.mask, expert.aggregate.float())
+        for name, expert in drawn.videos.experts.items()
+    }
+    assert drawn.texts.token_states is not None
+    states = drawn.texts.token_states.float()
+    texts = TextBatch(drawn.texts.ids, attention_mask=drawn.texts.attention_mask, token_states=states)
+    batch = Batch(VideoBatch(drawn.videos.ids, experts, drawn.videos.present), texts)
+    with torch.inference_mode():
+        assert torch.equal(loaded(batch), model(batch))
 
 
 def test_what_does_not_fit_is_refused_in_words() -> None:
@@ -178,7 +307,13 @@ def test_what_does_not_fit_is_refused_in_words() -> None:
     with pytest.raises(ConfigError, match=r"face is the only expert"):
         CE(CEConfig(name="ce", self_pairs=False), {"face": 3}, 5)
     model = CE(CEConfig(name="ce", dim=8), {"face": 3}, 5)
-    with pytest.raises(ValueError, match=r"states \[N, L, 5\] of each token expected"):
-        model.embed_texts(TextBatch(("a",), states=torch.zeros(1, 5)))
+    mask = torch.ones(1, 2, dtype=torch.long)
+    for wrong in (
+        TextBatch(("a",), states=torch.zeros(1, 5)),
+        TextBatch(("a",), input_ids=mask, attention_mask=mask),
+        TextBatch(("a",), token_states=torch.zeros(1, 2, 6), attention_mask=mask),
+    ):
+        with pytest.raises(ValueError, match=r"states \[N, L, 5\] of each token expected"):
+            model.embed_texts(wrong)
     with pytest.raises(ValueError, match="the batch has experts audio, face, ocr, scene; the model has face"):
         model.embed_videos(make_case(0).batch.videos)

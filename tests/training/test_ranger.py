@@ -11,6 +11,8 @@ import torch
 from torch import nn
 
 from vtr.config import TrainConfig
+from vtr.models import build_model
+from vtr.training.checkpoint import load_checkpoint, save_checkpoint
 from vtr.training.ranger import Ranger
 from vtr.training.train import train
 from vtr.workspace import Workspace
@@ -62,6 +64,54 @@ def test_twenty_steps_follow_the_published_rules() -> None:
         optimiser.step()
         assert parameter.tolist() == pytest.approx([of_one[step] for of_one in expected], rel=1e-12)
     assert other.tolist() == [1.0, 1.0]  # without a gradient, not even the decay
+
+
+def test_a_parameter_that_joins_later_follows_the_rules_by_its_own_steps() -> None:
+    """Its slow copy is what it was before its first gradient; a step without a gradient leaves it where it is."""
+    torch.manual_seed(0)
+    early, late = nn.Parameter(torch.randn(1, dtype=torch.float64)), nn.Parameter(torch.randn(1, dtype=torch.float64))
+    gradients = torch.randn(STEPS, 1, dtype=torch.float64)
+    has_gradient = [step >= 4 and step % 3 > 0 for step in range(STEPS)]
+    expected = plain(late.item(), [g for g, has in zip(gradients[:, 0].tolist(), has_gradient, strict=True) if has])
+    found = []
+    optimiser = Ranger([{"params": [early]}, {"params": [late]}], lr=rate(0), weight_decay=DECAY)
+    for gradient, has in zip(gradients, has_gradient, strict=True):
+        early.grad, late.grad = gradient.clone(), gradient.clone() if has else None
+        optimiser.param_groups[1]["lr"] = rate(len(found))
+        before = late.item()
+        optimiser.step()
+        if has:
+            found.append(late.item())
+        else:
+            assert late.item() == before
+    assert found == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_state_survives_a_checkpoint_between_two_lookaheads(
+    tmp_path: Path, toy_config: Callable[..., TrainConfig]
+) -> None:
+    """Also that of an optimiser one of whose parameters has had no gradient yet."""
+    gradients = torch.randn(STEPS, 3, generator=torch.Generator().manual_seed(0))
+    model = build_model(toy_config(), {"face": 3}, 32)
+
+    def run(stops: tuple[int, ...]) -> list[list[float]]:
+        held = [nn.Parameter(torch.full((3,), float(number))) for number in (1, 2)]
+        optimiser = Ranger(held, lr=0.05, weight_decay=DECAY)
+        for step in range(STEPS):
+            if step in stops:
+                folder = tmp_path / f"at {step} of {len(stops)}"
+                save_checkpoint(folder, model, toy_config(), optimiser, {"step": step}, {})
+                held = [nn.Parameter(parameter.detach().clone()) for parameter in held]
+                optimiser = Ranger(held, lr=0.05, weight_decay=DECAY)
+                assert load_checkpoint(folder, model, optimiser, {}, torch.device("cpu")) == {"step": step}
+            held[0].grad = gradients[step].clone()
+            held[1].grad = gradients[step].clone() if step > 5 else None
+            optimiser.step()
+        return [parameter.tolist() for parameter in held]
+
+    whole = run(())
+    for stops in ((3,), (5, 6, 7), (8, 15)):
+        assert run(stops) == whole
 
 
 def test_stopping_and_going_on_changes_nothing(

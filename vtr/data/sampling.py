@@ -35,6 +35,8 @@ def epoch_batches(
         return
     visits = visits_per_pass(captions_of, config.sampling)
     size = min(size, visits)
+    if size < 2:
+        return  # a single pair has no negatives
     first, left = epoch * config.steps_per_epoch, config.steps_per_epoch
     number, skipped = divmod(first, visits // size)
     while left > 0:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtr.config import TextConfig
+from vtr.errors import WorkspaceError
 from vtr.files import atomic_directory, atomic_file
 from vtr.progress import progress
 from vtr.store.reader import FeatureStore
@@ -136,7 +137,7 @@ class CaptionTable:
         workspace: keeps frozen states, and holds imported ones.
 
     Raises:
-        WorkspaceError: the imported states that `source.config.features` names are not there.
+        WorkspaceError: the imported states that `source.config.features` names are not there, or lack a caption.
     """
 
     def __init__(self, captions: Sequence[Caption], source: TextSource, workspace: Workspace) -> None:
@@ -209,6 +210,10 @@ class CaptionTable:
 
     def _imported_states(self, store: FeatureStore, name: str) -> TokenStates:
         ids = [caption.id for caption in self.captions]
+        if name not in store.experts:
+            raise WorkspaceError(f"{store.root} has no imported text features '{name}'. Run `vtr import ce-features`.")
+        if lacking := sorted(set(ids) - set(store.video_ids(name))):
+            raise WorkspaceError(f"{store.root / name} lacks {len(lacking)} of the captions, {lacking[0]} among them.")
         dim = store.spec(name).dim
         folder = self._cache / f"tokens-{fingerprint([store.fingerprint([name]), ids])}"
         found = {} if folder.exists() else store.read(name, ids)

@@ -155,6 +155,7 @@ class PairNorm(nn.BatchNorm1d):
         assert self.momentum is not None and self.running_mean is not None and self.running_var is not None
         assert self.num_batches_tracked is not None
         pairs = values.shape[1]
+        values = values.to(self.running_mean.dtype)
         keep = (1 - self.momentum) ** torch.arange(pairs, -1, -1, device=values.device, dtype=values.dtype)
         for running, found in ((self.running_mean, values.mean(dim=0)), (self.running_var, values.var(dim=0))):
             running.mul_(keep[0]).add_(self.momentum * (keep[1:, None] * found).sum(dim=0))
