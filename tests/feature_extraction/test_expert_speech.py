@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import ctypes
 from types import SimpleNamespace
 
-import espeakng_loader
 import numpy as np
 import pytest
 from painted_clips import media
@@ -14,6 +12,7 @@ from scipy.signal import resample_poly
 from feature_extraction.experts.speech import is_speech
 from feature_extraction.text_embedding import sentence_encoder
 from vtr.config import ExtractConfig
+from vtr.demo.sound import RATE, speak
 
 GREY = np.full((1, 16, 16, 3), 128, np.uint8)
 
@@ -21,23 +20,8 @@ GREY = np.full((1, 16, 16, 3), 128, np.uint8)
 @pytest.fixture(scope="module")
 def spoken() -> np.ndarray:
     """A sentence from eSpeak NG, [S] float32 at 16 kHz."""
-    library = ctypes.CDLL(espeakng_loader.get_library_path())
-    synchronous = 2
-    rate = library.espeak_Initialize(synchronous, 0, str(espeakng_loader.get_data_path()).encode(), 0)
-    pieces: list[np.ndarray] = []
-
-    @ctypes.CFUNCTYPE(ctypes.c_int, ctypes.POINTER(ctypes.c_short), ctypes.c_int, ctypes.c_void_p)
-    def collect(samples, count, _events) -> int:
-        if count > 0:
-            pieces.append(np.ctypeslib.as_array(samples, (count,)).copy())
-        return 0
-
-    library.espeak_SetSynthCallback(collect)
-    text = b"The quick brown dog is cooking dinner in the kitchen.\0"
-    library.espeak_Synth(text, len(text), 0, 0, 0, 1, None, None)
-    library.espeak_Synchronize()  # where another test has initialised the library, it answers from a thread of its own
-    samples = np.concatenate(pieces).astype(np.float32) / 32768
-    return resample_poly(samples, 160, rate // 100).astype(np.float32)
+    samples = speak("The quick brown dog is cooking dinner in the kitchen.")
+    return resample_poly(samples, 160, RATE // 100).astype(np.float32)
 
 
 def test_words_are_recognised_timed_and_embedded(extractor, spoken: np.ndarray) -> None:
