@@ -27,6 +27,9 @@ FORMAT = 1
 
 MANIFEST = "manifest.json"
 
+IMPORT_RECORD = "import.json"
+"""In a workspace whose features were imported: where from."""
+
 
 def _check_format(path: Path, content: Any) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
@@ -106,6 +109,12 @@ class Workspace:
     def text_features(self) -> Path:
         """Imported token states of captions: a feature store whose items are captions, one folder a text encoder."""
         return self.root / "text_features"
+
+    @property
+    def features_command(self) -> str:
+        """The command that fills the feature store: `vtr import` where the features were imported."""
+        imported = (self.root / IMPORT_RECORD).exists()
+        return f"vtr import ... --out {self.root}" if imported else f"vtr extract {self.root}"
 
     @property
     def cache(self) -> Path:

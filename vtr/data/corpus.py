@@ -91,7 +91,7 @@ def load_corpus(
     store = FeatureStore(workspace.features)
     held = store.experts
     if not held:
-        raise WorkspaceError(f"{workspace.root} has no features yet. Run `vtr extract {workspace.root}` first.")
+        raise WorkspaceError(f"{workspace.root} has no features yet. Run `{workspace.features_command}` first.")
     for name in experts or ():
         if name not in held:
             raise ConfigError(
@@ -122,10 +122,10 @@ def _check_whole(workspace: Workspace, coverage: Coverage, available_only: bool)
         return
     what = f"{missing} of {coverage.total} videos of {coverage.split} {coverage.part} have no features"
     if not coverage.available:
-        raise WorkspaceError(f"{what}: nothing is left. Run `vtr extract {workspace.root}`, or choose another --split.")
+        raise WorkspaceError(f"{what}: nothing is left. Run `{workspace.features_command}`, or choose another --split.")
     if not available_only:
         raise WorkspaceError(
-            f"{what}. Extract them (`vtr extract {workspace.root}`), or pass --available-only to go on with the "
+            f"{what}. Make them (`{workspace.features_command}`), or pass --available-only to go on with the "
             f"{coverage.available} that do; every result then says so."
         )
 

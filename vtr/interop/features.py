@@ -25,9 +25,9 @@ from vtr.store.reader import FeatureStore, read_shard
 from vtr.store.schema import DTYPES, metadata_examined, metadata_spec
 from vtr.store.writer import shard_name, write_expert_manifest, write_shard
 from vtr.types import ExpertSpec
-from vtr.workspace import FORMAT, MANIFEST, Workspace, versions
+from vtr.workspace import FORMAT, IMPORT_RECORD, MANIFEST, Workspace, versions
 
-RECORD, PIECES = "import.json", ".import"
+PIECES = ".import"
 
 ALL_EXPERTS = "*"
 """The expert of a ledger entry that concerns the whole video."""
@@ -97,7 +97,7 @@ def claimed(out: Path, identity: Identity) -> Iterator[Workspace]:
     with lock(workspace.features / ".lock", f"import features into {out}"):
         for folder in (workspace.root, *_folders(workspace.features), *_folders(workspace.text_features)):
             remove_temporaries(folder)
-        record = workspace.root / RECORD
+        record = workspace.root / IMPORT_RECORD
         if record.exists():
             held = read_json(record)["import"]
             if differ := [name for name, value in asdict(identity).items() if held.get(name) != value]:
@@ -125,7 +125,7 @@ def check_unchanged(workspace: Workspace, name: str, files: str) -> None:
     Raises:
         WorkspaceError: files were added, changed or taken away since.
     """
-    record = read_json(workspace.root / RECORD)
+    record = read_json(workspace.root / IMPORT_RECORD)
     held = (record["finished"] or {}).get(name)
     if held is not None and held != files:
         raise WorkspaceError(
@@ -136,11 +136,11 @@ def check_unchanged(workspace: Workspace, name: str, files: str) -> None:
 
 def finish(workspace: Workspace, files: Mapping[str, str]) -> bool:
     """Record that an import is complete, as its last act. Return False when that was recorded before."""
-    record = read_json(workspace.root / RECORD)
+    record = read_json(workspace.root / IMPORT_RECORD)
     finished = (record["finished"] or {}) | dict(files)
     if finished == record["finished"]:
         return False
-    write_json(workspace.root / RECORD, record | {"finished": finished})
+    write_json(workspace.root / IMPORT_RECORD, record | {"finished": finished})
     return True
 
 
