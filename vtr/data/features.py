@@ -92,12 +92,9 @@ class FeatureTable:
         self.video_ids = tuple(video_ids)
         self.dims = {name: dims[name] for name in sorted(dims)}
         self.choice = choice or FeatureChoice()
-        self._ragged = {
-            name: make_ragged(
-                [features.get(name, {}).get(video_id) for video_id in video_ids], dim, self.choice.aggregate
-            )
-            for name, dim in self.dims.items()
-        }
+        self._ragged: dict[str, Ragged] = {}
+        for name in self.dims:
+            self._hold(name, features.get(name, {}))
 
     @classmethod
     def load(
@@ -108,8 +105,14 @@ class FeatureTable:
         choice: FeatureChoice | None = None,
     ) -> FeatureTable:
         """Read the features of some videos and experts from a store."""
-        features = {name: store.read(name, video_ids) for name in experts}
-        return cls(video_ids, features, {name: store.spec(name).dim for name in experts}, choice)
+        table = cls(video_ids, {}, {name: store.spec(name).dim for name in experts}, choice)
+        for name in table.dims:  # one after another, so that no two copies of all are held
+            table._hold(name, store.read(name, video_ids))
+        return table
+
+    def _hold(self, name: str, features: Mapping[str, ExpertFeatures]) -> None:
+        of_videos = [features.get(video_id) for video_id in self.video_ids]
+        self._ragged[name] = make_ragged(of_videos, self.dims[name], self.choice.aggregate)
 
     def batch(self, rows: Sequence[int], generator: np.random.Generator | None = None) -> VideoBatch:
         """Return a batch of B videos.
