@@ -77,7 +77,7 @@ SIZES = {
         loaded=300,
         texts=59_800,
         videos=2_990,
-        released_texts=2_000,
+        released_texts=4_000,
         sampled=(512, 1_024),
     ),
     "small": Sizes(
