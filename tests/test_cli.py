@@ -58,7 +58,10 @@ def test_every_stage_has_help(stage: str, monkeypatch: pytest.MonkeyPatch, capsy
         (["train", "{ws}", "--out", "{tmp}/run", "--set", "model.name=cee"], "model.name is 'cee'. Did you mean 'ce'?"),
         (["train", "{ws}", "--out", "{tmp}/run", "--set", "model.name=ce", "--set", "model.heads=3"], "model.heads"),
         (["import", "mmt-features", "{tmp}/none", "--out", "{tmp}/out"], "none"),
-        (["import", "mmt-checkpoint", "{tmp}/none.pth", *TEXT, "{ws}", "--out", "{tmp}/out"], "cannot be loaded"),
+        (
+            ["import", "mmt-checkpoint", "{tmp}/none.pth", *TEXT, "{ws}", "--out", "{tmp}/out"],
+            "none.pth cannot be read",
+        ),
         (["import", "ce-checkpoint", "{tmp}/none.pth", *TEXT, "{ws}", "--out", "{tmp}/out"], "none.pth cannot be read"),
         (
             ["import", "ce-checkpoint", "{tmp}/file.txt", *TEXT, "{ws}", "--out", "{tmp}/out", "--lengths", "ocr=x"],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -10,10 +11,11 @@ import pytest
 import torch
 
 from vtr.config import TrainConfig
-from vtr.errors import ConfigError, UnavailableError
+from vtr.errors import ConfigError, InputError, UnavailableError
 from vtr.models import build_model
 from vtr.training import dry_run as module
 from vtr.training.dry_run import dry_run
+from vtr.training.train import train
 from vtr.workspace import Workspace
 
 MakeConfig = Callable[..., TrainConfig]
@@ -78,7 +80,17 @@ def test_a_text_model_that_cannot_be_loaded_is_said_where_its_sizes_are_known(
         dry_run(toy, toy_config(text={"model": "unknown", "mode": "frozen"}))
 
 
-def test_what_training_refuses_is_refused(toy: Workspace, toy_config: MakeConfig) -> None:
+def test_what_training_refuses_is_refused(toy: Workspace, toy_config: MakeConfig, tmp_path: Path) -> None:
+    path = toy.annotations / "splits" / "toy.json"
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps(content | {"train": content["train"][:1]}))
+    for refuse in (
+        lambda: dry_run(toy, toy_config()),
+        lambda: train(toy, toy_config(), tmp_path / "run", device="cpu"),
+    ):
+        with pytest.raises(InputError, match="has captions of one video only, v000: there is nothing to tell it from"):
+            refuse()
+    path.write_text(json.dumps(content))
     with pytest.raises(ConfigError, match=r"text\.mode is frozen and model\.name is ce, which takes frozen_tokens"):
         dry_run(toy, toy_config(model={"name": "ce"}))
     with pytest.raises(ConfigError, match="no expert 'motions'"):

@@ -86,8 +86,7 @@ def import_ce_features(
     with claimed(out, identity) as workspace:
         before = [name for name in there if (workspace.features / PIECES / f"{name}.json").exists()]
         released = [file for name, file in there.items() if name in {*chosen, *before}] + find_texts(root)
-        files = {file.label: fingerprint(stamp(file.path)) for file in released}
-        files["captions"] = fingerprint(stamp(root / CAPTIONS))
+        files = _marks(root, released)
         for name, mark in files.items():
             check_unchanged(workspace, name, mark)
         kept = workspace.features / PIECES / "captions.json"
@@ -106,11 +105,18 @@ def import_ce_features(
         skipped = bad + [entry for piece in pieces for entry in piece.skipped]
         write_ledger(workspace, skipped)
         changed = finish(workspace, files) or read > 0
-    videos_have, texts_have = (
-        {name: theirs for file, of in found.items() if file.is_text == is_text for name, theirs in of.items()}
-        for is_text in (False, True)
-    )
+    videos_have, texts_have = (_of_kind(found, is_text) for is_text in (False, True))
     return make_report(prepared, splits, videos_have, texts_have, skipped, release="CE", notes=notes, changed=changed)
+
+
+def _marks(root: Path, released: Sequence[ReleasedFile]) -> dict[str, str]:
+    """Return what tells each released file, and that of the captions, from a changed one."""
+    paths = {file.label: file.path for file in released} | {"captions": root / CAPTIONS}
+    return {label: fingerprint(stamp(path)) for label, path in paths.items()}
+
+
+def _of_kind(found: Mapping[ReleasedFile, Mapping[str, Gathered]], is_text: bool) -> dict[str, Gathered]:
+    return {name: held for file, of in found.items() if file.is_text == is_text for name, held in of.items()}
 
 
 def read_captions(

@@ -36,8 +36,6 @@ _BESIDE_THE_WEIGHTS = (
     "numpy._core.multiarray.scalar",
     "numpy.dtype",
     "_codecs.encode",
-    "logging.Logger",
-    "logging.getLogger",
 )
 """The whole run configuration and the best metric, as `base_trainer.py` of the releases saves them; all made inert."""
 

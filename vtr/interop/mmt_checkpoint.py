@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from vtr.errors import InputError, VtrError
-from vtr.interop.checkpoint import read_checkpoint
+from vtr.interop.checkpoint import Checkpoint, read_checkpoint
 from vtr.model_config import MMTConfig
 from vtr.models.encoder import encoder_from_config
 from vtr.models.mmt import MMT
@@ -63,7 +63,18 @@ def load_mmt_checkpoint(
     Raises:
         InputError: the file is missing, damaged, wants to run code, or is no MMT checkpoint.
     """
-    found = read_checkpoint(path)
+    return mmt_model(path, read_checkpoint(path), text_encoder, heads, keep_missing, expert_ids)
+
+
+def mmt_model(
+    path: Path,
+    found: Checkpoint,
+    text_encoder: Mapping[str, Any],
+    heads: int | None = None,
+    keep_missing: bool | None = None,
+    expert_ids: Mapping[str, int] = EXPERT_IDS,
+) -> MMT:
+    """Return what `load_mmt_checkpoint` does, of a checkpoint that has been read; `path` is for messages."""
     weights = found.weights
     for name, expected in _BUILT.items():
         value = found.setting("arch", "args", name)
@@ -86,13 +97,8 @@ def load_mmt_checkpoint(
         raise InputError(f"{path} is not a checkpoint of MMT as released: {error}") from error
 
 
-def released_limits(path: Path) -> dict[str, int]:
-    """Return how many words and features a released checkpoint reads: 30 where its file does not say.
-
-    Raises:
-        InputError: see `load_mmt_checkpoint`.
-    """
-    found = read_checkpoint(path)
+def released_limits(found: Checkpoint) -> dict[str, int]:
+    """Return how many words and features a released checkpoint reads: 30 where its file does not say."""
     mixed = ("train_sets", 0, "args", "mix", 0)
     return {name: int(found.setting(*mixed, name) or 30) for name in (MAX_WORDS, MAX_FEATURES)}
 

@@ -12,7 +12,8 @@ from vtr.config import DataConfig, OptimiserConfig, TextConfig, TrainConfig, dum
 from vtr.errors import ConfigError, InputError, WorkspaceError
 from vtr.files import atomic_directory, lock, sha256_file, write_text
 from vtr.interop.ce_checkpoint import LENGTHS, load_ce_checkpoint
-from vtr.interop.mmt_checkpoint import MAX_FEATURES, MAX_WORDS, load_mmt_checkpoint, released_limits
+from vtr.interop.checkpoint import read_checkpoint
+from vtr.interop.mmt_checkpoint import MAX_FEATURES, MAX_WORDS, mmt_model, released_limits
 from vtr.loss_config import MaxMarginRankingLossConfig
 from vtr.models import RetrievalModel
 from vtr.models.encoder import encoder_config, state_dim
@@ -75,7 +76,8 @@ def import_mmt_checkpoint(
         UnavailableError: the text model cannot be loaded.
         WorkspaceError: the workspace lacks the split or an expert, or `out` holds something else.
     """
-    model = load_mmt_checkpoint(source, encoder_config(text_model), heads=heads, keep_missing=keep_missing)
+    found = read_checkpoint(source)
+    model = mmt_model(source, found, encoder_config(text_model), heads, keep_missing)
     held = FeatureStore(workspace.features)
     for name, dim in model.expert_dims.items():
         if held.spec(name).dim != dim:
@@ -83,7 +85,7 @@ def import_mmt_checkpoint(
                 f"{source} takes {name} features of dim {dim}; {workspace.features} has {held.spec(name).dim}. Use a "
                 "workspace made of the features the model was trained on: vtr import mmt-features DIR --out WS."
             )
-    limits = released_limits(source)
+    limits = released_limits(found)
     config = TrainConfig(
         split=_split(workspace, split),
         experts=model.experts,

@@ -158,12 +158,17 @@ def training_captions(corpus: Corpus) -> tuple[Caption, ...]:
     """Return the captions that are learnt from.
 
     Raises:
-        InputError: there are none.
+        InputError: there are none, or of one video only.
     """
     captions = corpus.captions("train")
     if not captions:
         raise InputError(
             f"the training part of split {corpus.split.name} has no captions: there is nothing to learn from."
+        )
+    if len({caption.video_id for caption in captions}) < 2:
+        raise InputError(
+            f"the training part of split {corpus.split.name} has captions of one video only, {captions[0].video_id}: "
+            "there is nothing to tell it from. Add captioned videos."
         )
     return captions
 
