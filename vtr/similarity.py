@@ -27,6 +27,9 @@ TINY = 1e-8
 BLOCK = 2048
 """Texts that are scored at once."""
 
+PAIRS_BLOCK = 256
+"""Pairs that are scored at once: each takes both embeddings in float64."""
+
 
 def flat_texts(texts: TextEmbeddings) -> Tensor:
     """Return [T, E*D]: each expert's text vector times its mixture weight."""
@@ -132,4 +135,26 @@ def exact_scores(texts: TextEmbeddings, videos: VideoEmbeddings, block: int = BL
     scores = torch.empty((len(texts.ids), len(videos.ids)), dtype=torch.float32)
     for rows, some in _blocks(texts, block):
         scores[rows] = score_matrix(in_float64(some), gallery).float()
+    return scores
+
+
+def exact_pairs(texts: TextEmbeddings, videos: VideoEmbeddings, text_rows: Tensor, video_rows: Tensor) -> Tensor:
+    """Return the scores [N] of pairs of a text and a video, in float64 and rounded to float32 like `exact_scores`.
+
+    Args:
+        texts, videos: T texts and V videos.
+        text_rows, video_rows: [N] int64 each, the pairs.
+
+    Raises:
+        ValueError: texts and videos differ in experts or dimension.
+    """
+    _check(texts, videos)
+    scores = torch.empty(len(text_rows), dtype=torch.float32)
+    for at in range(0, len(text_rows), PAIRS_BLOCK):
+        pairs = slice(at, at + PAIRS_BLOCK)
+        rows, columns = text_rows[pairs], video_rows[pairs]
+        weights, present = texts.weights[rows].double(), videos.present[columns].double()
+        counted = (weights * present).unsqueeze(-1)
+        numerators = (texts.vectors[rows].double() * videos.vectors[columns].double() * counted).flatten(1).sum(1)
+        scores[pairs] = _divide(numerators, counted.flatten(1).sum(1)).float()
     return scores

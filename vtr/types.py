@@ -384,6 +384,9 @@ class RetrievalMetrics:
         num_queries, num_items: queries scored and items ranked for each.
         recall: k -> R@k in percent.
         median_rank, mean_rank: MedR and MeanR.
+        mean_reciprocal_rank: MRR, 0 to 1: the mean of 1 / rank.
+        ndcg_at_10, mean_average_precision: nDCG@10 and mAP, 0 to 1, over all right answers of a query.
+        num_tied: queries in which another item has exactly the score of the best right answer.
     """
 
     direction: Literal["text_to_video", "video_to_text"]
@@ -393,6 +396,15 @@ class RetrievalMetrics:
     recall: Mapping[int, float] = field(default_factory=dict)
     median_rank: float = 0.0
     mean_rank: float = 0.0
+    mean_reciprocal_rank: float = 0.0
+    ndcg_at_10: float = 0.0
+    mean_average_precision: float = 0.0
+    num_tied: int = 0
+
+    @property
+    def geometric_mean(self) -> float:
+        """The geometric mean of R@1, R@5 and R@10, in percent."""
+        return float((self.recall[1] * self.recall[5] * self.recall[10]) ** (1 / 3))
 
 
 def _some(values: list[str], limit: int = 5) -> str:

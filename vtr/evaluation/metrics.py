@@ -1,4 +1,4 @@
-"""Ranks to R@K, MedR, MeanR and RSUM, and what a random ranking would get."""
+"""Counts to metrics: R@K, MedR, MeanR, their means and sums, MRR, nDCG and mAP; and what a random ranking would get."""
 
 from __future__ import annotations
 
@@ -8,15 +8,28 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vtr.evaluation import ranks as ranking
-from vtr.evaluation.ranks import Owners, Ranks, Scores
+from vtr.evaluation.correspondence import Correspondence, Owners, Rows, as_correspondence
+from vtr.evaluation.ranks import (
+    VIDEO_TO_TEXT,
+    Counts,
+    Ranks,
+    TieRule,
+    VideoToText,
+    count_both,
+    count_texts,
+    max_caption,
+)
+from vtr.evaluation.scores import Scores, ScoreSource
 from vtr.types import RetrievalMetrics
 
-RECALL_AT = (1, 5, 10, 50)
+RECALL_AT = (1, 5, 10, 50, 100)
 RSUM_AT = (1, 5, 10)
+NDCG_AT = 10
 TIE_RULE = "ties share the mean of their places"
 
 Direction = Literal["text_to_video", "video_to_text"]
+DIRECTIONS: tuple[Direction, ...] = ("text_to_video", "video_to_text")
+Values = NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,50 +54,147 @@ def hits(ranks: Ranks, at: int) -> NDArray[np.bool_]:
     return np.asarray(ranks == 1.0 if at == 1 else ranks < at + 1)
 
 
-def metrics(ranks: Ranks, *, direction: Direction, num_items: int, protocol: str = TIE_RULE) -> RetrievalMetrics:
-    """Return R@1/5/10/50 in percent, MedR and MeanR.
+def measure(
+    counts: Counts, *, direction: Direction, ties: TieRule = "average", protocol: str = TIE_RULE
+) -> RetrievalMetrics:
+    """Return the metrics of one direction.
 
     Args:
-        ranks: [Q] ranks of the right answers, 1 is best.
+        counts: where the right answers stand, all of them (`which="all"`).
         direction: what was asked with what.
-        num_items: how many items were ranked for each query.
-        protocol: the rules that made the ranks, in words.
+        ties: the tie rule.
+        protocol: the rules that made the counts, in words.
 
     Raises:
-        ValueError: there are no ranks, or one lies outside 1 to `num_items`.
+        ValueError: there are no queries, a rank lies outside 1 to the number of items, or not all right answers were
+            counted.
     """
+    ranks = counts.ranks(ties)
     if not len(ranks):
         raise ValueError("there are no ranks, at least one query was expected")
-    if not (ranks.min() >= 1 and ranks.max() <= num_items):
-        raise ValueError(f"ranks lie in {ranks.min()} to {ranks.max()}, 1 to {num_items} was expected")
+    if not (ranks.min() >= 1 and ranks.max() <= counts.num_items):
+        raise ValueError(f"ranks lie in {ranks.min()} to {ranks.max()}, 1 to {counts.num_items} was expected")
+    ndcg, precision = all_right(counts, ties)
     return RetrievalMetrics(
         direction,
         protocol,
         num_queries=len(ranks),
-        num_items=num_items,
+        num_items=counts.num_items,
         recall={at: 100.0 * float(hits(ranks, at).sum()) / len(ranks) for at in RECALL_AT},
         median_rank=float(np.median(ranks)),
         mean_rank=float(np.mean(ranks)),
+        mean_reciprocal_rank=float(np.mean(1.0 / ranks)),
+        ndcg_at_10=float(np.mean(ndcg)),
+        mean_average_precision=float(np.mean(precision)),
+        num_tied=int(counts.tied.sum()),
     )
 
 
-def evaluate_scores(scores: Scores, video_of_text: Owners, *, protocol: str = TIE_RULE) -> BothWays:
+def all_right(counts: Counts, ties: TieRule = "average") -> tuple[Values, Values]:
+    """Return nDCG@10 and average precision [Q] of each query, over all its right answers.
+
+    A right answer is worth 1, any other item 0; the gain at place k is 1 / log2(1 + k) (Järvelin & Kekäläinen 2002).
+    Under `average`, both are their expectation over all orders of tied items (McSherry & Najork 2008, "Computing
+    information retrieval performance measures efficiently in the presence of tied scores").
+
+    Raises:
+        ValueError: not all right answers were counted.
+    """
+    num_placed = counts.higher.shape[1]
+    if counts.num_right.max(initial=0) > num_placed:
+        raise ValueError(
+            f'{num_placed} of up to {counts.num_right.max()} right answers were counted; which="all" is needed'
+        )
+    places = np.arange(1, counts.num_items + 1)
+    inverse = _running_sum(1.0 / places)
+    gain = _running_sum(np.where(places <= NDCG_AT, 1.0 / np.log2(1.0 + places), 0.0))
+    nth = np.arange(num_placed)
+    there = nth < counts.num_right[:, None]
+    higher, same, same_right = counts.higher, counts.same, counts.same_right
+    before = np.zeros_like(higher)  # right answers that score higher: they stand in the list's columns before
+    for p in range(1, num_placed):
+        tied = (higher[:, p] == higher[:, p - 1]) & there[:, p]
+        before[:, p] = np.where(tied, before[:, p - 1], p)
+    if ties == "average":
+        end = np.where(there, higher + same, 0)
+        start = np.where(there, higher, 0)
+        count = np.maximum(same, 1)
+        harmonic = inverse[end] - inverse[start]
+        others = (same_right - 1) / np.maximum(count - 1, 1) * (count - (start + 1) * harmonic)
+        precision = ((before + 1) * harmonic + others) / count
+        gains = (gain[end] - gain[start]) / count
+    else:
+        place = higher + nth - before + (same - same_right if ties == "pessimistic" else 0)  # from 0
+        place = np.where(there, place, 0)
+        precision = (nth + 1) / (place + 1)
+        gains = gain[place + 1] - gain[place]
+    gains, precision = (np.where(there, values, 0.0).sum(1) for values in (gains, precision))
+    return gains / gain[counts.num_right], precision / counts.num_right
+
+
+def _running_sum(values: Values) -> Values:
+    return np.concatenate([[0.0], np.cumsum(values)])
+
+
+def count(
+    source: Scores | ScoreSource, right: Owners | Correspondence, video_to_text: VideoToText = VIDEO_TO_TEXT[0]
+) -> tuple[Counts, Counts]:
+    """Return where all right answers stand, text-to-video and video-to-text, by a protocol.
+
+    Args:
+        source: scores [T, V], texts in rows, or a source of them.
+        right: [T], the column of each text's video (-1 for none), or a correspondence.
+        video_to_text: how a video with several captions is counted.
+
+    Raises:
+        InputError: scores are NaN.
+        ValueError: the shapes do not fit.
+    """
+    if video_to_text == VIDEO_TO_TEXT[0]:
+        return count_both(source, right, "all")
+    return count_texts(source, right, "all"), max_caption(source, right)
+
+
+def evaluate_scores(
+    source: Scores | ScoreSource,
+    right: Owners | Correspondence,
+    *,
+    ties: TieRule = "average",
+    video_to_text: VideoToText = VIDEO_TO_TEXT[0],
+    protocol: str = TIE_RULE,
+) -> BothWays:
     """Return the metrics of text-to-video and of video-to-text retrieval.
 
     Args:
-        scores: [T, V], texts in rows, videos in columns.
-        video_of_text: [T], the column of each text's video.
+        source: scores [T, V], texts in rows, videos in columns, or a source of them.
+        right: [T], the column of each text's video (-1 for none), or a correspondence.
+        ties: the tie rule.
+        video_to_text: how a video with several captions is counted.
         protocol: the rules behind the numbers, in words.
 
     Raises:
         InputError: scores are NaN.
-        ValueError: the shapes do not fit, or there are no texts.
+        ValueError: the shapes do not fit, or there are no queries.
     """
-    t2v = ranking.text_to_video(scores, video_of_text)
-    v2t = ranking.video_to_text(scores, video_of_text)
+    return both_ways(*count(source, right, video_to_text), ties=ties, protocols=(protocol, protocol))
+
+
+def both_ways(t2v: Counts, v2t: Counts, *, ties: TieRule = "average", protocols: tuple[str, str]) -> BothWays:
+    """Return the metrics of both directions.
+
+    Args:
+        t2v, v2t: what was counted.
+        ties: the tie rule.
+        protocols: the rules behind each direction's numbers, in words.
+
+    Raises:
+        ValueError: there are no queries.
+    """
     return BothWays(
-        metrics(t2v, direction="text_to_video", num_items=scores.shape[1], protocol=protocol),
-        metrics(v2t, direction="video_to_text", num_items=scores.shape[0], protocol=protocol),
+        *(
+            measure(counts, direction=direction, ties=ties, protocol=protocol)
+            for counts, direction, protocol in zip((t2v, v2t), DIRECTIONS, protocols, strict=True)
+        )
     )
 
 
@@ -93,51 +203,64 @@ def rsum(t2v: RetrievalMetrics, v2t: RetrievalMetrics) -> float:
     return sum(direction.recall[at] for direction in (t2v, v2t) for at in RSUM_AT)
 
 
-def chance(video_of_text: Owners, num_videos: int) -> BothWays:
+def chance(right: Owners | Correspondence, num_videos: int) -> BothWays:
     """Return what a uniformly random order of the gallery is expected to get, text-to-video and video-to-text.
 
     A video with c of the T captions is found in the top K unless the K places hold none of the c:
-    P = 1 - C(T - c, K) / C(T, K). Its mean rank is (T + 1) / (c + 1). A text has one right video, so there c = 1.
+    P = 1 - C(T - c, K) / C(T, K). Its mean rank is (T + 1) / (c + 1). A text with one right video has c = 1.
 
     Args:
-        video_of_text: [T], the row of each text's video.
+        right: [T], the column of each text's video (-1 for none), or a correspondence.
         num_videos: V, the size of the gallery.
 
     Raises:
-        ValueError: there are no texts.
+        ValueError: no text describes a video.
     """
-    if not len(video_of_text):
-        raise ValueError("there are no texts, at least one query was expected")
-    _, captions_per_video = np.unique(np.asarray(video_of_text), return_counts=True)
-    num_texts = len(video_of_text)
+    num_texts = right.num_texts if isinstance(right, Correspondence) else len(right)
+    pairs = as_correspondence(right, (num_texts, num_videos))
+    if not len(pairs.texts):
+        raise ValueError("there are no texts that describe a video, at least one query was expected")
     return BothWays(
-        _chance(np.ones(num_texts, np.int64), num_videos, "text_to_video"),
-        _chance(captions_per_video, num_texts, "video_to_text"),
+        _chance(np.unique(pairs.texts, return_counts=True)[1], num_videos, "text_to_video"),
+        _chance(np.unique(pairs.videos, return_counts=True)[1], num_texts, "video_to_text"),
     )
 
 
-def _chance(right: NDArray[np.int64], num_items: int, direction: Direction) -> RetrievalMetrics:
-    """Return the expectation for queries that have `right` [Q] right answers among `num_items`."""
-    counts, queries = np.unique(right, return_counts=True)
+def _chance(num_right: Rows, num_items: int, direction: Direction) -> RetrievalMetrics:
+    """Return the expectation for queries that have `num_right` [Q] right answers among `num_items`."""
+    kinds, queries = np.unique(num_right, return_counts=True)
+    share = queries / queries.sum()
     places = np.arange(num_items)
     found = np.zeros(num_items)  # found[k - 1] = P(the best right answer is among the first k)
     mean_rank = 0.0
-    for count, weight in zip(counts, queries / queries.sum(), strict=True):
-        wrong_at_place = np.clip((num_items - count - places) / (num_items - places), 0.0, None)
+    for kind, weight in zip(kinds, share, strict=True):
+        wrong_at_place = np.clip((num_items - kind - places) / (num_items - places), 0.0, None)
         found += weight * (1.0 - np.cumprod(wrong_at_place))
-        mean_rank += weight * (num_items + 1) / (count + 1)
+        mean_rank += weight * (num_items + 1) / (kind + 1)
+    ndcg, precision = all_right(_all_tied(kinds, num_items))
     return RetrievalMetrics(
         direction,
         "a random order of the gallery, expected",
-        num_queries=len(right),
+        num_queries=len(num_right),
         num_items=num_items,
         recall={at: 100.0 * float(found[min(at, num_items) - 1]) for at in RECALL_AT},
         median_rank=_median(found),
         mean_rank=float(mean_rank),
+        mean_reciprocal_rank=float((np.diff(found, prepend=0.0) / (places + 1)).sum()),
+        ndcg_at_10=float((share * ndcg).sum()),
+        mean_average_precision=float((share * precision).sum()),
     )
 
 
-def _median(found: NDArray[np.float64]) -> float:
+def _all_tied(num_right: Rows, num_items: int) -> Counts:
+    """Return the counts of queries to which all items score the same."""
+    shape = (len(num_right), int(num_right.max()))
+    there = np.arange(shape[1]) < num_right[:, None]
+    same, same_right = np.where(there, num_items, 0), np.where(there, num_right[:, None], 0)
+    return Counts(np.arange(len(num_right)), num_items, num_right, np.zeros(shape, np.int64), same, same_right)
+
+
+def _median(found: Values) -> float:
     """Return the median of the distribution P(rank <= k) = found[k - 1]; the middle where two ranks qualify."""
     low = int(np.searchsorted(found, 0.5 - 1e-12)) + 1
     high = int(np.searchsorted(found, 0.5 + 1e-12, side="right")) + 1

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from vtr.evaluation.metrics import TIE_RULE
-from vtr.evaluation.ranks import Owners
+from vtr.evaluation.correspondence import Owners
 
 
 @dataclass(frozen=True, slots=True)
