@@ -206,12 +206,23 @@ def embed(
 
 
 @app.command()
-def index(run: RunArgument, split: SplitOption = None, part: PartOption = None) -> None:
+def index(
+    run: RunArgument,
+    split: SplitOption = None,
+    part: PartOption = None,
+    factory: Annotated[
+        str | None,
+        typer.Option(
+            help='FAISS\'s name of the kind of index, "IVF64,Flat" or "HNSW32"; "Flat" is exact, the default.'
+        ),
+    ] = None,
+    parameters: Annotated[str, typer.Option(help='FAISS\'s search parameters, for example "nprobe=8".')] = "",
+) -> None:
     """Build the FAISS indexes of a split's embeddings: one of the videos, one of the captions."""
     from vtr.stages.index import index as go
     from vtr.workspace import Run
 
-    typer.echo(go(Run.open(run), split, part))
+    typer.echo(go(Run.open(run), split, part, factory=factory, parameters=parameters))
 
 
 @app.command()

@@ -56,6 +56,7 @@ def test_nan_is_left_for_the_ranks_to_report(tmp_path: Path) -> None:
         (np.float32(1), r"has shape \(\), a matrix"),
         (np.zeros((0, 4)), "has shape 0 x 4, a matrix that is not empty"),
         (np.zeros((2, 2), np.complex64), "holds complex64, float16"),
+        (np.zeros((2, 2), np.longdouble), "holds float128, float16"),
         (np.zeros((2, 2), bool), "holds bool, float16"),
         (np.asarray([["a", "b"]]), "holds <U1, float16"),
         (np.asarray([[1, (1 << 24) + 1]]), "integers beyond 16777216"),

@@ -16,13 +16,14 @@ from hypothesis.extra.numpy import arrays
 from numpy.typing import NDArray
 
 from vtr.embeddings import EmbeddedPart
-from vtr.errors import WorkspaceError
+from vtr.errors import ConfigError, WorkspaceError
 from vtr.files import read_json, write_json
 from vtr.index import search
 from vtr.index.build import CAPTIONS, IDS, VIDEOS, build_index, is_current
 from vtr.index.search import RetrievalIndex
 from vtr.similarity import exact_scores
 from vtr.types import TextEmbeddings, VideoEmbeddings
+from vtr.workspace import MANIFEST
 
 MakePart = Callable[..., EmbeddedPart]
 
@@ -196,3 +197,44 @@ def test_damage_behind_a_right_checksum(make_part: MakePart, tmp_path: Path) -> 
 def test_unfinished_index(make_part: MakePart, tmp_path: Path) -> None:
     with pytest.raises(WorkspaceError, match=r"not there or not finished\. Run `vtr index RUN`"):
         RetrievalIndex.open(tmp_path / "full-test", make_part(5), embed_output="abc")
+
+
+def approximate(folder: Path, part: EmbeddedPart, factory: str, parameters: str = "") -> RetrievalIndex:
+    build_index(folder, part, embed_output="abc", factory=factory, parameters=parameters)
+    return RetrievalIndex.open(folder, part, embed_output="abc")
+
+
+def test_an_approximate_index_ranks_its_candidates_by_the_score(tmp_path: Path, make_part: MakePart) -> None:
+    part = make_part(200, missing=0.3)
+    scores = exact_scores(part.texts, part.videos).numpy()
+    index = approximate(tmp_path, part, "IVF20,Flat", "nprobe=2")
+    assert (index.exact, index.kind) == (False, "IVF20,Flat nprobe=2")
+    index.check()
+    found = index.videos_for(part.texts, 60)
+    there = found.rows >= 0
+    assert not there.all()  # two of twenty lists do not hold sixty videos for every query
+    assert np.isneginf(found.scores[~there]).all()
+    texts = np.nonzero(there)[0]
+    np.testing.assert_array_equal(found.scores[there], scores[texts, found.rows[there]])
+    assert (found.scores[:, 1:] <= found.scores[:, :-1]).all()
+    for rows in found.rows:
+        assert len(set(rows[rows >= 0].tolist())) == (rows >= 0).sum()
+    whole = approximate(tmp_path, part, "IVF20,Flat", "nprobe=20")  # all lists: nothing is missed
+    assert (whole.videos_for(part.texts, 100).rows >= 0).all()
+
+
+@pytest.mark.parametrize(("factory", "parameters"), [("Nonsense", ""), ("IVF500,Flat", ""), ("IVF4,Flat", "nprobes=3")])
+def test_a_kind_that_faiss_cannot_make_is_an_error(
+    tmp_path: Path, make_part: MakePart, factory: str, parameters: str
+) -> None:
+    with pytest.raises(ConfigError, match=f"'{factory}' with parameters '{parameters}' of 9 vectors of 32"):
+        build_index(tmp_path, make_part(9), embed_output="x", factory=factory, parameters=parameters)
+    assert not (tmp_path / MANIFEST).exists()
+
+
+def test_another_kind_is_not_current(tmp_path: Path, make_part: MakePart) -> None:
+    approximate(tmp_path, make_part(40), "IVF4,Flat")
+    assert is_current(tmp_path, "abc")
+    assert is_current(tmp_path, "abc", "IVF4,Flat")
+    assert not is_current(tmp_path, "abc", "Flat")
+    assert not is_current(tmp_path, "abc", "IVF4,Flat", "nprobe=2")

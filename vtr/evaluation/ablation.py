@@ -6,8 +6,10 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from vtr.embeddings import EmbeddedPart
+from vtr.evaluation.correspondence import Correspondence
 from vtr.evaluation.metrics import BothWays, evaluate_scores
-from vtr.similarity import exact_scores
+from vtr.evaluation.ranks import TieRule
+from vtr.evaluation.scores import score_embeddings
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
 
@@ -26,14 +28,14 @@ class Ablated:
     metrics: BothWays
 
 
-def ablations(part: EmbeddedPart) -> Iterator[Ablated]:
+def ablations(part: EmbeddedPart, ties: TieRule = "average") -> Iterator[Ablated]:
     """Yield the metrics with each expert alone and with each left out.
 
     Nothing where there is only one expert; of two, one left out is the other alone. A video that has none of the
     experts that are left scores 0 with every text.
     """
     for label, kept in _choices(part.experts):
-        yield _ablated(part, label, kept)
+        yield _ablated(part, label, kept, ties)
 
 
 def num_ablations(part: EmbeddedPart) -> int:
@@ -48,13 +50,15 @@ def _choices(experts: Sequence[str]) -> list[tuple[str, list[int]]]:
     return alone * (len(experts) > 1) + left_out * (len(experts) > 2)
 
 
-def _ablated(part: EmbeddedPart, label: str, columns: list[int]) -> Ablated:
+def _ablated(part: EmbeddedPart, label: str, columns: list[int], ties: TieRule) -> Ablated:
     """Return the metrics of the experts at `columns`."""
     texts, videos = part.texts, part.videos  # without the other columns they are masked in numerator and denominator
     present = videos.present[:, columns]
-    scores = exact_scores(
+    right = Correspondence.of(part.video_of_text, len(videos.ids))
+    scores = score_embeddings(
         TextEmbeddings(texts.ids, texts.vectors[:, columns], texts.weights[:, columns]),
         VideoEmbeddings(videos.ids, videos.vectors[:, columns], present),
+        right,
     )
     share = float((present > 0).any(dim=1).float().mean())
-    return Ablated(label, share, evaluate_scores(scores, part.video_of_text))
+    return Ablated(label, share, evaluate_scores(scores, right, ties=ties))

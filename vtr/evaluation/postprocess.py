@@ -32,10 +32,9 @@ Values = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class PostProcess:
-    """One way to normalise scores, as a result tells of it.
+    """One way to normalise scores, as a user asks for it by `name` and a result tells of it.
 
     Attributes:
-        name: how a user asks for it.
         transductive: whether a query's answer depends on the other test queries.
         source: the paper.
         summary: what it does; `describe` puts a number in the place of {scale}.

@@ -1,4 +1,4 @@
-"""What was asked of what, in words that a table can carry: queries, gallery, tie rule."""
+"""What was asked of what, under which rules: in names that code compares and in words that a table carries."""
 
 from __future__ import annotations
 
@@ -7,8 +7,48 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from vtr.evaluation.metrics import TIE_RULE
 from vtr.evaluation.correspondence import Owners
+from vtr.evaluation.postprocess import POST_PROCESSING
+from vtr.evaluation.ranks import TIE_RULES, VIDEO_TO_TEXT, TieRule, VideoToText
+
+TIES_IN_WORDS: dict[TieRule, str] = {
+    "average": "ties share the mean of their places",
+    "optimistic": "ties take the best of their places",
+    "pessimistic": "ties take the worst of their places",
+}
+NO_POST_PROCESSING = "none"
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """The choices that make figures differ.
+
+    Attributes:
+        ties: the tie rule, see `vtr.evaluation.ranks`.
+        video_to_text: how a video with several captions is counted.
+        post: a name of `vtr.evaluation.postprocess.POST_PROCESSING`, None for the scores as they are.
+        scale: the post-processing's scale (beta), None for its default.
+    """
+
+    ties: TieRule = TIE_RULES[0]
+    video_to_text: VideoToText = VIDEO_TO_TEXT[0]
+    post: str | None = None
+    scale: float | None = None
+
+    @property
+    def suffix(self) -> str:
+        """What a result's file name ends in: nothing for the default rules."""
+        chosen = [self.ties if self.ties != TIE_RULES[0] else "", "", self.post or ""]
+        chosen[1] = "max_caption" if self.video_to_text != VIDEO_TO_TEXT[0] else ""
+        scale = "" if self.scale is None else f"{self.scale:g}"
+        return "".join(f"+{part}" for part in chosen if part) + scale
+
+    @property
+    def post_in_words(self) -> str:
+        """What was done to the scores."""
+        if self.post is None:
+            return NO_POST_PROCESSING
+        return POST_PROCESSING[self.post].describe(self.scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,33 +57,61 @@ class Protocol:
 
     Attributes:
         name: captions a video, in short ("20 captions a video").
-        text_to_video, video_to_text: queries, gallery and tie rule of each direction.
+        text_to_video, video_to_text: queries, gallery and tie rule of each direction, in words.
+        ties, video_to_text_rule: the names of the rules.
+        post_processing: what was done to the scores before they were ranked, "none" for nothing.
     """
 
     name: str
     text_to_video: str
     video_to_text: str
+    ties: TieRule = TIE_RULES[0]
+    video_to_text_rule: VideoToText = VIDEO_TO_TEXT[0]
+    post_processing: str = NO_POST_PROCESSING
+
+    @property
+    def title(self) -> str:
+        """The name, with the rules that are not the default."""
+        rules = [TIES_IN_WORDS[self.ties]] if self.ties != TIE_RULES[0] else []
+        rules += [self.video_to_text_rule] if self.video_to_text_rule != VIDEO_TO_TEXT[0] else []
+        rules += [f"post-processing: {self.post_processing}"] if self.post_processing != NO_POST_PROCESSING else []
+        return "; ".join([self.name, *rules])
 
 
-def describe(video_of_text: Owners, num_videos: int) -> Protocol:
-    """Return the protocol of a part, from its queries and its gallery.
+def describe(video_of_text: Owners, num_videos: int, rules: Rules | None = None) -> Protocol:
+    """Return the protocol of a part, from its queries, its gallery and the rules.
 
     Args:
-        video_of_text: [T], each query caption's video.
+        video_of_text: [T], each query caption's video, -1 where it describes none.
         num_videos: V, the size of the gallery.
+        rules: None for the default ones.
     """
-    queries, captions = np.unique(np.asarray(video_of_text), return_counts=True)
-    num_texts = int(captions.sum())
-    least, most = int(captions.min()), int(captions.max())
+    rules = rules or Rules()
+    owners = np.asarray(video_of_text, np.int64)
+    queries, captions = np.unique(owners[owners >= 0], return_counts=True)
+    asked = int(captions.sum())
+    least, most = int(captions.min(initial=len(owners))), int(captions.max(initial=0))
     each = f"{least} caption{'s' if least > 1 else ''}" if least == most else f"{least} to {most} captions"
-    bare = num_videos - len(queries)
-    gallery = f"{num_videos:,} videos" + (f" ({bare:,} of them without captions)" if bare else "")
+    gallery = f"{num_videos:,} videos" + _of_which(num_videos - len(queries), "without captions")
+    listed = f"{len(owners):,} captions" + _of_which(len(owners) - asked, "of no video in the gallery")
     own = "its caption" if most == 1 else "the best-ranked of its own captions"
+    counted = f"ranks {listed} and counts by {own}"
+    if rules.video_to_text != VIDEO_TO_TEXT[0]:
+        items = len(queries) + len(owners) - asked
+        counted = f"ranks {items:,} videos by the highest score of each one's captions"
+    ties = TIES_IN_WORDS[rules.ties]
     return Protocol(
         f"{each} a video",
-        f"each of {num_texts:,} captions ranks {gallery}; {TIE_RULE}",
-        f"each of {len(queries):,} videos ranks {num_texts:,} captions and counts by {own}; {TIE_RULE}",
+        f"each of {asked:,} captions ranks {gallery}; {ties}",
+        f"each of {len(queries):,} videos {counted} ({rules.video_to_text}); {ties}",
+        rules.ties,
+        rules.video_to_text,
+        rules.post_in_words,
     )
+
+
+def _of_which(count: int, what: str) -> str:
+    return f" ({count:,} of them {what})" if count else ""
 
 
 def selection_notes(gallery: Collection[str], train: Collection[str], validation: Collection[str]) -> tuple[str, ...]:

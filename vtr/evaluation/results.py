@@ -1,4 +1,4 @@
-"""One part's evaluation: what is computed, what is kept as JSON, what is read back."""
+"""One part's evaluation: what is kept as JSON, and read back."""
 
 from __future__ import annotations
 
@@ -6,21 +6,19 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from vtr.coverage import Coverage
 from vtr.errors import InputError
 from vtr.evaluation.ablation import Ablated
+from vtr.evaluation.breakdown import Slice
+from vtr.evaluation.confidence import Interval
+from vtr.evaluation.duplicates import Ceiling
 from vtr.evaluation.metrics import BothWays
 from vtr.evaluation.protocols import Protocol
-from vtr.evaluation.ranks import Ranks
 from vtr.types import RetrievalMetrics
 
-SAME = "The index (its lists of the best 50 for every query) and the exact scores give the same figures."
-NUM_EXAMPLES = 8
-TOP_OF_EXAMPLE = 5
 SHOWN_DIFFERENCES = 20
+Intervals = Mapping[str, Mapping[str, Interval]]
+"""Direction ("text_to_video", "video_to_text", "both_ways") -> metric -> 95 % interval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,20 +40,66 @@ class Example:
     scores: tuple[float, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class IndexCheck:
+    """The same part, answered by the index.
+
+    Attributes:
+        kind: FAISS's name of the index.
+        exact: whether it promises exact answers.
+        listed: how many results it was asked for.
+        metrics: of the ranks in its lists; where these end before a rank is known, it is counted from exact scores.
+        told: direction -> how many queries' ranks the lists alone told.
+        recall_at_10: direction -> percent of the exact best 10 that it lists among its best 10, over `sampled` queries.
+        candidates: direction -> quantile -> how many candidates, ranked by inner product, hold the exact best 10.
+        sampled: direction -> on how many queries, evenly spread, the last two were measured.
+        differences: queries that it answers otherwise than the exact scores, in words; empty when all agree.
+    """
+
+    kind: str
+    exact: bool
+    listed: int
+    metrics: BothWays
+    told: Mapping[str, int]
+    recall_at_10: Mapping[str, float]
+    candidates: Mapping[str, Mapping[str, float]]
+    sampled: Mapping[str, int]
+    differences: tuple[str, ...]
+
+    def __str__(self) -> str:
+        """Whether the index and the exact scores agree, in words."""
+        if not self.differences:
+            return (
+                f"The index ({self.kind}; its lists of the best {self.listed} for every query) and the exact scores give "
+                "the same figures."
+            )
+        if not self.exact:
+            return (
+                f"The index ({self.kind}) is approximate: {len(self.differences):,} queries have another rank through "
+                f"its lists of the best {self.listed} than from exact scores."
+            )
+        more = len(self.differences) - SHOWN_DIFFERENCES
+        listed = "\n".join(self.differences[:SHOWN_DIFFERENCES]) + (f"\nand {more} more" if more > 0 else "")
+        return f"The index and the exact scores differ for {len(self.differences)} queries:\n{listed}"
+
+
 @dataclass(frozen=True)
 class Evaluation:
     """The evaluation of one part of a split.
 
     Attributes:
         coverage: how much of the part was there.
-        protocol: queries, gallery, tie rule.
-        experts: expert -> share of the gallery's videos in whose score it counts, 0 to 1.
+        protocol: queries, gallery, rules.
+        experts: expert -> share of the gallery's videos in whose score it counts, 0 to 1; empty for a matrix.
         metrics, chance: of the model, and of a random order.
-        notes: what a reader must know about how the videos were used before.
-        differences: queries that the index answers otherwise than the exact scores, in words; empty when all agree.
-        ranks: direction -> summary of the ranks, see `summarise_ranks`.
-        ablation: metrics with some experts only.
+        intervals: 95 % bootstrap intervals over videos.
+        notes: what a reader must know: how the videos were used before, what they share with those trained on.
+        ceiling: what identical query captions leave to reach.
+        slices: metrics of some of the queries, or with other right answers.
+        ranks: direction -> how many ranks lie where, see `summarise_ranks`.
         examples: a fixed choice of queries.
+        ablation: metrics with some experts only; empty for a matrix or after post-processing, like the next.
+        index: the same part, answered by the index.
     """
 
     coverage: Coverage
@@ -63,27 +107,26 @@ class Evaluation:
     experts: Mapping[str, float]
     metrics: BothWays
     chance: BothWays
+    intervals: Intervals
     notes: tuple[str, ...]
-    differences: tuple[str, ...]
+    ceiling: Ceiling
+    slices: tuple[Slice, ...]
     ranks: Mapping[str, Mapping[str, float]]
-    ablation: tuple[Ablated, ...]
     examples: tuple[Example, ...]
+    ablation: tuple[Ablated, ...] = ()
+    index: IndexCheck | None = None
 
     @property
-    def agreement(self) -> str:
-        """Whether the index and the exact scores agree, in words."""
-        if not self.differences:
-            return SAME
-        more = len(self.differences) - SHOWN_DIFFERENCES
-        listed = "\n".join(self.differences[:SHOWN_DIFFERENCES]) + (f"\nand {more} more" if more > 0 else "")
-        return f"The index and the exact scores differ for {len(self.differences)} queries:\n{listed}"
+    def title(self) -> str:
+        """Coverage, captions a video, and the rules that are not the default."""
+        return f"{self.coverage}; {self.protocol.title}"
 
     def as_json(self) -> dict[str, Any]:
-        """Return what `from_json` reads, with RSUM for other readers."""
+        """Return what `from_json` reads, with sums and sentences for other readers."""
         return asdict(self) | {
             "rsum": self.metrics.rsum,
             "chance_rsum": self.chance.rsum,
-            "agreement": self.agreement,
+            "agreement": None if self.index is None else str(self.index),
             "coverage_in_words": str(self.coverage),
         }
 
@@ -105,45 +148,40 @@ class Evaluation:
                 values["experts"],
                 _both(values["metrics"]),
                 _both(values["chance"]),
+                {way: {m: Interval(**i) for m, i in found.items()} for way, found in values["intervals"].items()},
                 tuple(values["notes"]),
-                tuple(values["differences"]),
+                Ceiling(**values["ceiling"] | {"recall": _by_number(values["ceiling"]["recall"])}),
+                tuple(_slice(one) for one in values["slices"]),
                 values["ranks"],
-                tuple(Ablated(a["label"], a["share"], _both(a["metrics"])) for a in values["ablation"]),
                 tuple(
                     Example(**e | {"video_ids": tuple(e["video_ids"]), "scores": tuple(e["scores"])})
                     for e in values["examples"]
                 ),
+                tuple(Ablated(a["label"], a["share"], _both(a["metrics"])) for a in values["ablation"]),
+                None if values["index"] is None else _index(values["index"]),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise InputError(f"{source} is not an evaluation ({error!r}). Run `vtr evaluate RUN` again.") from error
 
 
 def _both(values: Mapping[str, Any]) -> BothWays:
-    directions = ("text_to_video", "video_to_text")
-    read = (values[d] | {"recall": {int(at): r for at, r in values[d]["recall"].items()}} for d in directions)
-    return BothWays(*(RetrievalMetrics(**metrics) for metrics in read))
+    return BothWays(_metrics(values["text_to_video"]), _metrics(values["video_to_text"]))
 
 
-def summarise_ranks(ranks: Ranks) -> dict[str, float]:
-    """Return how many of the ranks lie where, and their quartiles."""
-    counts, _ = np.histogram(ranks, [1, 1.25, 5.75, 10.75, 50.75, np.inf])  # ranks end in .0 or .5
-    names = ("first", "to_5", "to_10", "to_50", "beyond_50")
-    quartiles = {f"percentile_{q}": float(np.percentile(ranks, q)) for q in (25, 50, 75, 90)}
-    return {name: float(count) for name, count in zip(names, counts, strict=True)} | quartiles
+def _metrics(values: Mapping[str, Any]) -> RetrievalMetrics:
+    return RetrievalMetrics(**values | {"recall": _by_number(values["recall"])})
 
 
-def choose_examples(ranks: Ranks, video_of_text: NDArray[np.int64], count: int = NUM_EXAMPLES) -> list[int]:
-    """Return the rows of a fixed choice of queries: half answered right, half wrong, spread over the part.
-
-    Where there are too few of one kind the other fills up; no video is asked for twice.
-    """
-    _, first = np.unique(video_of_text, return_index=True)
-    kinds = {right: [int(row) for row in first if (ranks[row] == 1) == right] for right in (True, False)}
-    num_right = min(len(kinds[True]), max(count // 2, count - len(kinds[False])))
-    chosen = _spread(kinds[True], num_right) + _spread(kinds[False], count - num_right)
-    return sorted(chosen)
+def _by_number(values: Mapping[str, float]) -> dict[int, float]:
+    return {int(at): value for at, value in values.items()}
 
 
-def _spread(rows: list[int], count: int) -> list[int]:
-    count = min(count, len(rows))
-    return [rows[(2 * place + 1) * len(rows) // (2 * count)] for place in range(count)]
+def _slice(values: Mapping[str, Any]) -> Slice:
+    ways = (values["text_to_video"], values["video_to_text"])
+    return Slice(values["group"], values["label"], *(None if way is None else _metrics(way) for way in ways))
+
+
+def _index(values: Mapping[str, Any]) -> IndexCheck:
+    return IndexCheck(
+        **values | {"metrics": _both(values["metrics"]), "differences": tuple(values["differences"])},
+    )

@@ -24,6 +24,9 @@ BLOCK_VALUES = 1 << 21
 EMBEDDED_BLOCK_VALUES = 1 << 22
 """Scores that are computed together: fewer, and unfolding the gallery's embeddings for each block takes the time."""
 
+MATRIX_BYTES = 1 << 31
+"""A float32 matrix up to this size is held in memory: it is looked at several times. MSR-VTT full takes a third."""
+
 
 class ScoreSource(Protocol):
     """Scores [T, V] that can be read a block of texts at a time."""
@@ -41,6 +44,9 @@ class ScoreSource(Protocol):
 
     def pairs(self, texts: Rows, videos: Rows) -> Array:
         """Return the scores [N] of some pairs, the very values that `blocks` holds."""
+
+    def rows(self, texts: Rows) -> Array:
+        """Return the scores [n, V] of some texts."""
 
 
 class MatrixScores:
@@ -81,6 +87,11 @@ class MatrixScores:
         found: Array = self.values[texts, videos]
         return found
 
+    def rows(self, texts: Rows) -> Array:
+        """Return the scores [n, V] of some texts."""
+        found: Array = self.values[texts]
+        return found
+
 
 class EmbeddedScores:
     """The exact scores of embeddings (`vtr.similarity.exact_scores`); the matrix is never made.
@@ -112,8 +123,7 @@ class EmbeddedScores:
     def blocks(self) -> Iterator[tuple[slice, Array]]:
         """Yield the rows of some texts and their scores [b, V] in float32."""
         for rows in row_blocks(*self.shape, EMBEDDED_BLOCK_VALUES):
-            some = TextEmbeddings(self._texts.ids[rows], self._texts.vectors[rows], self._texts.weights[rows])
-            block: Array = exact_scores(some, self._gallery).numpy()
+            block = self.rows(np.arange(rows.start, rows.stop))
             here = slice(*np.searchsorted(self._right.texts, (rows.start, rows.stop)))
             block[self._right.texts[here] - rows.start, self._right.videos[here]] = self._own[here]
             yield rows, block
@@ -132,6 +142,26 @@ class EmbeddedScores:
             raise ValueError("scores of pairs that are not among the right ones were asked for")
         found: Array = self._own[places]
         return found
+
+    def rows(self, texts: Rows) -> Array:
+        """Return the scores [n, V] of some texts, float32."""
+        chosen = torch.from_numpy(texts)
+        ids = tuple(self._texts.ids[row] for row in texts)
+        some = TextEmbeddings(ids, self._texts.vectors[chosen], self._texts.weights[chosen])
+        found: Array = exact_scores(some, self._gallery).numpy()
+        return found
+
+
+def score_embeddings(texts: TextEmbeddings, videos: VideoEmbeddings, right: Correspondence) -> ScoreSource:
+    """Return the exact scores [T, V] of embeddings: as a matrix, or in blocks where a matrix would be too large.
+
+    Args:
+        texts, videos: T and V embeddings.
+        right: the pairs that will be asked for.
+    """
+    if 4 * len(texts.ids) * len(videos.ids) <= MATRIX_BYTES:
+        return MatrixScores(exact_scores(texts, videos))
+    return EmbeddedScores(texts, videos, right)
 
 
 def row_blocks(num_rows: int, num_columns: int, values: int = BLOCK_VALUES) -> Iterator[slice]:

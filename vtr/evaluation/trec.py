@@ -123,7 +123,7 @@ def _checked_rows(
 
 def _best(row: NDArray[np.floating[Any]], descending: NDArray[np.int64], depth: int) -> NDArray[np.int64]:
     """Return the columns of the best `depth` scores, best first, ties in the order in which `descending` has them."""
-    with np.errstate():  # what is too large for 32 bits is infinite to trec_eval as well
+    with np.errstate(over="ignore"):  # what is too large for 32 bits is infinite to trec_eval as well
         read = row[descending].astype(np.float32)
     depth = min(depth, len(read))
     kept = np.flatnonzero(read >= np.partition(read, -depth)[-depth])  # with all that tie with the last one

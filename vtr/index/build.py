@@ -1,7 +1,9 @@
-"""Embeddings to FAISS: one flat inner-product index of the videos, one of the captions."""
+"""Embeddings to FAISS: one inner-product index of the videos, one of the captions; flat, and so exact, unless asked."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -10,16 +12,20 @@ import numpy as np
 from torch import Tensor
 
 from vtr.embeddings import EmbeddedPart
-from vtr.errors import WorkspaceError
+from vtr.errors import ConfigError, WorkspaceError
 from vtr.files import atomic_file, read_json, sha256_file, write_json
 from vtr.similarity import flat_texts, flat_videos
 from vtr.workspace import MANIFEST, check_made_from, fingerprint, read_manifest, write_manifest
 
 VIDEOS, CAPTIONS, IDS = "videos.faiss", "captions.faiss", "ids.json"
 MAKE = "vtr index RUN"
+FLAT = "Flat"
+"""The FAISS factory string of the exact index."""
 
 
-def build_index(folder: Path, part: EmbeddedPart, *, embed_output: str) -> None:
+def build_index(
+    folder: Path, part: EmbeddedPart, *, embed_output: str, factory: str = FLAT, parameters: str = ""
+) -> None:
     """Write the indexes, the ids of their rows and the manifest into `folder`, each atomically, the manifest last.
 
     The vectors are `flat_videos` and `flat_texts`, so an inner product is the score's numerator. A part without
@@ -29,17 +35,21 @@ def build_index(folder: Path, part: EmbeddedPart, *, embed_output: str) -> None:
         folder: where to.
         part: the embeddings.
         embed_output: their fingerprint, the `output` of their manifest.
+        factory: FAISS's name of the kind of index, for example "IVF64,Flat" or "HNSW32"; "Flat" is exact.
+        parameters: FAISS's search parameters, for example "nprobe=8"; set whenever the index is read.
 
     Raises:
+        ConfigError: FAISS does not know the factory or the parameters, or cannot train the index on these vectors.
         WorkspaceError: the folder cannot be written.
     """
     vectors = {VIDEOS: flat_videos(part.videos)}
     if part.texts.ids:
         vectors[CAPTIONS] = flat_texts(part.texts)
+    made = {name: _make(rows, factory, parameters) for name, rows in vectors.items()}
     for old in (MANIFEST, CAPTIONS):  # a half-renewed folder must not look finished
         (folder / old).unlink(missing_ok=True)
-    for name, rows in vectors.items():
-        _write(folder / name, rows)
+    for name, index in made.items():
+        _write(folder / name, index)
     write_json(folder / IDS, {VIDEOS: part.videos.ids, CAPTIONS: part.texts.ids})
     checksums = {name: sha256_file(folder / name) for name in (*vectors, IDS)}
     write_manifest(
@@ -47,20 +57,44 @@ def build_index(folder: Path, part: EmbeddedPart, *, embed_output: str) -> None:
         "index",
         output=fingerprint(checksums),
         inputs={"embed": embed_output},
-        config={"kind": "flat inner product"},
+        config={"factory": factory, "parameters": parameters},
         counts={"videos": len(part.videos.ids), "captions": len(part.texts.ids)},
         dim=vectors[VIDEOS].shape[1],
         checksums=checksums,
     )
 
 
-def is_current(folder: Path, embed_output: str) -> bool:
-    """Return whether `folder` holds a finished index of these embeddings."""
-    return (folder / MANIFEST).exists() and read_manifest(folder, MAKE)["inputs"].get("embed") == embed_output
+def is_current(folder: Path, embed_output: str, factory: str | None = None, parameters: str = "") -> bool:
+    """Return whether `folder` holds a finished index of these embeddings, of a kind, or of any where that is None."""
+    if not (folder / MANIFEST).exists():
+        return False
+    manifest = read_manifest(folder, MAKE)
+    same_kind = factory is None or (factory, parameters) == _kind(manifest)
+    return bool(manifest["inputs"].get("embed") == embed_output and same_kind)
 
 
-def load_index(folder: Path, part: EmbeddedPart, *, embed_output: str) -> tuple[faiss.Index, faiss.Index | None]:
-    """Return the index of the videos and that of the captions (None where there are none).
+def _kind(manifest: Mapping[str, Any]) -> tuple[str, str]:
+    config = manifest["config"]
+    return config.get("factory", FLAT), config.get("parameters", "")  # early indexes, all flat, do not say
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """The indexes of a part.
+
+    Attributes:
+        videos, captions: the index of the videos and that of the captions, None where there are none.
+        factory, parameters: see `build_index`.
+    """
+
+    videos: faiss.Index
+    captions: faiss.Index | None
+    factory: str = FLAT
+    parameters: str = ""
+
+
+def load_index(folder: Path, part: EmbeddedPart, *, embed_output: str) -> Loaded:
+    """Return the indexes that `build_index` wrote for these embeddings.
 
     Raises:
         WorkspaceError: the index is missing, damaged, of other embeddings, or made by a newer vtr.
@@ -74,9 +108,13 @@ def load_index(folder: Path, part: EmbeddedPart, *, embed_output: str) -> tuple[
     ids = read_json(folder / IDS)
     if (tuple(ids[VIDEOS]), tuple(ids[CAPTIONS])) != (part.videos.ids, part.texts.ids):
         raise _damaged(folder, f"its ids are not those of the {len(part.videos.ids)} videos that were embedded")
+    factory, parameters = _kind(manifest)
     videos = _read(folder / VIDEOS, len(part.videos.ids), manifest["dim"])
     captions = _read(folder / CAPTIONS, len(part.texts.ids), manifest["dim"]) if part.texts.ids else None
-    return videos, captions
+    for index in (videos, captions):
+        if index is not None and parameters:
+            faiss.ParameterSpace().set_index_parameters(index, parameters)
+    return Loaded(videos, captions, factory, parameters)
 
 
 def check_vectors(index: faiss.Index, expected: Tensor, what: str) -> None:
@@ -95,9 +133,24 @@ def as_float32(vectors: Tensor) -> Any:
     return np.ascontiguousarray(vectors.cpu().numpy(), np.float32)
 
 
-def _write(path: Path, vectors: Tensor) -> None:
-    index = faiss.IndexFlatIP(vectors.shape[1])
-    index.add(as_float32(vectors))
+def _make(vectors: Tensor, factory: str, parameters: str) -> faiss.Index:
+    rows = as_float32(vectors)
+    try:
+        index = faiss.index_factory(rows.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
+        index.train(rows)
+        index.add(rows)
+        if parameters:
+            faiss.ParameterSpace().set_index_parameters(index, parameters)
+    except RuntimeError as error:
+        reason = str(error).strip().splitlines()[-1]
+        raise ConfigError(
+            f"FAISS cannot make an index '{factory}' with parameters '{parameters}' of {len(rows)} vectors of "
+            f"{rows.shape[1]}: {reason}. Examples: --factory Flat; --factory IVF64,Flat --parameters nprobe=8."
+        ) from error
+    return index
+
+
+def _write(path: Path, index: faiss.Index) -> None:
     with atomic_file(path) as temporary:
         try:
             faiss.write_index(index, str(temporary))

@@ -1,9 +1,10 @@
-"""Exact search: FAISS proposes candidates by the score's numerator, and the score itself ranks them.
+"""Search: FAISS proposes candidates by the score's numerator, and the score itself ranks them.
 
 With all experts present the numerator is the score. With experts masked it is not, and an item that FAISS ranks low may
 score high. So the candidates are widened until no item outside them can score higher than the results: its numerator is
 at most the last candidate's, and its denominator is bounded by the weights. Where that would take a large share of the
-gallery, the whole of it is scored.
+gallery, the whole of it is scored. Answers of a flat index are therefore exact. An approximate index does not know what
+it missed: its candidates are ranked by the score, and that is all.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from numpy.typing import NDArray
 
 from vtr.embeddings import EmbeddedPart
 from vtr.errors import WorkspaceError
-from vtr.index.build import as_float32, check_vectors, load_index
+from vtr.index.build import FLAT, Loaded, as_float32, check_vectors, load_index
 from vtr.similarity import TINY, exact_scores, flat_texts, flat_videos, in_float64, score_candidates
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
@@ -43,14 +44,21 @@ ROUNDING = 1e-5
 Rows = NDArray[np.int64]
 Number = TypeVar("Number", np.float32, np.int64)
 
+Score = Callable[[Rows, Rows], NDArray[np.float32]]
+"""(queries [q], candidates [q, K]) -> scores [q, K]."""
+
+Ceiling = Callable[[Rows, NDArray[np.float32]], NDArray[np.float64]]
+"""(queries [q], numerators [q]) -> the highest score possible with at most this numerator."""
+
 
 @dataclass(frozen=True, slots=True)
 class Found:
     """The best items of Q queries.
 
     Attributes:
-        rows: [Q, K] int64, rows of the gallery, best first; equal scores in the gallery's order.
-        scores: [Q, K] float32, `vtr.similarity`'s scores, descending.
+        rows: [Q, K] int64, rows of the gallery, best first; equal scores in the gallery's order; -1 where an
+            approximate index found fewer than K.
+        scores: [Q, K] float32, `vtr.similarity`'s scores, descending; minus infinity where nothing was found.
     """
 
     rows: Rows
@@ -58,18 +66,19 @@ class Found:
 
 
 class RetrievalIndex:
-    """The indexes of one embedded part. Answers are exact.
+    """The indexes of one embedded part. Answers are exact where `exact` is True.
 
     Args:
         part: the embeddings that were indexed.
-        videos: the index of `flat_videos`.
-        captions: the index of `flat_texts`, None where there are no captions.
+        loaded: the index of `flat_videos` and that of `flat_texts`.
     """
 
-    def __init__(self, part: EmbeddedPart, videos: faiss.Index, captions: faiss.Index | None) -> None:
+    def __init__(self, part: EmbeddedPart, loaded: Loaded) -> None:
         self.part = part
-        self._videos = videos
-        self._captions = captions
+        self.kind = " ".join(filter(None, (loaded.factory, loaded.parameters)))
+        self.exact = loaded.factory == FLAT
+        self._videos = loaded.videos
+        self._captions = loaded.captions
         self._gallery = in_float64(part.videos)
         self._patterns = torch.unique(part.videos.present.double(), dim=0)
 
@@ -80,14 +89,16 @@ class RetrievalIndex:
         Raises:
             WorkspaceError: it is missing, damaged, or of other embeddings.
         """
-        return cls(part, *load_index(folder, part, embed_output=embed_output))
+        return cls(part, load_index(folder, part, embed_output=embed_output))
 
     def check(self) -> None:
-        """Check that the indexes hold exactly the embeddings.
+        """Check that exact indexes hold exactly the embeddings; approximate ones may hold something like them.
 
         Raises:
             WorkspaceError: they hold others.
         """
+        if not self.exact:
+            return
         check_vectors(self._videos, flat_videos(self.part.videos), "videos")
         if self._captions is not None:
             check_vectors(self._captions, flat_texts(self.part.texts), "captions")
@@ -112,7 +123,7 @@ class RetrievalIndex:
         def ceiling(queries: Rows, last: NDArray[np.float32]) -> NDArray[np.float64]:
             return _ceiling(last, denominators[queries].numpy())
 
-        return _search(self._videos, flat, wanted, score, ceiling)
+        return self._search(self._videos, flat, wanted, score, ceiling)
 
     def captions_for(self, videos: VideoEmbeddings, wanted: int) -> Found:
         """Return the best `wanted` captions of each video (all, where there are fewer).
@@ -144,7 +155,12 @@ class RetrievalIndex:
             present = videos.present[torch.from_numpy(queries)].to(texts.weights.dtype)
             return _ceiling(last, (present @ texts.weights.T).double().numpy())
 
-        return _search(self._captions, flat, wanted, score, ceiling)
+        return self._search(self._captions, flat, wanted, score, ceiling)
+
+    def _search(self, index: faiss.Index, flat: Any, wanted: int, score: Score, ceiling: Ceiling) -> Found:
+        if self.exact:
+            return _search(index, flat, wanted, score, ceiling)
+        return _search_approximately(index, flat, wanted, score)
 
 
 def text_rows(texts: TextEmbeddings, rows: Rows) -> TextEmbeddings:
@@ -163,15 +179,14 @@ def _search(
     index: faiss.Index,
     flat: Any,
     wanted: int,
-    score: Callable[[Rows, Rows], NDArray[np.float32]],
-    ceiling: Callable[[Rows, NDArray[np.float32]], NDArray[np.float64]],
+    score: Score,
+    ceiling: Ceiling,
 ) -> Found:
-    """Return the best `wanted` rows of each query.
+    """Return the best `wanted` rows of each query to an exact index.
 
     Args:
         flat: [Q, E*D] what FAISS is asked with.
-        score: (queries [q], candidates [q, K]) -> scores [q, K].
-        ceiling: (queries [q], numerators [q]) -> the highest score possible with at most this numerator.
+        score, ceiling: see there.
     """
     total = index.ntotal
     wanted = min(wanted, total)
@@ -191,6 +206,25 @@ def _search(
                 unsure.append(queries[beaten])
         left = np.concatenate(unsure)
         breadth = WIDEN * breadth if GATHER_COST * WIDEN * breadth < total else total
+    return Found(rows, scores)
+
+
+def _search_approximately(index: faiss.Index, flat: Any, wanted: int, score: Score) -> Found:
+    """Return the best `wanted` rows of each query among an approximate index's candidates.
+
+    Args:
+        flat: [Q, E*D] what FAISS is asked with.
+        score: see there.
+    """
+    total = index.ntotal
+    wanted, breadth = min(wanted, total), min(total, max(FIRST_CANDIDATES, 2 * wanted))
+    rows, scores = np.empty((len(flat), wanted), np.int64), np.empty((len(flat), wanted), np.float32)
+    for queries in _blocks(np.arange(len(flat)), breadth):
+        _, candidates = index.search(flat[queries], breadth)
+        missing = candidates < 0
+        found = np.where(missing, np.float32(-np.inf), score(queries, np.where(missing, 0, candidates)))
+        best, scores[queries] = _best(np.where(missing, total, candidates), found, wanted)
+        rows[queries] = np.where(best < total, best, -1)
     return Found(rows, scores)
 
 

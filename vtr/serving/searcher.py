@@ -154,6 +154,6 @@ def largest_gallery(
 def _ranking(queries: tuple[str, ...], found: Found, ids: tuple[str, ...]) -> Ranking:
     return Ranking(
         queries,
-        tuple(tuple(ids[row] for row in rows) for rows in found.rows),
-        tuple(tuple(scores) for scores in found.scores.tolist()),
+        tuple(tuple(ids[row] for row in rows if row >= 0) for rows in found.rows),
+        tuple(tuple(scores[rows >= 0].tolist()) for rows, scores in zip(found.rows, found.scores, strict=True)),
     )

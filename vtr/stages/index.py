@@ -9,7 +9,7 @@ from vtr.annotations.tables import annotations_fingerprint
 from vtr.data.corpus import resolve_part
 from vtr.embeddings import EmbeddedPart, load_part
 from vtr.files import lock
-from vtr.index.build import MAKE, build_index, is_current
+from vtr.index.build import FLAT, MAKE, build_index, is_current
 from vtr.index.search import RetrievalIndex
 from vtr.store.reader import FeatureStore
 from vtr.training.embed import embed
@@ -41,17 +41,22 @@ class Indexed:
     def __str__(self) -> str:
         counts = f"{len(self.embedded.videos.ids)} videos and {len(self.embedded.texts.ids)} captions"
         state = "" if self.fresh else " (current, nothing to do)"
-        return f"{self.embedded.coverage}; {counts} indexed in {self.folder}{state}"
+        kind = "" if self.index.exact else f" (approximate: {self.index.kind})"
+        return f"{self.embedded.coverage}; {counts} indexed in {self.folder}{kind}{state}"
 
 
-def index(run: Run, split: str | None, part: Part | None) -> Indexed:
+def index(
+    run: Run, split: str | None, part: Part | None, *, factory: str | None = None, parameters: str = ""
+) -> Indexed:
     """Build the indexes of one embedded part. An index that is there and current stays.
 
     Args:
         run: a trained run.
         split, part: see `vtr.data.corpus.resolve_part`.
+        factory, parameters: see `vtr.index.build.build_index`; None keeps the kind of an index that is current.
 
     Raises:
+        ConfigError: FAISS cannot make such an index.
         WorkspaceError: the part is not embedded, or its embeddings are stale.
     """
     trained = read_manifest(run.root, f"vtr train WS --config CONFIG --out {run.root}")
@@ -66,7 +71,7 @@ def index(run: Run, split: str | None, part: Part | None) -> Indexed:
     }
     for stage, output in current.items():
         check_made_from(embeddings, stage, inputs, output, make)
-    return _indexed(run, name, chosen)
+    return _indexed(run, name, chosen, factory, parameters)
 
 
 def embed_and_index(
@@ -87,14 +92,14 @@ def embed_and_index(
     return _indexed(run, embedded.split, embedded.part)
 
 
-def _indexed(run: Run, split: str, part: Part) -> Indexed:
+def _indexed(run: Run, split: str, part: Part, factory: str | None = None, parameters: str = "") -> Indexed:
     name = f"{split}-{part}"
     embeddings, folder = run.embeddings / name, run.index / name
     embed_output = str(read_manifest(embeddings, "vtr embed RUN")["output"])
     loaded = load_part(embeddings)
-    fresh = not is_current(folder, embed_output)
+    fresh = not is_current(folder, embed_output, factory, parameters)
     if fresh:
         with lock(folder / ".lock", f"index into {folder}"):
-            build_index(folder, loaded, embed_output=embed_output)
+            build_index(folder, loaded, embed_output=embed_output, factory=factory or FLAT, parameters=parameters)
     opened = RetrievalIndex.open(folder, loaded, embed_output=embed_output)
     return Indexed(split, part, folder, loaded, opened, str(read_manifest(folder, MAKE)["output"]), fresh)
