@@ -5,12 +5,23 @@ from __future__ import annotations
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from vtr import __version__
+from vtr.cli_evaluate import compare, evaluate
 from vtr.cli_import import SOME_FAILED, imports
+from vtr.cli_options import (
+    AvailableOnlyOption,
+    ConfigOption,
+    DeviceOption,
+    PartOption,
+    RunArgument,
+    SetOption,
+    SplitOption,
+    WorkspaceArgument,
+)
 from vtr.errors import VtrError
 
 if TYPE_CHECKING:
@@ -32,36 +43,6 @@ app.add_typer(imports, name="import")
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
 
-WorkspaceArgument = Annotated[Path, typer.Argument(metavar="WS", help="The workspace that `vtr prepare` made.")]
-RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run that `vtr train` made.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML settings; see configs/ for complete ones.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--set",
-        metavar="KEY=VALUE",
-        help="Override one setting: --set a.b=c. Repeatable. Another loss.name starts from that loss's defaults.",
-    ),
-]
-DeviceOption = Annotated[
-    Literal["auto", "cpu", "cuda"],
-    typer.Option(help="Where the model runs; auto takes a GPU when there is one."),
-]
-AvailableOnlyOption = Annotated[
-    bool,
-    typer.Option(
-        "--available-only",
-        help="Go on with the videos that have features, and put the coverage on every result.",
-    ),
-]
-SplitOption = Annotated[
-    str | None,
-    typer.Option(help="full, 1k-A, 1k-B or an own split; `val` is the validation part of the run's split."),
-]
-PartOption = Annotated[
-    Literal["train", "validation", "test"] | None,
-    typer.Option(help="Which part of the split; by default test, or validation where there is no test."),
-]
 GalleryOption = Annotated[
     Path | None,
     typer.Option("--workspace", help="Search this workspace's videos instead of those the run was trained on."),
@@ -225,19 +206,8 @@ def index(
     typer.echo(go(Run.open(run), split, part, factory=factory, parameters=parameters))
 
 
-@app.command()
-def evaluate(
-    run: RunArgument,
-    split: SplitOption = None,
-    part: PartOption = None,
-    device: DeviceOption = "auto",
-    available_only: AvailableOnlyOption = False,
-) -> None:
-    """R@K, MedR, MeanR and RSUM both ways, through the index and from exact scores; embeds and indexes if needed."""
-    from vtr.stages.evaluate import evaluate as go
-    from vtr.workspace import Run
-
-    typer.echo(go(Run.open(run), split, part, device=device, available_only=available_only))
+app.command()(evaluate)
+app.command()(compare)
 
 
 @app.command()

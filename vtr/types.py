@@ -385,7 +385,8 @@ class RetrievalMetrics:
         recall: k -> R@k in percent.
         median_rank, mean_rank: MedR and MeanR.
         mean_reciprocal_rank: MRR, 0 to 1: the mean of 1 / rank.
-        ndcg_at_10, mean_average_precision: nDCG@10 and mAP, 0 to 1, over all right answers of a query.
+        ndcg_at_10, mean_average_precision: nDCG@10 and mAP, 0 to 1, over all right answers of a query; None where only
+            the best one was looked for.
         num_tied: queries in which another item has exactly the score of the best right answer.
     """
 
@@ -397,8 +398,8 @@ class RetrievalMetrics:
     median_rank: float = 0.0
     mean_rank: float = 0.0
     mean_reciprocal_rank: float = 0.0
-    ndcg_at_10: float = 0.0
-    mean_average_precision: float = 0.0
+    ndcg_at_10: float | None = None
+    mean_average_precision: float | None = None
     num_tied: int = 0
 
     @property

@@ -209,6 +209,11 @@ class Run:
         return self._made / "evaluation"
 
     @property
+    def query_bank(self) -> Path:
+        """Training queries, and what they say about each gallery; made for QB-Norm."""
+        return self._made / "query_bank"
+
+    @property
     def offline_negatives(self) -> Path:
         """The hardest negatives of every training caption and video, for training another model."""
         return self.root / "offline_negatives"
@@ -243,7 +248,7 @@ def write_manifest(
     """Write `folder/manifest.json` atomically, as the last act of a stage: where it stands, the stage is done.
 
     Args:
-        stage: "prepare", "extract", "train", "embed", "index", "evaluate" or "mine".
+        stage: "prepare", "extract", "train", "embed", "index", "evaluate", "mine" or "query bank".
         output: fingerprint of what the stage made.
         inputs: stage name -> the `output` fingerprint of the input it was made from.
         config: the settings that shaped the output (JSON-able).

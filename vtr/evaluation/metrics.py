@@ -60,21 +60,20 @@ def measure(
     """Return the metrics of one direction.
 
     Args:
-        counts: where the right answers stand, all of them (`which="all"`).
+        counts: where the right answers stand; nDCG@10 and mAP need all of them (`which="all"`) and are None without.
         direction: what was asked with what.
         ties: the tie rule.
         protocol: the rules that made the counts, in words.
 
     Raises:
-        ValueError: there are no queries, a rank lies outside 1 to the number of items, or not all right answers were
-            counted.
+        ValueError: there are no queries, or a rank lies outside 1 to the number of items.
     """
     ranks = counts.ranks(ties)
     if not len(ranks):
         raise ValueError("there are no ranks, at least one query was expected")
     if not (ranks.min() >= 1 and ranks.max() <= counts.num_items):
         raise ValueError(f"ranks lie in {ranks.min()} to {ranks.max()}, 1 to {counts.num_items} was expected")
-    ndcg, precision = all_right(counts, ties)
+    ndcg, precision = all_right(counts, ties) if counts.all_placed else (None, None)
     return RetrievalMetrics(
         direction,
         protocol,
@@ -84,8 +83,8 @@ def measure(
         median_rank=float(np.median(ranks)),
         mean_rank=float(np.mean(ranks)),
         mean_reciprocal_rank=float(np.mean(1.0 / ranks)),
-        ndcg_at_10=float(np.mean(ndcg)),
-        mean_average_precision=float(np.mean(precision)),
+        ndcg_at_10=None if ndcg is None else float(np.mean(ndcg)),
+        mean_average_precision=None if precision is None else float(np.mean(precision)),
         num_tied=int(counts.tied.sum()),
     )
 
@@ -101,7 +100,7 @@ def all_right(counts: Counts, ties: TieRule = "average") -> tuple[Values, Values
         ValueError: not all right answers were counted.
     """
     num_placed = counts.higher.shape[1]
-    if counts.num_right.max(initial=0) > num_placed:
+    if not counts.all_placed:
         raise ValueError(
             f'{num_placed} of up to {counts.num_right.max()} right answers were counted; which="all" is needed'
         )

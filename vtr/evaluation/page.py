@@ -11,7 +11,16 @@ from markupsafe import Markup
 
 from vtr.evaluation.curves import Curve
 from vtr.evaluation.results import Evaluation, Example
-from vtr.evaluation.table import Table, ablation_table, metric_table
+from vtr.evaluation.table import (
+    Table,
+    ablation_table,
+    breakdown_tables,
+    check_table,
+    index_table,
+    mean_table,
+    metric_table,
+    notes,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +62,12 @@ class Section:
     anchor: str
     title: str
     evaluation: Evaluation
+    notes: tuple[str, ...]
     metrics: Table
+    means: Table
+    checks: Table | None
+    index: Table | None
+    breakdown: tuple[Table, ...]
     ablation: Table | None
     examples: tuple[ShownExample, ...]
     stale: str
@@ -91,9 +105,14 @@ def section(name: str, evaluation: Evaluation, picture_of: Callable[[str], str |
     """
     return Section(
         anchor=name,
-        title=f"{evaluation.coverage}; {evaluation.protocol.name}",
+        title=evaluation.title,
         evaluation=evaluation,
+        notes=notes(evaluation),
         metrics=metric_table(evaluation),
+        means=mean_table(evaluation),
+        checks=check_table(evaluation),
+        index=None if evaluation.index is None else index_table(evaluation, evaluation.index),
+        breakdown=tuple(breakdown_tables(evaluation)),
         ablation=ablation_table(evaluation),
         examples=tuple(_example(example, picture_of) for example in evaluation.examples),
         stale=stale,

@@ -78,6 +78,11 @@ class Counts:
         """[Q] whether another item has exactly the score of the best right answer."""
         return np.asarray(self.same[:, 0] > 1)
 
+    @property
+    def all_placed(self) -> bool:
+        """Whether all right answers were placed, not the best ones alone."""
+        return bool(self.num_right.max(initial=0) <= self.higher.shape[1])
+
     def take(self, rows: Rows | NDArray[np.bool_]) -> Counts:
         """Return the counts of some of the queries, of as many items as before.
 

@@ -70,8 +70,8 @@ class IndexCheck:
         """Whether the index and the exact scores agree, in words."""
         if not self.differences:
             return (
-                f"The index ({self.kind}; its lists of the best {self.listed} for every query) and the exact scores give "
-                "the same figures."
+                f"The index ({self.kind}; its lists of the best {self.listed} for every query) and the exact scores "
+                "give the same figures."
             )
         if not self.exact:
             return (
@@ -150,7 +150,7 @@ class Evaluation:
                 _both(values["chance"]),
                 {way: {m: Interval(**i) for m, i in found.items()} for way, found in values["intervals"].items()},
                 tuple(values["notes"]),
-                Ceiling(**values["ceiling"] | {"recall": _by_number(values["ceiling"]["recall"])}),
+                Ceiling(values["ceiling"]["share"], _by_number(values["ceiling"]["recall"])),
                 tuple(_slice(one) for one in values["slices"]),
                 values["ranks"],
                 tuple(
@@ -169,7 +169,7 @@ def _both(values: Mapping[str, Any]) -> BothWays:
 
 
 def _metrics(values: Mapping[str, Any]) -> RetrievalMetrics:
-    return RetrievalMetrics(**values | {"recall": _by_number(values["recall"])})
+    return RetrievalMetrics(**{**values, "recall": _by_number(values["recall"])})
 
 
 def _by_number(values: Mapping[str, float]) -> dict[int, float]:
@@ -182,6 +182,4 @@ def _slice(values: Mapping[str, Any]) -> Slice:
 
 
 def _index(values: Mapping[str, Any]) -> IndexCheck:
-    return IndexCheck(
-        **values | {"metrics": _both(values["metrics"]), "differences": tuple(values["differences"])},
-    )
+    return IndexCheck(**{**values, "metrics": _both(values["metrics"]), "differences": tuple(values["differences"])})

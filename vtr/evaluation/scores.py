@@ -48,6 +48,9 @@ class ScoreSource(Protocol):
     def rows(self, texts: Rows) -> Array:
         """Return the scores [n, V] of some texts."""
 
+    def columns(self, videos: Rows) -> Array:
+        """Return the scores [n, T] of some videos: videos in rows, here alone."""
+
 
 class MatrixScores:
     """Scores that are there as a whole.
@@ -91,6 +94,10 @@ class MatrixScores:
         """Return the scores [n, V] of some texts."""
         found: Array = self.values[texts]
         return found
+
+    def columns(self, videos: Rows) -> Array:
+        """Return the scores [n, T] of some videos: videos in rows, here alone."""
+        return np.ascontiguousarray(self.values[:, videos].T)
 
 
 class EmbeddedScores:
@@ -149,6 +156,14 @@ class EmbeddedScores:
         ids = tuple(self._texts.ids[row] for row in texts)
         some = TextEmbeddings(ids, self._texts.vectors[chosen], self._texts.weights[chosen])
         found: Array = exact_scores(some, self._gallery).numpy()
+        return found
+
+    def columns(self, videos: Rows) -> Array:
+        """Return the scores [n, T] of some videos, float32: videos in rows, here alone."""
+        chosen = torch.from_numpy(videos)
+        ids = tuple(self._videos.ids[row] for row in videos)
+        some = VideoEmbeddings(ids, self._gallery.vectors[chosen], self._gallery.present[chosen])
+        found: Array = exact_scores(self._texts, some).numpy().T
         return found
 
 

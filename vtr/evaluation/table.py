@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import groupby
 
-from vtr.evaluation.metrics import RECALL_AT, RSUM_AT, BothWays
-from vtr.evaluation.results import Evaluation
+from vtr.evaluation.breakdown import Slice
+from vtr.evaluation.confidence import Interval
+from vtr.evaluation.metrics import DIRECTIONS, RECALL_AT, RSUM_AT, BothWays
+from vtr.evaluation.results import Evaluation, IndexCheck
 from vtr.types import RetrievalMetrics
 
 WORDS = {"text_to_video": "text to video", "video_to_text": "video to text"}
+PARTS_OF_QUERIES = ("category", "words in the caption", "expert")
+"""The groups of slices that only look closer; the others are checks that every reader needs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,21 +42,51 @@ def _cells(row: Sequence[str], widths: Sequence[int]) -> list[str]:
 
 
 def metric_table(evaluation: Evaluation) -> Table:
-    """Return R@K, MedR and MeanR of both directions, each with what chance would get, the counts, and RSUM."""
+    """Return R@K, MedR and MeanR of both directions, with their intervals and what chance would get, and RSUM."""
     rows = []
-    for name in ("text_to_video", "video_to_text"):
+    for name in DIRECTIONS:
         found: RetrievalMetrics = getattr(evaluation.metrics, name)
         chance: RetrievalMetrics = getattr(evaluation.chance, name)
         rows.append((WORDS[name], *_figures(found, 1), f"{found.num_queries:,}", f"{found.num_items:,}", ""))
+        between = evaluation.intervals[name]
+        bounds = (_bounds(between[metric]) for metric in (*(f"R@{at}" for at in RECALL_AT), "MedR", "MeanR"))
+        rows.append(("  95 %", *bounds, "", "", ""))
         rows.append(("  chance", *_figures(chance, 2), "", "", ""))
-    rows.append(_sum_row("both ways", evaluation.metrics, 1))
-    rows.append(_sum_row("  chance", evaluation.chance, 2))
+    rows.append(_sum_row("both ways", f"{evaluation.metrics.rsum:.1f}"))
+    rows.append(_sum_row("  95 %", _bounds(evaluation.intervals["both_ways"]["RSUM"])))
+    rows.append(_sum_row("  chance", f"{evaluation.chance.rsum:.2f}"))
     recalls = (f"R@{at}" for at in RECALL_AT)
-    return Table(
-        f"{evaluation.coverage}; {evaluation.protocol.name}",
-        ("", *recalls, "MedR", "MeanR", "queries", "gallery", "RSUM"),
-        tuple(rows),
-    )
+    return Table(evaluation.title, ("", *recalls, "MedR", "MeanR", "queries", "gallery", "RSUM"), tuple(rows))
+
+
+def mean_table(evaluation: Evaluation) -> Table:
+    """Return the metrics that sum up a whole list, and how many queries are tied."""
+    heads = ("", "geometric mean of R@1,5,10", "MRR", "nDCG@10", "mAP", "tied queries")
+    rows = []
+    for name in DIRECTIONS:
+        for label, both in ((WORDS[name], evaluation.metrics), ("  chance", evaluation.chance)):
+            found: RetrievalMetrics = getattr(both, name)
+            shares = (found.mean_reciprocal_rank, found.ndcg_at_10, found.mean_average_precision)
+            cells = ("" if share is None else f"{share:.4f}" for share in shares)
+            tied = f"{found.num_tied:,}" if both is evaluation.metrics else ""
+            rows.append((label, f"{found.geometric_mean:.2f}", *cells, tied))
+    return Table("The whole list", heads, tuple(rows))
+
+
+def check_table(evaluation: Evaluation) -> Table | None:
+    """Return the metrics without what might mislead, beside all of them; None where there is nothing of the kind."""
+    checks = [one for one in evaluation.slices if one.group not in PARTS_OF_QUERIES]
+    if not checks:
+        return None
+    rows = [("all queries, as above", *_both_short(evaluation.metrics.text_to_video, evaluation.metrics.video_to_text))]
+    rows += [(f"{one.group}: {one.label}", *_both_short(one.text_to_video, one.video_to_text)) for one in checks]
+    return Table("Checks: the same scores, counted otherwise", _SLICE_HEADS, tuple(rows))
+
+
+def breakdown_tables(evaluation: Evaluation) -> list[Table]:
+    """Return the metrics of some of the queries: by category, by words in the caption, by expert."""
+    looked_closer = (one for one in evaluation.slices if one.group in PARTS_OF_QUERIES)
+    return [_slice_table(group, list(slices)) for group, slices in groupby(looked_closer, lambda one: one.group)]
 
 
 def ablation_table(evaluation: Evaluation) -> Table | None:
@@ -66,18 +101,88 @@ def ablation_table(evaluation: Evaluation) -> Table | None:
     return Table("Experts: the same model with one expert alone, and with one left out", heads, tuple(rows))
 
 
-def as_text(evaluation: Evaluation) -> str:
-    """Return the tables with all a reader needs to judge them."""
+def index_table(evaluation: Evaluation, index: IndexCheck) -> Table:
+    """Return what the index answers: its recall, the candidates it needs, and how its figures differ from the exact."""
+    recalls = [f"R@{at}" for at in RECALL_AT]
+    quantiles = [f"candidates, {name}" for name in index.candidates[DIRECTIONS[0]]]
+    heads = ("", *recalls, "MedR", "MeanR", "told by lists", "lists 10 best", *quantiles)
+    rows = []
+    for name in DIRECTIONS:
+        found: RetrievalMetrics = getattr(index.metrics, name)
+        exact: RetrievalMetrics = getattr(evaluation.metrics, name)
+        told = f"{index.told[name]:,} of {found.num_queries:,}"
+        needed = (f"{count:,.0f}" for count in index.candidates[name].values())
+        rows.append((WORDS[name], *_figures(found, 1), told, f"{index.recall_at_10[name]:.1f} %", *needed))
+        if exact.num_items == found.num_items:  # the same protocol
+            changes = [found.recall[at] - exact.recall[at] for at in RECALL_AT]
+            changes += [found.median_rank - exact.median_rank, found.mean_rank - exact.mean_rank]
+            rows.append(("  change", *(f"{change:+.1f}" for change in changes), *[""] * (2 + len(quantiles))))
+    return Table(f"Through the index ({index.kind})", heads, tuple(rows))
+
+
+def as_text(evaluation: Evaluation, *, breakdown: bool = False) -> str:
+    """Return the tables with all a reader needs to judge them.
+
+    Args:
+        evaluation: what to show.
+        breakdown: also by category, by words in the caption and by expert.
+    """
     protocol = evaluation.protocol
     parts = [
         str(metric_table(evaluation)),
         f"text to video: {protocol.text_to_video}\nvideo to text: {protocol.video_to_text}",
-        *evaluation.notes,
-        evaluation.agreement,
+        *notes(evaluation),
+        f"\n{mean_table(evaluation)}",
     ]
-    if (ablation := ablation_table(evaluation)) is not None:
-        parts.append(f"\n{ablation}")
+    parts += _optional(check_table(evaluation))
+    if evaluation.index is not None:
+        parts += [f"\n{evaluation.index}", str(index_table(evaluation, evaluation.index))]
+    parts += _optional(ablation_table(evaluation))
+    if breakdown:
+        parts += [f"\n{table}" for table in breakdown_tables(evaluation)]
     return "\n".join(parts)
+
+
+def notes(evaluation: Evaluation) -> tuple[str, ...]:
+    """Return what a reader must know, in sentences."""
+    limits = evaluation.ceiling
+    if not limits.share:
+        return evaluation.notes
+    recalls = ", ".join(f"R@{at} {recall:.1f}" for at, recall in limits.recall.items())
+    return (
+        *evaluation.notes,
+        f"{limits.share:.1f} % of the queries are also, word for word, another video's query: by text alone, without "
+        f"ties, no system passes {recalls}.",
+    )
+
+
+_SLICE_HEADS = (
+    "",
+    *(
+        head
+        for way in ("t2v", "v2t")
+        for head in (f"{way} queries", *(f"{way} R@{at}" for at in RSUM_AT), f"{way} MedR")
+    ),
+)
+
+
+def _slice_table(group: str, slices: Sequence[Slice]) -> Table:
+    rows = ((one.label, *_both_short(one.text_to_video, one.video_to_text)) for one in slices)
+    return Table(f"By {group}: some of the queries, the whole gallery", _SLICE_HEADS, tuple(rows))
+
+
+def _both_short(t2v: RetrievalMetrics | None, v2t: RetrievalMetrics | None) -> Iterator[str]:
+    for way in (t2v, v2t):
+        if way is None:
+            yield from [""] * (2 + len(RSUM_AT))
+        else:
+            yield f"{way.num_queries:,}"
+            yield from (f"{way.recall[at]:.1f}" for at in RSUM_AT)
+            yield f"{way.median_rank:.1f}"
+
+
+def _optional(table: Table | None) -> list[str]:
+    return [] if table is None else [f"\n{table}"]
 
 
 def _figures(metrics: RetrievalMetrics, digits: int) -> tuple[str, ...]:
@@ -85,10 +190,14 @@ def _figures(metrics: RetrievalMetrics, digits: int) -> tuple[str, ...]:
     return (*recalls, f"{metrics.median_rank:.1f}", f"{metrics.mean_rank:.1f}")
 
 
+def _bounds(interval: Interval) -> str:
+    return f"{interval.low:.1f}-{interval.high:.1f}"
+
+
 def _short(both: BothWays) -> tuple[str, ...]:
     recalls = (f"{way.recall[at]:.1f}" for way in (both.text_to_video, both.video_to_text) for at in RSUM_AT)
     return (*recalls, f"{both.rsum:.1f}")
 
 
-def _sum_row(head: str, both: BothWays, digits: int) -> tuple[str, ...]:
-    return (head, *[""] * (len(RECALL_AT) + 4), f"{both.rsum:.{digits}f}")
+def _sum_row(head: str, cell: str) -> tuple[str, ...]:
+    return (head, *[""] * (len(RECALL_AT) + 4), cell)

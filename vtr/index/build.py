@@ -113,7 +113,7 @@ def load_index(folder: Path, part: EmbeddedPart, *, embed_output: str) -> Loaded
     captions = _read(folder / CAPTIONS, len(part.texts.ids), manifest["dim"]) if part.texts.ids else None
     for index in (videos, captions):
         if index is not None and parameters:
-            faiss.ParameterSpace().set_index_parameters(index, parameters)
+            faiss.ParameterSpace().set_index_parameters(index, parameters)  # type: ignore[arg-type]
     return Loaded(videos, captions, factory, parameters)
 
 
@@ -140,7 +140,7 @@ def _make(vectors: Tensor, factory: str, parameters: str) -> faiss.Index:
         index.train(rows)
         index.add(rows)
         if parameters:
-            faiss.ParameterSpace().set_index_parameters(index, parameters)
+            faiss.ParameterSpace().set_index_parameters(index, parameters)  # type: ignore[arg-type]
     except RuntimeError as error:
         reason = str(error).strip().splitlines()[-1]
         raise ConfigError(

@@ -1,63 +1,92 @@
-"""The evaluate stage: both directions through the index and from exact scores, with chance and every expert's part."""
+"""The evaluate stage: both directions from exact scores and through the index, with the checks that keep it honest."""
 
 from __future__ import annotations
 
 import datetime
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
-from vtr.annotations.tables import load_split, split_names
+from vtr.annotations.tables import load_annotations, load_split, split_names
 from vtr.embeddings import EmbeddedPart
-from vtr.errors import WorkspaceError
-from vtr.evaluation import ranks
+from vtr.errors import ConfigError, WorkspaceError
 from vtr.evaluation.ablation import ablations, num_ablations
-from vtr.evaluation.metrics import RECALL_AT, BothWays, chance, metrics
-from vtr.evaluation.protocols import describe, selection_notes
-from vtr.evaluation.ranks import Ranks
-from vtr.evaluation.results import TOP_OF_EXAMPLE, Evaluation, Example, choose_examples, summarise_ranks
+from vtr.evaluation.export import Outputs, save_scores, write_trec
+from vtr.evaluation.judge import NUM_PASSES, Judged, judge
+from vtr.evaluation.postprocess import QB_NORM, apply
+from vtr.evaluation.protocols import Rules
+from vtr.evaluation.query_table import write_queries
+from vtr.evaluation.ranks import VIDEO_TO_TEXT, count_videos
+from vtr.evaluation.results import Evaluation
+from vtr.evaluation.scores import MatrixScores, ScoreSource, score_embeddings
+from vtr.evaluation.subject import Subject
 from vtr.evaluation.table import as_text
 from vtr.files import write_json
-from vtr.index.search import RetrievalIndex, Rows, text_rows, video_rows
+from vtr.index.search import RetrievalIndex
 from vtr.progress import progress
 from vtr.similarity import exact_scores
 from vtr.stages.index import Indexed, embed_and_index
+from vtr.stages.index_check import check_index
+from vtr.stages.query_bank import Banks, query_banks
+from vtr.store.reader import FeatureStore
 from vtr.types import Part
 from vtr.workspace import FORMAT, Run, fingerprint, read_manifest, versions
-
-LISTED = max(RECALL_AT)
-"""How many results the index is asked for: enough for every R@K."""
 
 
 @dataclass(frozen=True)
 class EvaluateSummary:
-    """An evaluation and where it was written."""
+    """An evaluation and where it was written.
+
+    Attributes:
+        path: the JSON.
+        queries: the table of every query's ranks.
+        also: what else was written.
+    """
 
     evaluation: Evaluation
     path: Path
+    queries: Path
     run: Run
+    also: tuple[Path, ...] = ()
+
+    @property
+    def written(self) -> str:
+        """Where it was written, in words."""
+        lines = [f"written to {self.path}, the ranks of every query to {self.queries}"]
+        lines += [f"written to {path}" for path in self.also]
+        return "\n".join([*lines, f"as a page: vtr report {self.run.root}"])
 
     def __str__(self) -> str:
-        return f"{as_text(self.evaluation)}\n\nwritten to {self.path}; as a page: vtr report {self.run.root}"
+        return f"{as_text(self.evaluation)}\n\n{self.written}"
 
 
 def evaluate(
-    run: Run, split: str | None, part: Part | None, *, device: str = "auto", available_only: bool = False
+    run: Run,
+    split: str | None,
+    part: Part | None,
+    *,
+    rules: Rules | None = None,
+    outputs: Outputs | None = None,
+    device: str = "auto",
+    available_only: bool = False,
 ) -> EvaluateSummary:
     """Evaluate one part of a split; embeds and indexes it first where that is missing or stale.
 
     Args:
         run: a trained run.
         split, part: see `vtr.data.corpus.resolve_part`.
+        rules: tie rule, protocol and post-processing; None for the default ones.
+        outputs: what else to write.
         device: where the model embeds.
         available_only: go on although some of the part's videos have no features.
 
     Raises:
+        ConfigError: a scale without a post-processing that takes it.
         WorkspaceError: the part has no captions, the index does not hold the embeddings, or see `embed_and_index`.
     """
+    rules, outputs = rules or Rules(), outputs or Outputs()
+    if rules.scale is not None and rules.post is None:
+        raise ConfigError(f"--scale {rules.scale:g} belongs to a post-processing, and none was asked for. Add --post.")
     indexed = embed_and_index(run, split, part, device=device, available_only=available_only)
     embedded = indexed.embedded
     if not embedded.texts.ids:
@@ -66,136 +95,115 @@ def evaluate(
             f'vtr search {run.root} "what to look for". To evaluate, choose another --split or --part, or prepare the '
             "videos with --captions."
         )
-    evaluation = evaluate_part(embedded, indexed.index, _notes(run, embedded))
-    path = run.evaluation / f"{indexed.split}-{indexed.part}.json"
-    write_json(path, _content(run, indexed, evaluation))
-    return EvaluateSummary(evaluation, path, run)
+    banks = query_banks(run, indexed, beta=rules.scale, device=device) if rules.post == QB_NORM.name else None
+    subject = describe_subject(run, embedded)
+    scores = score_embeddings(embedded.texts, embedded.videos, subject.right_by_text)
+    judged, t2v, v2t = _judge(subject, embedded, indexed.index, scores, rules, banks)
+    name = f"{indexed.split}-{indexed.part}{rules.suffix}"
+    path, queries = run.evaluation / f"{name}.json", run.evaluation / f"{name}.ranks.parquet"
+    write_queries(queries, subject, judged.t2v, judged.v2t, rules, judged.evaluation.protocol)
+    write_json(path, _content(run, indexed, judged.evaluation))
+    also = write_outputs(outputs, subject, scores, t2v, v2t)
+    return EvaluateSummary(judged.evaluation, path, queries, run, also)
 
 
-def evaluate_part(part: EmbeddedPart, index: RetrievalIndex, notes: tuple[str, ...]) -> Evaluation:
-    """Return the evaluation of an embedded part that has captions.
+def describe_subject(run: Run, part: EmbeddedPart) -> Subject:
+    """Return what a run's embedded part is: captions, videos, and how these were used before.
 
-    Raises:
-        WorkspaceError: the index does not hold the embeddings.
+    Another workspace's videos were not used before, as far as ids can tell.
     """
-    owners, num_videos = part.video_of_text, len(part.videos.ids)
-    index.check()
-    with progress("evaluate", 3 + num_ablations(part), "passes") as advance:
-        scores = exact_scores(part.texts, part.videos).numpy()
-        t2v, v2t = ranks.text_to_video(scores, owners), ranks.video_to_text(scores, owners)
-        advance(1, "exact scores")
-        differences = text_differences(part, index, scores, t2v)
-        advance(1, "text to video through the index")
-        differences += video_differences(part, index, scores, v2t)
-        advance(1, "video to text through the index")
-        del scores
-        ablated = []
-        for some in ablations(part):
-            ablated.append(some)
-            advance(1, some.label)
-    protocol = describe(owners, num_videos)
-    present = (part.videos.present > 0).float().mean(dim=0).tolist()
-    return Evaluation(
-        coverage=part.coverage,
-        protocol=protocol,
-        experts=dict(zip(part.experts, present, strict=True)),
-        metrics=BothWays(
-            metrics(t2v, direction="text_to_video", num_items=num_videos, protocol=protocol.text_to_video),
-            metrics(v2t, direction="video_to_text", num_items=len(owners), protocol=protocol.video_to_text),
-        ),
-        chance=chance(owners, num_videos),
-        notes=notes,
-        differences=tuple(differences),
-        ranks={"text_to_video": summarise_ranks(t2v), "video_to_text": summarise_ranks(v2t)},
-        ablation=tuple(ablated),
-        examples=tuple(_examples(part, index, t2v)),
+    trained = read_manifest(run.root, "vtr train")
+    annotations, store = load_annotations(run.workspace), FeatureStore(run.workspace.features)
+    train: tuple[str, ...] = ()
+    selected_by: tuple[str, ...] = ()
+    if run.gallery is None and trained["config"]["split"] in split_names(run.workspace):
+        split = load_split(run.workspace, trained["config"]["split"])
+        train, selected_by = split.train, split.validation
+    return Subject.of(
+        annotations,
+        part.coverage,
+        part.texts.ids,
+        part.videos.ids,
+        train=train,
+        selected_by=selected_by,
+        present={expert: store.video_ids(expert) for expert in part.experts},
     )
 
 
-def text_differences(part: EmbeddedPart, index: RetrievalIndex, scores: NDArray[np.float32], exact: Ranks) -> list[str]:
-    """Return the captions whose own video the index lists at another rank than the exact one, in words.
+def write_outputs(
+    outputs: Outputs, subject: Subject, scores: ScoreSource, t2v: ScoreSource, v2t: ScoreSource
+) -> tuple[Path, ...]:
+    """Write what was asked for beside the evaluation, and return the paths.
 
     Args:
-        scores: [T, V] exact scores.
-        exact: [T] the ranks that follow from them.
+        outputs: what.
+        subject: the texts and videos.
+        scores: as they are.
+        t2v, v2t: after post-processing.
     """
-    found = index.videos_for(part.texts, LISTED)
-    owners = part.video_of_text
-    best = scores[np.arange(len(owners)), owners]
-    through = listed_ranks(found.scores, found.rows == owners[:, None], best, len(part.videos.ids))
-    return _differences("text to video", part.texts.ids, through, exact)
+    written: list[Path] = []
+    if outputs.trec is not None:
+        written += write_trec(outputs.trec, subject, t2v, v2t, outputs.trec_depth)
+    if outputs.save_scores is not None:
+        written += save_scores(outputs.save_scores, subject, scores)
+    return tuple(written)
 
 
-def video_differences(
-    part: EmbeddedPart, index: RetrievalIndex, scores: NDArray[np.float32], exact: Ranks
-) -> list[str]:
-    """Return the videos whose best own caption the index lists at another rank than the exact one, in words.
+def post_process(
+    scores: ScoreSource, matrix: Callable[[], MatrixScores], rules: Rules, banks: Banks | None = None
+) -> tuple[ScoreSource, ScoreSource]:
+    """Return scores to rank videos by, and to rank texts by.
 
     Args:
-        scores: [T, V] exact scores.
-        exact: [Q] the ranks that follow from them, of the videos that have captions.
+        scores: as they are.
+        matrix: makes the same scores as a matrix, which post-processing needs.
+        rules: what to do to them.
+        banks: for QB-Norm.
     """
-    owners = part.video_of_text
-    queries = np.unique(owners)
-    found = index.captions_for(video_rows(part.videos, queries), LISTED)
-    best = np.full(len(part.videos.ids), -np.inf, np.float32)
-    np.maximum.at(best, owners, scores[np.arange(len(owners)), owners])
-    own = owners[found.rows] == queries[:, None]
-    through = listed_ranks(found.scores, own, best[queries], len(owners))
-    return _differences("video to text", [part.videos.ids[query] for query in queries], through, exact)
+    if rules.post is None:
+        return scores, scores
+    if banks is None:
+        t2v, v2t = apply(rules.post, matrix().values, scale=rules.scale)
+    else:
+        t2v, v2t = apply(rules.post, matrix().values, text_bank=banks.texts, video_bank=banks.videos)
+    return MatrixScores(t2v), MatrixScores(v2t)
 
 
-def listed_ranks(listed: NDArray[np.float32], own: NDArray[np.bool_], best: NDArray[np.float32], total: int) -> Ranks:
-    """Return each query's rank by the list alone.
+def _judge(
+    subject: Subject,
+    part: EmbeddedPart,
+    index: RetrievalIndex,
+    scores: ScoreSource,
+    rules: Rules,
+    banks: Banks | None,
+) -> tuple[Judged, ScoreSource, ScoreSource]:
+    """Return the evaluation of an embedded part, and the scores of both directions that it ranks by.
 
-    Args:
-        listed: [Q, K] scores of the listed items, falling.
-        own: [Q, K] which of them are right answers.
-        best: [Q] the exact score of the best right answer.
-        total: how many items there are.
-
-    Returns:
-        [Q] ranks; infinity where the right answer is not listed and should be, NaN where the list cannot tell, because
-        the right answer scores no higher than its end.
+    What the index answers and what single experts would get is said of the scores as they are, not after
+    post-processing.
     """
-    there = own.any(axis=1)
-    first = np.where(there, np.take_along_axis(listed, own.argmax(axis=1)[:, None], axis=1)[:, 0], -np.inf)
-    higher, same = (listed > first[:, None]).sum(axis=1), (listed == first[:, None]).sum(axis=1)
-    through = np.where(there, 1 + higher + (same - 1) / 2, np.inf)
-    cannot_tell = (np.maximum(first, best) <= listed[:, -1]) & (listed.shape[1] < total)
-    return np.asarray(np.where(cannot_tell, np.nan, through))
 
+    def matrix() -> MatrixScores:
+        return scores if isinstance(scores, MatrixScores) else MatrixScores(exact_scores(part.texts, part.videos))
 
-def _differences(direction: str, ids: Sequence[str], through: Ranks, exact: Ranks) -> list[str]:
-    return [
-        f"{direction}, {ids[int(row)]}: rank {through[row]:g} through the index, {exact[row]:g} from exact scores"
-        for row in np.flatnonzero(~np.isnan(through) & (through != exact))
-    ]
-
-
-def _examples(part: EmbeddedPart, index: RetrievalIndex, found_at: Ranks) -> list[Example]:
-    rows: Rows = np.asarray(choose_examples(found_at, part.video_of_text), np.int64)
-    found = index.videos_for(text_rows(part.texts, rows), TOP_OF_EXAMPLE)
-    return [
-        Example(
-            part.texts.ids[row],
-            part.texts_plain[row],
-            part.videos.ids[part.video_of_text[row]],
-            float(found_at[row]),
-            tuple(part.videos.ids[item] for item in items),
-            tuple(scores.tolist()),
-        )
-        for row, items, scores in zip(rows, found.rows, found.scores, strict=True)
-    ]
-
-
-def _notes(run: Run, embedded: EmbeddedPart) -> tuple[str, ...]:
-    """Return the notes on earlier use; another workspace's videos were not used, as far as ids can tell."""
-    trained_on = read_manifest(run.root, "vtr train")["config"]["split"]
-    if run.gallery is not None or trained_on not in split_names(run.workspace):
-        return ()
-    split = load_split(run.workspace, trained_on)
-    return selection_notes(embedded.videos.ids, split.train, split.validation)
+    experts = dict(zip(part.experts, (part.videos.present > 0).float().mean(dim=0).tolist(), strict=True))
+    passes = NUM_PASSES if rules.post else NUM_PASSES + 1 + num_ablations(part)
+    with progress("evaluate", passes, "passes") as advance:
+        t2v, v2t = post_process(scores, matrix, rules, banks)
+        judged = judge(subject, t2v, v2t, rules, experts=experts, advance=advance)
+        if rules.post:
+            return judged, t2v, v2t
+        by_caption = judged.v2t
+        if rules.video_to_text != VIDEO_TO_TEXT[0]:
+            by_caption = count_videos(scores, subject.right)
+        checked = check_index(part, index, scores, judged.t2v, by_caption, rules.ties)
+        advance(1, "through the index")
+        ablated = []
+        for some in ablations(part, rules.ties):
+            ablated.append(some)
+            advance(1, some.label)
+    evaluation = replace(judged.evaluation, index=checked, ablation=tuple(ablated))
+    return replace(judged, evaluation=evaluation), t2v, v2t
 
 
 def _content(run: Run, indexed: Indexed, evaluation: Evaluation) -> dict[str, object]:

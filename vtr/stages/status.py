@@ -141,7 +141,8 @@ def run_lines(run: Run) -> list[Line]:
     lines = [_line("train", run.root, stale, detail, again)]
     current["train"] = str(trained["output"])
     made = [path.parent.name for path in (*run.embeddings.glob("*/.lock"), *run.embeddings.glob(f"*/{MANIFEST}"))]
-    for name in sorted({*made, *(path.stem for path in run.evaluation.glob("*.json"))}):
+    results = [path.stem for path in run.evaluation.glob("*.json") if "+" not in path.stem]  # of the default rules
+    for name in sorted({*made, *results}):
         lines += _part_lines(run, name, current)
     if len(lines) == 1:
         command = f"vtr evaluate {_quoted(run.root)}{_available_only(trained['coverage'])}"

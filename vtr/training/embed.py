@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
 from vtr.coverage import Coverage
-from vtr.data.corpus import load_corpus, resolve_part
+from vtr.data.corpus import Corpus, load_corpus, resolve_part
 from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.data.texts import CaptionTable
 from vtr.embeddings import EmbeddedPart, save_part
@@ -19,7 +20,7 @@ from vtr.models.text import TextInput
 from vtr.progress import progress
 from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.optimiser import choose_device
-from vtr.types import Part
+from vtr.types import Caption, Part
 from vtr.workspace import MANIFEST, Run, read_manifest
 
 
@@ -75,22 +76,47 @@ def embed(
     video_ids, queries, coverage = corpus.video_ids(part_name), corpus.queries(part_name), corpus.coverage(part_name)
     fresh = not (folder / MANIFEST).exists() or read_manifest(folder, "vtr embed")["inputs"] != inputs
     if fresh:
-        place = choose_device(device)
-        model, config = load_model(run.checkpoints / "best", place)
-        table = FeatureTable.load(corpus.store, video_ids, experts, FeatureChoice.of(config))
-        if table.dims != dict(model.expert_dims):
-            raise WorkspaceError(
-                f"{run.root} was trained on features of dims {dict(model.expert_dims)}; {run.workspace.features} has "
-                f"{table.dims}. Extract with the same experts, or train again."
-            )
         with lock(folder / ".lock", f"embed into {folder}"):
-            captions = CaptionTable(queries, TextInput(config.text), run.workspace)
-            with progress("embed", len(video_ids) + len(queries), "items") as advance:
-                videos = embed_videos(model, table, range(len(video_ids)), place, lambda n: advance(n, ""))
-                texts = embed_texts(model, captions, range(len(queries)), place, lambda n: advance(n, ""))
-            row = {video_id: place_ for place_, video_id in enumerate(video_ids)}
-            video_of_text = np.array([row[caption.video_id] for caption in queries], np.int64)
-            plain = tuple(caption.text for caption in queries)
-            embedded = EmbeddedPart(tuple(experts), videos, texts, plain, video_of_text, coverage)
+            embedded = embed_some(run, corpus, video_ids, queries, coverage, device=device)
             save_part(folder, embedded, inputs=inputs, config=trained["config"])
     return EmbedSummary(folder, split_name, part_name, len(video_ids), len(queries), coverage, fresh)
+
+
+def embed_some(
+    run: Run,
+    corpus: Corpus,
+    video_ids: Sequence[str],
+    captions: Sequence[Caption],
+    coverage: Coverage,
+    *,
+    device: str = "auto",
+) -> EmbeddedPart:
+    """Embed some videos and captions with a run's best checkpoint.
+
+    Args:
+        run: a trained run.
+        corpus: holds their features.
+        video_ids: the videos.
+        captions: of these videos.
+        coverage: what they are of.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        WorkspaceError: the features are of other dims than those the run was trained on.
+    """
+    place = choose_device(device)
+    model, config = load_model(run.checkpoints / "best", place)
+    table = FeatureTable.load(corpus.store, video_ids, corpus.experts, FeatureChoice.of(config))
+    if table.dims != dict(model.expert_dims):
+        raise WorkspaceError(
+            f"{run.root} was trained on features of dims {dict(model.expert_dims)}; {run.workspace.features} has "
+            f"{table.dims}. Extract with the same experts, or train again."
+        )
+    texts = CaptionTable(captions, TextInput(config.text), run.workspace)
+    with progress("embed", len(video_ids) + len(captions), "items") as advance:
+        videos = embed_videos(model, table, range(len(video_ids)), place, lambda n: advance(n, ""))
+        embedded = embed_texts(model, texts, range(len(captions)), place, lambda n: advance(n, ""))
+    row = {video_id: place_ for place_, video_id in enumerate(video_ids)}
+    video_of_text = np.array([row[caption.video_id] for caption in captions], np.int64)
+    plain = tuple(caption.text for caption in captions)
+    return EmbeddedPart(corpus.experts, videos, embedded, plain, video_of_text, coverage)

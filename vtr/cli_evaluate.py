@@ -1,0 +1,151 @@
+"""`vtr evaluate` and `vtr compare`: a run, anybody's similarity matrix, or two of them on the same queries."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from vtr.cli_options import AvailableOnlyOption, DeviceOption, PartOption, SplitOption
+
+TiesOption = Annotated[
+    Literal["average", "optimistic", "pessimistic"],
+    typer.Option(help="A rank among tied items: the mean of their places (the published rule), the best, the worst."),
+]
+VideoToTextOption = Annotated[
+    Literal["best_own_caption_among_all_captions", "max_caption_then_rank_videos"],
+    typer.Option(help="How a video with several captions is counted: as MMT and CE do, or as CLIP4Clip does."),
+]
+PostOption = Annotated[
+    Literal["dual_softmax", "inverted_softmax", "qb_norm"] | None,
+    typer.Option(help="Post-process the scores; the first two use all test queries at once. Results say so."),
+]
+ScaleOption = Annotated[
+    float | None, typer.Option(help="The post-processing's scale (QB-Norm: beta). By default 100, 20 and 20.")
+]
+
+FormatOption = Annotated[Literal["table", "json", "csv", "latex"], typer.Option("--format", help="What to print.")]
+OF_A_MATRIX = "Somebody's similarity matrix instead of a run"
+
+
+def evaluate(
+    run: Annotated[Path | None, typer.Argument(metavar="RUN", help="The run that `vtr train` made.")] = None,
+    split: SplitOption = None,
+    part: PartOption = None,
+    ties: TiesOption = "average",
+    video_to_text: VideoToTextOption = "best_own_caption_among_all_captions",
+    post: PostOption = None,
+    scale: ScaleOption = None,
+    form: Annotated[
+        Literal["table", "json", "csv", "latex"], typer.Option("--format", help="What to print.")
+    ] = "table",
+    breakdown: Annotated[
+        bool, typer.Option("--breakdown", help="Print by category, caption length and expert too.")
+    ] = False,
+    trec: Annotated[Path | None, typer.Option(help="Folder to write TREC run and qrels files into.")] = None,
+    trec_depth: Annotated[int, typer.Option(min=1, help="Items of a query in a TREC run file.")] = 100,
+    save_scores: Annotated[
+        Path | None, typer.Option(help="Write the scores to this .npy, with the ids of rows and columns beside it.")
+    ] = None,
+    scores: Annotated[
+        Path | None, typer.Option(help="The matrix, .npy or .npz, texts in rows.", rich_help_panel=OF_A_MATRIX)
+    ] = None,
+    workspace: Annotated[
+        Path | None,
+        typer.Option(help="Holds the split; by default the workspace here.", rich_help_panel=OF_A_MATRIX),
+    ] = None,
+    query_order: Annotated[
+        Path | None,
+        typer.Option(
+            help="Ids of its rows (.txt, .csv or .json); by default the split's order.", rich_help_panel=OF_A_MATRIX
+        ),
+    ] = None,
+    video_order: Annotated[
+        Path | None, typer.Option(help="Ids of its columns, likewise.", rich_help_panel=OF_A_MATRIX)
+    ] = None,
+    transposed: Annotated[
+        bool, typer.Option("--transposed", help="Videos are in its rows.", rich_help_panel=OF_A_MATRIX)
+    ] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the JSON and the ranks of every query.", rich_help_panel=OF_A_MATRIX),
+    ] = None,
+    device: DeviceOption = "auto",
+    available_only: AvailableOnlyOption = False,
+) -> None:
+    """R@K, MedR, MeanR, RSUM and more, both ways, of a run (embeds and indexes if needed) or of any matrix."""
+    from vtr.evaluation.export import Outputs, render
+    from vtr.evaluation.protocols import Rules
+
+    rules, outputs = Rules(ties, video_to_text, post, scale), Outputs(trec, trec_depth, save_scores)
+    of_matrix = {"workspace": workspace, "query-order": query_order, "video-order": video_order, "out": out}
+    of_matrix["transposed"] = Path() if transposed else None
+    if (run is None) == (scores is None):
+        problem = "is needed, or --scores FILE.npy" if run is None else "and --scores cannot both be given"
+        raise typer.BadParameter(f"the run {problem}", param_hint="RUN")
+    if run is not None:
+        if given := [f"--{name}" for name, value in of_matrix.items() if value is not None]:
+            raise typer.BadParameter("belongs to --scores, not to a run", param_hint=", ".join(given))
+        from vtr.stages.evaluate import evaluate as evaluate_run
+        from vtr.workspace import Run
+
+        done = evaluate_run(
+            Run.open(run), split, part, rules=rules, outputs=outputs, device=device, available_only=available_only
+        )
+        shown, written, name = done.evaluation, done.written, run.resolve().name
+    elif scores is not None:
+        if split is None:
+            raise typer.BadParameter("is needed with --scores: full, 1k-A, 1k-B or an own split", param_hint="--split")
+        from vtr.stages.evaluate_scores import Matrix, evaluate_scores, find_workspace
+
+        matrix = Matrix(scores, query_order, video_order, transposed)
+        found = evaluate_scores(
+            matrix,
+            find_workspace(workspace),
+            split,
+            part or "test",
+            rules=rules,
+            outputs=outputs,
+            out=out,
+            available_only=available_only,
+        )
+        shown, written, name = found.evaluation, found.written, scores.stem
+    typer.echo(render(shown, form, name, breakdown=breakdown))
+    if written:
+        typer.echo(f"\n{written}" if form == "table" else written, err=form != "table")
+
+
+def compare(
+    first: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run, or a *.ranks.parquet of `vtr evaluate`.")],
+    second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another one, evaluated on the same queries.")],
+    split: SplitOption = None,
+    part: PartOption = None,
+    ties: TiesOption = "average",
+    video_to_text: VideoToTextOption = "best_own_caption_among_all_captions",
+    post: PostOption = None,
+    scale: ScaleOption = None,
+    form: Annotated[Literal["table", "json", "csv"], typer.Option("--format", help="What to print.")] = "table",
+    samples: Annotated[int, typer.Option(min=1, help="Bootstrap draws for the intervals.")] = 1000,
+    permutations: Annotated[int, typer.Option(min=1, help="Random swaps for the p-values.")] = 10_000,
+    seed: Annotated[int, typer.Option(help="Of both.")] = 0,
+    device: DeviceOption = "auto",
+    available_only: AvailableOnlyOption = False,
+) -> None:
+    """Whether two runs differ by more than chance: differences, 95 % intervals and p-values on the same queries."""
+    from vtr.evaluation.protocols import Rules
+    from vtr.stages.compare import compare_runs
+
+    found = compare_runs(
+        first,
+        second,
+        split,
+        part,
+        rules=Rules(ties, video_to_text, post, scale),
+        device=device,
+        available_only=available_only,
+        samples=samples,
+        permutations=permutations,
+        seed=seed,
+    )
+    typer.echo(found.render(form))

@@ -1,0 +1,189 @@
+"""The compare stage: whether two runs differ on the same queries by more than chance."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from vtr.errors import InputError
+from vtr.evaluation.confidence import Difference, QueryRanks, compare
+from vtr.evaluation.formats import csv_rows
+from vtr.evaluation.metrics import DIRECTIONS, Direction
+from vtr.evaluation.protocols import Rules
+from vtr.evaluation.query_table import QueryTable, read_queries
+from vtr.evaluation.table import WORDS, Table
+from vtr.files import read_json
+from vtr.stages.evaluate import evaluate
+from vtr.stages.index import embed_and_index
+from vtr.types import Part
+from vtr.workspace import Run
+
+TABLE_SUFFIX = ".parquet"
+SETTLED = 0.05
+"""Below this p-value a difference is marked."""
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two evaluations on the same queries.
+
+    Attributes:
+        names: of the two.
+        title: what was evaluated, under which rules.
+        num_videos, num_queries: how much the differences rest on.
+        differences: one a metric.
+        samples, permutations: how often was drawn for the intervals and the p-values.
+    """
+
+    names: tuple[str, str]
+    title: str
+    num_videos: int
+    num_queries: int
+    differences: tuple[Difference, ...]
+    samples: int
+    permutations: int
+
+    def __str__(self) -> str:
+        first, second = self.names
+        rows = tuple(_row(one) for one in self.differences)
+        table = Table(f"{self.title}\n  first: {first}\n  second: {second}", _HEADS, rows)
+        return (
+            f"{table}\n"
+            f"Difference: second minus first; for MedR and MeanR less is better. 95 % intervals: {self.samples:,} "
+            f"bootstrap draws of the {self.num_videos:,} videos. p: {self.permutations:,} random swaps of the two runs "
+            f"video by video; * marks p < {SETTLED:g}, before any correction for looking at {len(rows)} "
+            "metrics. Both say how far the queries bear out a difference, not whether another seed of training would "
+            "show it."
+        )
+
+    def render(self, form: Literal["table", "json", "csv"]) -> str:
+        """Return the comparison as text."""
+        if form == "json":
+            content = asdict(self) | {
+                "differences": [asdict(d) | {"difference": d.difference} for d in self.differences]
+            }
+            return json.dumps(content, indent=1, ensure_ascii=False)
+        if form == "csv":
+            return csv_rows([_csv_row(self.names, one) for one in self.differences])
+        return str(self)
+
+
+_HEADS = ("", "first", "second", "difference", "95 %", "p")
+
+
+def _row(one: Difference) -> tuple[str, ...]:
+    digits = 4 if one.metric == "MRR" else 1 if one.metric in ("MedR", "MeanR") else 2
+    p = "" if one.p_value is None else f"{one.p_value:.4f}{' *' if one.p_value < SETTLED else '  '}"
+    between = f"{one.low:+.{digits}f} to {one.high:+.{digits}f}"
+    values = (f"{one.first:.{digits}f}", f"{one.second:.{digits}f}", f"{one.difference:+.{digits}f}")
+    return (f"{WORDS.get(one.direction, 'both ways')} {one.metric}", *values, between, p)
+
+
+def _csv_row(names: tuple[str, str], one: Difference) -> tuple[dict[str, str], dict[str, float]]:
+    facts = {"first_run": names[0], "second_run": names[1], "direction": one.direction, "metric": one.metric}
+    figures = {"first": one.first, "second": one.second, "difference": one.difference, "low": one.low, "high": one.high}
+    return facts, figures if one.p_value is None else {**figures, "p": one.p_value}
+
+
+def compare_runs(
+    first: Path,
+    second: Path,
+    split: str | None = None,
+    part: Part | None = None,
+    *,
+    rules: Rules | None = None,
+    device: str = "auto",
+    available_only: bool = False,
+    samples: int = 1000,
+    permutations: int = 10_000,
+    seed: int = 0,
+) -> Comparison:
+    """Compare two runs, or two tables of ranks, on the same queries. Runs are evaluated where that is missing or stale.
+
+    Args:
+        first, second: runs, or *.ranks.parquet files that `vtr evaluate` wrote.
+        split, part: what to evaluate, for runs; by default what the first run is evaluated on.
+        rules: the rules to evaluate runs under, None for the default ones.
+        device, available_only: see `vtr.stages.evaluate.evaluate`.
+        samples, permutations, seed: see `vtr.evaluation.confidence.compare`.
+
+    Raises:
+        InputError: the two were evaluated on different queries, galleries or rules.
+        WorkspaceError: a run cannot be evaluated.
+    """
+    rules = rules or Rules()
+    one = _table(first, split, part, rules, device, available_only)
+    other = _table(second, split or one.split, part or _part(one), rules, device, available_only)
+    _check_same(first, one, second, other)
+    rows = {video_id: row for row, video_id in enumerate(sorted({v for d in DIRECTIONS for v in one.video_ids[d]}))}
+    ranks = [_ranks(one, one, rows), _ranks(other, one, rows)]
+    differences = compare(ranks[0], ranks[1], samples=samples, permutations=permutations, seed=seed)
+    return Comparison(
+        (str(first), str(second)),
+        f"{one.split} {one.part}; {one.protocol.title}",
+        len(rows),
+        len(one.query_ids["text_to_video"]),
+        tuple(differences),
+        samples,
+        permutations,
+    )
+
+
+def _part(table: QueryTable) -> Part:
+    parts: dict[str, Part] = {"train": "train", "validation": "validation", "test": "test"}
+    return parts[table.part]
+
+
+def _table(
+    path: Path, split: str | None, part: Part | None, rules: Rules, device: str, available_only: bool
+) -> QueryTable:
+    if path.suffix == TABLE_SUFFIX:
+        return read_queries(path)
+    run = Run.open(path)
+    indexed = embed_and_index(run, split, part, device=device, available_only=available_only)
+    result = run.evaluation / f"{indexed.split}-{indexed.part}{rules.suffix}.json"
+    queries = result.with_suffix(".ranks.parquet")
+    if result.exists() and queries.exists() and read_json(result)["inputs"] == {"index": indexed.output}:
+        return read_queries(queries)
+    summary = evaluate(run, indexed.split, indexed.part, rules=rules, device=device, available_only=available_only)
+    return read_queries(summary.queries)
+
+
+def _check_same(first: Path, one: QueryTable, second: Path, other: QueryTable) -> None:
+    if (one.split, one.part) != (other.split, other.part):
+        raise InputError(
+            f"{first} is of {one.split} {one.part}, {second} of {other.split} {other.part}. Evaluate both on the same "
+            "--split and --part."
+        )
+    if one.protocol != other.protocol:
+        raise InputError(
+            f"{first} and {second} were evaluated under different protocols. First: {_in_words(one)}. Second: "
+            f"{_in_words(other)}. Evaluate both under the same rules and with the same videos."
+        )
+    for direction in DIRECTIONS:
+        if odd := sorted(set(one.query_ids[direction]) ^ set(other.query_ids[direction])):
+            raise InputError(
+                f"{first} and {second} differ in {len(odd)} queries, {WORDS[direction]}, for example {odd[0]}. "
+                "Evaluate both with the same videos."
+            )
+
+
+def _in_words(table: QueryTable) -> str:
+    protocol = table.protocol
+    return f"{protocol.title}; {protocol.text_to_video}; {protocol.video_to_text}"
+
+
+def _ranks(table: QueryTable, like: QueryTable, rows: dict[str, int]) -> tuple[QueryRanks, QueryRanks]:
+    """Return a table's ranks in the order of another's queries."""
+
+    def of(direction: Direction) -> QueryRanks:
+        place = {query_id: n for n, query_id in enumerate(table.query_ids[direction])}
+        order = np.asarray([place[query_id] for query_id in like.query_ids[direction]])
+        videos = np.asarray([rows[video_id] for video_id in like.video_ids[direction]])
+        return QueryRanks(table.ranks[direction][order], videos)
+
+    return of("text_to_video"), of("video_to_text")
