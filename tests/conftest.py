@@ -8,9 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from parts import make_part as random_part
 from toy import ROOT, WORDS, make_workspace
 
 from vtr.config import TrainConfig, build
+from vtr.embeddings import EmbeddedPart
 from vtr.workspace import Workspace
 
 
@@ -53,6 +55,12 @@ def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def toy(tmp_path: Path) -> Workspace:
     """A small workspace with features."""
     return make_workspace(tmp_path / "ws")
+
+
+@pytest.fixture(scope="session")
+def make_part() -> Callable[..., EmbeddedPart]:
+    """Makes random embedded parts: `make_part(videos, captions a video, missing share, seed, dim)`."""
+    return random_part
 
 
 @pytest.fixture(scope="session")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -219,6 +219,10 @@ def search(
     workspace: GalleryOption = None,
     split: SplitOption = None,
     part: PartOption = None,
+    post: Annotated[
+        Literal["qb_norm"] | None,
+        typer.Option(help="Push down videos that come up for every query, by a bank of training captions (QB-Norm)."),
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Search a gallery with words (answers videos) or with a video (answers captions); embeds and indexes if needed."""
@@ -226,7 +230,18 @@ def search(
     from vtr.workspace import Run
 
     opened = Run.open(run, workspace)
-    typer.echo(go(opened, query, video, top=top, split=split, part=part, as_json=json, extract=_extract_like))
+    found = go(
+        opened,
+        query,
+        video,
+        top=top,
+        split=split,
+        part=part,
+        as_json=json,
+        qb_norm=post == "qb_norm",
+        extract=_extract_like,
+    )
+    typer.echo(found)
 
 
 def _extract_like(run: Run, video: Path) -> dict[str, ExpertFeatures]:

@@ -20,7 +20,7 @@ def orders(scores: Sequence[Score]) -> Iterator[list[int]]:
 
 
 def mean_place_of_best(scores: Sequence[Score], right: Sequence[int]) -> float:
-    """Return the published rule: the best right answer's rank is the mean of the places of all items that tie with it."""
+    """Return the published rule: the mean of the places of all items that tie with the best right answer."""
     best = max(scores[item] for item in right)
     ordered = sorted(scores, reverse=True)
     return float(np.mean([place for place, score in enumerate(ordered, 1) if score == best]))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import plain_ranks as plain
 import pytest
 import torch
 from hypothesis import given, settings
@@ -12,7 +13,6 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from torch.nn.functional import normalize
 
-from tests.evaluation import plain_ranks as plain
 from vtr.errors import InputError
 from vtr.evaluation import ranks, scores
 from vtr.evaluation.correspondence import Correspondence

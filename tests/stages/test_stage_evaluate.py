@@ -4,19 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from vtr.embeddings import EmbeddedPart
-from vtr.errors import InputError, WorkspaceError
-from vtr.evaluation.results import SAME, Evaluation, choose_examples
+from vtr.errors import ConfigError, InputError, WorkspaceError
+from vtr.evaluation.judge import choose_examples
+from vtr.evaluation.metrics import RECALL_AT, evaluate_scores
+from vtr.evaluation.protocols import Rules
+from vtr.evaluation.ranks import Counts, count_both
+from vtr.evaluation.results import Evaluation, IndexCheck
+from vtr.evaluation.scores import MatrixScores
 from vtr.files import read_json
 from vtr.index.build import build_index
 from vtr.index.search import Found, RetrievalIndex
-from vtr.stages.evaluate import evaluate, evaluate_part, listed_ranks
-from vtr.stages.index import embed_and_index
+from vtr.similarity import exact_scores
+from vtr.stages.evaluate import evaluate
+from vtr.stages.index import embed_and_index, index
+from vtr.stages.index_check import LISTED, check_index, listed_counts
 from vtr.types import TextEmbeddings
 from vtr.workspace import Run, Workspace, read_manifest
 
@@ -63,12 +72,14 @@ def test_figures_ablation_and_record(run: Run) -> None:
         if share is not None:
             assert share == pytest.approx(np.mean([any(row[experts] > 0) for row in part.videos.present.numpy()]))
     assert [some.label for some in found.ablation] == ["only appearance", "only motion"]
-    assert found.agreement == SAME
+    assert found.index is not None
+    assert found.index.differences == ()
+    assert found.index.metrics.text_to_video.recall == found.metrics.text_to_video.recall
     text = str(summary)
     assert "full test: 6 of 6; 2 captions a video" in text
     assert "each of 12 captions ranks 6 videos" in text
     assert "each of 6 videos ranks 12 captions and counts by the best-ranked of its own captions" in text
-    assert "same figures" in text
+    assert "The index (Flat; its lists of the best 100 for every query) and the exact scores give the same" in text
     assert found.notes == ()
     record = read_json(summary.path)
     assert record["inputs"] == {"index": read_manifest(run.index / "full-test", "")["output"]}
@@ -107,28 +118,86 @@ def test_missing_videos_are_on_the_result(run: Run, other_workspace: Callable[..
     assert record["metrics"]["text_to_video"]["num_items"] == 4
 
 
+def check(part: EmbeddedPart, opened: RetrievalIndex) -> IndexCheck:
+    scores = MatrixScores(exact_scores(part.texts, part.videos))
+    return check_index(part, opened, scores, *count_both(scores, part.video_of_text), "average")
+
+
 class Forgetful(RetrievalIndex):
     """An index that answers the last text with the videos in wrong order."""
 
     def videos_for(self, texts: TextEmbeddings, wanted: int) -> Found:
         found = super().videos_for(texts, wanted)
-        found.rows[-1] = found.rows[-1, ::-1].copy()
+        if wanted == LISTED:
+            found.rows[-1] = found.rows[-1, ::-1].copy()
         return found
 
 
 def test_an_index_that_answers_otherwise_is_reported(run: Run) -> None:
-    indexed = embed_and_index(run, None, None, device="cpu")
-    build_index(run.root / "again", indexed.embedded, embed_output="x")
-    wrong = Forgetful.open(run.root / "again", indexed.embedded, embed_output="x")
-    found = evaluate_part(indexed.embedded, wrong, ())
-    last = indexed.embedded.texts.ids[-1]
+    part = embed_and_index(run, None, None, device="cpu").embedded
+    build_index(run.root / "again", part, embed_output="x")
+    found = check(part, Forgetful.open(run.root / "again", part, embed_output="x"))
     assert len(found.differences) == 1
-    assert f"text to video, {last}: rank" in found.agreement
-    twisted = replace(
-        indexed.embedded, videos=replace(indexed.embedded.videos, vectors=-indexed.embedded.videos.vectors)
-    )
+    assert f"text to video, {part.texts.ids[-1]}: rank" in str(found)
+    twisted = replace(part, videos=replace(part.videos, vectors=-part.videos.vectors))
     with pytest.raises(WorkspaceError, match="other vectors"):
-        evaluate_part(twisted, RetrievalIndex.open(run.root / "again", twisted, embed_output="x"), ())
+        check(twisted, RetrievalIndex.open(run.root / "again", twisted, embed_output="x"))
+
+
+def loop_candidates(part: EmbeddedPart, text: int) -> int:
+    """Return how long a list by inner product must be to hold the text's best ten videos."""
+    weights, present = part.texts.weights[text].double(), part.videos.present.double()
+    cosines = (part.texts.vectors[text].double() * part.videos.vectors.double()).sum(-1)
+    inner = (cosines * present * weights).sum(-1)
+    scores = inner / (present @ weights).clamp_min(1e-8)
+    best = set(torch.argsort(scores, descending=True, stable=True)[:10].tolist())
+    seen: set[int] = set()
+    for place, video in enumerate(torch.argsort(inner, descending=True, stable=True).tolist(), 1):
+        seen.add(video)
+        if best <= seen:
+            return place
+    raise AssertionError
+
+
+@pytest.mark.parametrize("missing", [0.0, 0.4])
+def test_an_exact_index_gives_every_figure_of_the_exact_scores(
+    make_part: Callable[..., EmbeddedPart], tmp_path: Path, missing: float
+) -> None:
+    part = make_part(150, 4, missing)  # more items than the index lists
+    part.texts.vectors[40:44], part.texts.weights[40:44] = part.texts.vectors[40:41], part.texts.weights[40:41]
+    part.videos.vectors[7], part.videos.present[7] = part.videos.vectors[6], part.videos.present[6]  # ties both ways
+    build_index(tmp_path, part, embed_output="x")
+    found = check(part, RetrievalIndex.open(tmp_path, part, embed_output="x"))
+    exact = evaluate_scores(exact_scores(part.texts, part.videos), part.video_of_text)
+    assert found.differences == ()
+    for name in ("text_to_video", "video_to_text"):
+        through, counted = getattr(found.metrics, name), getattr(exact, name)
+        assert through.recall == counted.recall
+        assert (through.median_rank, through.mean_rank) == (counted.median_rank, counted.mean_rank)
+        assert through.num_tied == counted.num_tied > 0
+        assert found.recall_at_10[name] == 100.0
+        assert found.told[name] <= through.num_queries
+    assert found.told["text_to_video"] < 600  # some right answers are further down than the lists go
+    needed = [loop_candidates(part, text) for text in range(600)]
+    assert found.candidates["text_to_video"]["most"] == max(needed)
+    assert found.candidates["text_to_video"]["median"] == sorted(needed)[300]
+    assert (max(needed) > 10) == (missing > 0)
+
+
+def test_an_approximate_index_reports_its_recall_and_what_it_changes(run: Run) -> None:
+    exact = evaluate(run, None, None, device="cpu").evaluation
+    index(run, None, None, factory="IVF3,Flat")  # looks into one of three lists
+    summary = evaluate(run, None, None, device="cpu")
+    found = summary.evaluation.index
+    assert found is not None
+    assert (found.exact, found.kind) == (False, "IVF3,Flat")
+    assert summary.evaluation.metrics == exact.metrics  # ranked by exact scores all the same
+    assert found.recall_at_10["text_to_video"] < 100
+    assert found.differences
+    assert f"The index (IVF3,Flat) is approximate: {len(found.differences)} queries have another rank" in str(summary)
+    assert found.metrics.text_to_video.mean_rank > exact.metrics.text_to_video.mean_rank
+    again = Evaluation.from_json(read_json(summary.path), "the record")
+    assert again == summary.evaluation
 
 
 def test_ranks_from_a_list_alone() -> None:
@@ -136,10 +205,36 @@ def test_ranks_from_a_list_alone() -> None:
     own = np.zeros((6, 4), bool)
     own[0, 0] = own[1, 2] = own[2, 3] = True
     best = np.asarray([0.9, 0.8, 0.1, 0.5, 0.05, 0.1], np.float32)
-    # first; tied for second; at the list's end, where more may tie; missed; rightly absent; absent, tied with the end
-    expected = [1.0, 2.5, np.nan, np.inf, np.nan, np.nan]
-    np.testing.assert_array_equal(listed_ranks(listed, own, best, 9), expected)
-    np.testing.assert_array_equal(listed_ranks(listed[:3], own[:3], best[:3], 4), [1.0, 2.5, 4.0])
+    ones = np.ones((6, 1), np.int64)
+    exact = Counts(np.arange(6), 9, ones[:, 0], 7 * ones, ones, ones)  # rank 8, if it must be counted
+    # first; tied for second; at the list's end, where more may tie; lost; rightly absent; absent, tied with the end
+    counts, told = listed_counts(listed, own, best, exact)
+    assert counts.ranks().tolist() == [1.0, 2.5, 8.0, 8.0, 8.0, 8.0]
+    assert told.tolist() == [True, True, False, True, False, False]
+    near = replace(exact, higher=ones)
+    assert listed_counts(listed, own, best, near)[0].ranks().tolist() == [1.0, 2.5, 2.0, 5.0, 2.0, 2.0]
+    whole = replace(exact.take(np.arange(3)), num_items=4)
+    assert listed_counts(listed[:3], own[:3], best[:3], whole)[0].ranks().tolist() == [1.0, 2.5, 4.0]
+
+
+def test_rules_have_files_and_words_of_their_own(run: Run) -> None:
+    plain = evaluate(run, None, None, device="cpu")
+    for rules, name, words in [
+        (Rules(ties="pessimistic"), "full-test+pessimistic.json", "ties take the worst of their places"),
+        (Rules(video_to_text="max_caption_then_rank_videos"), "full-test+max_caption.json", "max_caption_then_rank"),
+        (Rules(post="dual_softmax", scale=30), "full-test+dual_softmax30.json", "(transductive), scale 30"),
+        (Rules(post="qb_norm"), "full-test+qb_norm.json", "QB-Norm with a bank of training queries, beta 20"),
+    ]:
+        summary = evaluate(run, None, None, rules=rules, device="cpu")
+        assert summary.path.name == name
+        assert words in str(summary).splitlines()[0]
+        assert words in summary.evaluation.protocol.title
+        assert (summary.evaluation.index is None) == (rules.post is not None)
+        assert Evaluation.from_json(read_json(summary.path), "the record") == summary.evaluation
+    assert plain.path.name == "full-test.json"
+    assert max(RECALL_AT) == LISTED
+    with pytest.raises(ConfigError, match="--scale 3 belongs to a post-processing"):
+        evaluate(run, None, None, rules=Rules(scale=3), device="cpu")
 
 
 def test_examples_are_half_right_half_wrong_and_of_different_videos() -> None:

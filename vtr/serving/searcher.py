@@ -6,17 +6,20 @@ import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 
 from vtr.annotations.tables import load_annotations
 from vtr.config import TrainConfig
 from vtr.embeddings import EmbeddedPart, load_part
 from vtr.errors import InputError, WorkspaceError
+from vtr.evaluation.postprocess import QueryBank
 from vtr.index.search import Found, RetrievalIndex
 from vtr.models.base import RetrievalModel
 from vtr.models.saved import load_model
 from vtr.models.text import TextInput
-from vtr.types import PARTS, Annotations, Part, Ranking, VideoBatch
+from vtr.similarity import exact_scores
+from vtr.types import PARTS, Annotations, Part, Ranking, TextEmbeddings, VideoBatch
 from vtr.workspace import MANIFEST, Run, read_manifest
 
 
@@ -47,25 +50,32 @@ class Searcher:
         config: what it was trained with.
         index: the gallery.
         annotations: the gallery's videos and captions.
+        bank: what training captions say about the gallery's videos; words are then answered in the order of QB-Norm.
     """
 
     def __init__(
-        self, model: RetrievalModel, config: TrainConfig, index: RetrievalIndex, annotations: Annotations
+        self,
+        model: RetrievalModel,
+        config: TrainConfig,
+        index: RetrievalIndex,
+        annotations: Annotations,
+        bank: QueryBank | None = None,
     ) -> None:
         self.model = model
         self.config = config
         self.part: EmbeddedPart = index.part
         self.annotations = annotations
         self._index = index
+        self._bank = bank
         self._text_input = TextInput(config.text)
         self._one_at_a_time = threading.Lock()  # tokenisers are not thread-safe
         self._in_gallery = frozenset(self.part.videos.ids)
 
     @classmethod
-    def load(cls, run: Run, index: RetrievalIndex) -> Searcher:
-        """Return a searcher of a gallery that is open already."""
+    def load(cls, run: Run, index: RetrievalIndex, bank: QueryBank | None = None) -> Searcher:
+        """Return a searcher of a gallery that is open already, with a bank of training captions or without."""
         model, config = load_model(run.checkpoints / "best", "cpu")
-        return cls(model, config, index, load_annotations(run.workspace))
+        return cls(model, config, index, load_annotations(run.workspace), bank)
 
     @classmethod
     def open(cls, run: Run, split: str | None = None, part: Part | None = None) -> Searcher:
@@ -92,7 +102,17 @@ class Searcher:
             raise InputError('the query is empty. Say what to look for, for example "a man is cooking".')
         with self._one_at_a_time, torch.inference_mode():
             texts = self.model.embed_texts(self._text_input.batch(queries, queries))
-        return _ranking(tuple(queries), self._index.videos_for(texts, top), self.part.videos.ids)
+        found = self._index.videos_for(texts, top) if self._bank is None else self._normalised(texts, top, self._bank)
+        return _ranking(tuple(queries), found, self.part.videos.ids)
+
+    def _normalised(self, texts: TextEmbeddings, top: int, bank: QueryBank) -> Found:
+        """Return the best videos in the order of QB-Norm, with their scores as they are.
+
+        Every video of the gallery is scored: one that the index ranks low may come up when hubs go down.
+        """
+        scores = exact_scores(texts, self.part.videos).numpy()
+        rows = np.argsort(-bank.normalise(scores), axis=1, kind="stable")[:, :top]
+        return Found(rows, np.take_along_axis(scores, rows, axis=1))
 
     def by_videos(self, videos: VideoBatch, top: int) -> Ranking:
         """Return the best `top` captions for each video, which need not be in the gallery.

@@ -12,6 +12,7 @@ from vtr.errors import InputError, WorkspaceError
 from vtr.models.base import RetrievalModel
 from vtr.serving.searcher import Hit, Searcher, largest_gallery
 from vtr.stages.index import embed_and_index
+from vtr.stages.query_bank import query_banks
 from vtr.types import ExpertFeatures, Part, VideoBatch
 from vtr.workspace import Run
 
@@ -27,6 +28,7 @@ def search(
     split: str | None = None,
     part: Part | None = None,
     as_json: bool = False,
+    qb_norm: bool = False,
     extract: Extract,
 ) -> str:
     """Search a gallery with words (answers videos) or with a video file (answers captions).
@@ -38,6 +40,7 @@ def search(
         top: how many results.
         split, part: the gallery; by default the largest that is indexed, else see `vtr.data.corpus.resolve_part`.
         as_json: return JSON instead of lines to read.
+        qb_norm: answer words in the order of QB-Norm, see `vtr.evaluation.postprocess.QueryBank`.
         extract: (run, file) -> expert -> features of the file, as the run's workspace was extracted.
 
     Raises:
@@ -53,7 +56,9 @@ def search(
         raise InputError('the query is empty. Say what to look for, for example "a man is cooking".')
     if video is not None and not video.is_file():
         raise InputError(f"{video} is {'a folder' if video.is_dir() else 'not there'}. Give the path of a video file.")
-    searcher = open_searcher(run, split, part, captions=video is not None)
+    if qb_norm and video is not None:
+        raise InputError("--post qb_norm orders videos for words, and a video was given. Leave one of them out.")
+    searcher = open_searcher(run, split, part, captions=video is not None, qb_norm=qb_norm)
     if query is not None:
         hits = searcher.video_hits(searcher.by_text([query], top))
     else:
@@ -65,7 +70,14 @@ def search(
     return _as_json(asked, searcher, hits) if as_json else _as_lines(asked, searcher, hits, query is not None)
 
 
-def open_searcher(run: Run, split: str | None = None, part: Part | None = None, *, captions: bool = False) -> Searcher:
+def open_searcher(
+    run: Run,
+    split: str | None = None,
+    part: Part | None = None,
+    *,
+    captions: bool = False,
+    qb_norm: bool = False,
+) -> Searcher:
     """Return a searcher; its gallery is embedded and indexed first where that is missing or stale.
 
     Videos without features are left out: the coverage that comes with the results says how many.
@@ -74,6 +86,7 @@ def open_searcher(run: Run, split: str | None = None, part: Part | None = None, 
         run: a trained run.
         split, part: the gallery; by default the largest that is indexed, else see `vtr.data.corpus.resolve_part`.
         captions: by default the largest that is indexed and has captions.
+        qb_norm: answer words in the order of QB-Norm; its bank of training captions is made where it is missing.
 
     Raises:
         WorkspaceError: the run is not trained, or the gallery has no features.
@@ -81,7 +94,7 @@ def open_searcher(run: Run, split: str | None = None, part: Part | None = None, 
     if split is None and part is None and (largest := largest_gallery(run, captions=captions)) is not None:
         split, part = largest
     indexed = embed_and_index(run, split, part, available_only=True)
-    return Searcher.load(run, indexed.index)
+    return Searcher.load(run, indexed.index, query_banks(run, indexed).texts if qb_norm else None)
 
 
 def video_batch(path: Path, features: Mapping[str, ExpertFeatures], searcher: Searcher) -> VideoBatch:
