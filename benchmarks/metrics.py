@@ -111,10 +111,8 @@ SIDES: dict[str, dict[str, Side]] = {
     V2T: {RELEASED: released_video_to_text, OURS: lambda scores: count_videos(scores, _owners(scores)).ranks()},
 }
 
-
 Times = dict[str, dict[str, float]]
 """Direction -> side -> seconds; under `ALL`, the released directions one after the other, and `evaluate_scores`."""
-
 
 Memory = tuple[int, float]
 """Bytes at the peak beyond those before, and seconds."""

@@ -13,7 +13,7 @@ from vtr.evaluation.confidence import QueryRanks, intervals
 from vtr.evaluation.correspondence import Correspondence
 from vtr.evaluation.duplicates import ceiling
 from vtr.evaluation.leaks import leaks
-from vtr.evaluation.metrics import both_ways, chance, count
+from vtr.evaluation.metrics import both_ways, chance_of, count
 from vtr.evaluation.protocols import Rules, describe, selection_notes
 from vtr.evaluation.ranks import VIDEO_TO_TEXT, Counts, Ranks, count_both
 from vtr.evaluation.results import Evaluation, Example
@@ -81,7 +81,7 @@ def judge(
         protocol=protocol,
         experts=experts or {},
         metrics=both_ways(t2v, v2t, ties=rules.ties, protocols=(protocol.text_to_video, protocol.video_to_text)),
-        chance=chance(subject.right, len(subject.videos)),
+        chance=chance_of(t2v, v2t),
         intervals=found,
         notes=(
             *selection_notes([v.id for v in subject.videos], [v.id for v in subject.train], subject.selected_by),

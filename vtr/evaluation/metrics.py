@@ -225,6 +225,17 @@ def chance(right: Owners | Correspondence, num_videos: int) -> BothWays:
     )
 
 
+def chance_of(t2v: Counts, v2t: Counts) -> BothWays:
+    """Return what a random order is expected to get on the very queries and items that were counted.
+
+    Args:
+        t2v, v2t: what was counted, by whatever protocol.
+    """
+    return BothWays(
+        _chance(t2v.num_right, t2v.num_items, "text_to_video"), _chance(v2t.num_right, v2t.num_items, "video_to_text")
+    )
+
+
 def _chance(num_right: Rows, num_items: int, direction: Direction) -> RetrievalMetrics:
     """Return the expectation for queries that have `num_right` [Q] right answers among `num_items`."""
     kinds, queries = np.unique(num_right, return_counts=True)
