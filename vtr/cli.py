@@ -25,7 +25,7 @@ from vtr.cli_options import (
 from vtr.errors import VtrError
 
 if TYPE_CHECKING:
-    from vtr.types import ExpertFeatures
+    from vtr.types import ExpertFeatures, Part
     from vtr.workspace import Run
 
 app = typer.Typer(
@@ -90,6 +90,26 @@ def prepare_folder(
     from vtr.annotations.prepare import prepare_folder as run
 
     typer.echo(run(folder, captions, out))
+
+
+@prepare.command("split")
+def prepare_split(
+    workspace: WorkspaceArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What `--split` will call it.")],
+    test: Annotated[Path | None, typer.Option(help="Ids of the test videos: .txt, .csv or .json.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Ids of the validation videos.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Ids of the training videos.")] = None,
+    queries: Annotated[
+        Path | None, typer.Option(help="Ids of the captions that are queries; by default all of test and validation.")
+    ] = None,
+) -> None:
+    """A split of your own: which videos are trained on, validated and tested, and which captions are the queries."""
+    from vtr.annotations.own_split import prepare_split as run
+    from vtr.workspace import Workspace
+
+    given: dict[Part, Path | None] = {"train": train, "validation": validation, "test": test}
+    lists = {part: path for part, path in given.items() if path is not None}
+    typer.echo(run(Workspace.open(workspace), name, lists, queries))
 
 
 @app.command()

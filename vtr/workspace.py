@@ -60,7 +60,7 @@ def _holds_other_files(root: Path) -> bool:
 
 @dataclass(frozen=True)
 class Workspace:
-    """The folder that `vtr prepare` makes: annotations/, features/."""
+    """The folder that `vtr prepare` makes: annotations/, splits/, features/."""
 
     root: Path
 
@@ -94,6 +94,11 @@ class Workspace:
     def annotations(self) -> Path:
         """Videos, captions and splits."""
         return self.root / "annotations"
+
+    @property
+    def own_splits(self) -> Path:
+        """Splits of the user's own, one JSON each."""
+        return self.root / "splits"
 
     @property
     def prepare_lock(self) -> Path:

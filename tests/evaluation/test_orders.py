@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from vtr.annotations.ids import read_ids
 from vtr.errors import InputError
-from vtr.evaluation.orders import check_shape, place_rows, read_order, read_scores
+from vtr.evaluation.orders import check_shape, place_rows, read_scores
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -114,14 +115,14 @@ def test_an_archive_of_several_arrays_must_name_one(tmp_path: Path) -> None:
 )
 def test_an_order_is_read_as_it_stands(tmp_path: Path, name: str, text: str) -> None:
     (tmp_path / name).write_bytes(text.encode())
-    assert read_order(tmp_path / name) == ("b", "a", "my cat")
+    assert read_ids(tmp_path / name) == ("b", "a", "my cat")
 
 
 def test_caption_ids_come_before_video_ids(tmp_path: Path) -> None:
     heads = ["key", "id", "video_id", "query_id", "caption_id"]
     while heads:
         (tmp_path / "ids.csv").write_text(",".join(heads) + "\n" + ",".join(f"a {head}" for head in heads) + "\n")
-        assert read_order(tmp_path / "ids.csv") == (f"a {heads.pop()}",)
+        assert read_ids(tmp_path / "ids.csv") == (f"a {heads.pop()}",)
 
 
 @pytest.mark.parametrize(
@@ -142,18 +143,18 @@ def test_caption_ids_come_before_video_ids(tmp_path: Path) -> None:
         ("ids.json", b'["a"', "not whole JSON"),
         ("ids.json", b'{"a": 1}', "not a JSON list of strings"),
         ("ids.json", b'["a", 1]', "not a JSON list of strings"),
-        ("ids.npy", b"a", "ends in '.npy'. The ids"),
+        ("ids.npy", b"a", "ends in '.npy'. A list of ids"),
     ],
 )
 def test_a_broken_order_is_an_error(tmp_path: Path, name: str, content: bytes, message: str) -> None:
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InputError, match=message):
-        read_order(tmp_path / name)
+        read_ids(tmp_path / name)
 
 
 def test_a_missing_order_is_an_error(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"absent.txt cannot be read: No such file"):
-        read_order(tmp_path / "absent.txt")
+        read_ids(tmp_path / "absent.txt")
 
 
 def test_rows_are_found_by_id_and_by_alias() -> None:
@@ -223,7 +224,7 @@ def test_a_transposed_shape_is_recognised() -> None:
 def test_the_queries_of_1k_a_are_a_permutation_of_its_videos(shared: Path) -> None:
     """The CSV's video_id column, read by hand, against val_list_jsfusion.txt, which has another order."""
     splits = shared / "msrvtt/splits"
-    queries, videos = (read_order(splits / name) for name in ("MSRVTT_JSFUSION_test.csv", "val_list_jsfusion.txt"))
+    queries, videos = (read_ids(splits / name) for name in ("MSRVTT_JSFUSION_test.csv", "val_list_jsfusion.txt"))
     with (splits / "MSRVTT_JSFUSION_test.csv").open(newline="") as stream:
         by_hand = [row["video_id"] for row in csv.DictReader(stream)]
     assert list(queries) == by_hand and len(set(queries)) == 1000
@@ -239,4 +240,4 @@ def test_the_queries_of_1k_a_are_a_permutation_of_its_videos(shared: Path) -> No
 def test_orders_survive_a_round_trip_through_json(tmp_path: Path) -> None:
     ids = ("日本", "my cat", 'quo"ted', "100%")
     (tmp_path / "ids.json").write_text(json.dumps(ids))
-    assert read_order(tmp_path / "ids.json") == ids
+    assert read_ids(tmp_path / "ids.json") == ids

@@ -57,7 +57,7 @@ class PrepareReport:
         lines = [
             f"{self.num_videos} videos ({self.num_files} with a file), {self.num_captions} captions in "
             f"{self.workspace.root}{'' if self.changed else '; nothing has changed'}",
-            *_table(self.parts),
+            *counts_in_lines(self.parts),
             *self.notes,
         ]
         if self.disagreements:
@@ -178,7 +178,7 @@ def _write(
             f"these {len(annotations.videos)}. Choose another --out, or delete it."
         )
     notes = [*notes, *_moved(previous, annotations)]
-    parts = tuple(count for split in splits for count in _counts(annotations, split))
+    parts = tuple(count for split in splits for count in count_parts(annotations, split))
     report = {"parts": [asdict(part) for part in parts], "disagreements": list(disagreements), "notes": notes}
     changed = save(workspace, annotations, splits, report)
     return PrepareReport(
@@ -226,7 +226,8 @@ def _with_file(video: Video, path: Path | None) -> Video:
     return replace(video, path=None if path is None else str(path.resolve()))
 
 
-def _counts(annotations: Annotations, split: Split) -> list[PartCounts]:
+def count_parts(annotations: Annotations, split: Split) -> list[PartCounts]:
+    """Return the counts of a split's parts; empty parts are left out."""
     counts = []
     for part in PARTS:
         if ids := split.part(part):
@@ -236,7 +237,8 @@ def _counts(annotations: Annotations, split: Split) -> list[PartCounts]:
     return counts
 
 
-def _table(parts: Sequence[PartCounts]) -> list[str]:
+def counts_in_lines(parts: Sequence[PartCounts]) -> list[str]:
+    """Return counts as lines of a table."""
     rows = [("split and part", "videos with a file", "queries")]
     rows += [
         (f"{p.split} {p.part}:", f"{p.files} of {p.videos}", "" if p.queries is None else str(p.queries)) for p in parts

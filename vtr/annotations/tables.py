@@ -112,13 +112,28 @@ def load_videos(workspace: Workspace) -> tuple[Video, ...]:
 
 
 def split_names(workspace: Workspace) -> tuple[str, ...]:
-    """Return the names of the workspace's splits.
+    """Return the names of the workspace's splits, the user's own ones last.
 
     Raises:
         WorkspaceError: `vtr prepare` has not been run.
     """
     read_manifest(workspace.annotations, MAKE)
-    return tuple(sorted(path.stem for path in (workspace.annotations / SPLITS).glob("*.json")))
+    return tuple(
+        name
+        for folder in (workspace.annotations / SPLITS, workspace.own_splits)
+        for name in sorted(path.stem for path in folder.glob("*.json"))
+    )
+
+
+def save_own_split(workspace: Workspace, split: Split) -> Path:
+    """Write a split of the user's own and return its file. `vtr prepare` keeps it; the caller holds `prepare_lock`.
+
+    Raises:
+        WorkspaceError: the workspace cannot be written.
+    """
+    path = workspace.own_splits / f"{split.name}.json"
+    write_json(path, asdict(split))
+    return path
 
 
 def load_split(workspace: Workspace, name: str) -> Split:
@@ -132,19 +147,42 @@ def load_split(workspace: Workspace, name: str) -> Split:
         hint = nearest(name, list(names))
         raise WorkspaceError(f"{workspace.root} has no split '{name}'.{hint} It has: {', '.join(names)}.")
     path = workspace.annotations / SPLITS / f"{name}.json"
+    make = MAKE
+    if is_own(workspace, name):
+        path, make = workspace.own_splits / f"{name}.json", f"vtr prepare split {workspace.root} {name} ..."
     try:
         values = read_json(path)
         train, validation, test = (tuple(values[part]) for part in PARTS)
         queries = values["query_caption_ids"]
-        return Split(name, train, validation, test, None if queries is None else tuple(queries), values["note"])
+        split = Split(name, train, validation, test, None if queries is None else tuple(queries), values["note"])
     except (InputError, KeyError, TypeError) as error:
-        raise WorkspaceError(f"{path} is damaged ({error}). Run `{MAKE}` again.") from error
+        raise WorkspaceError(f"{path} is damaged ({error}). Run `{make}` again.") from error
+    if is_own(workspace, name):  # the others were written together with the annotations
+        known = {video.id for video in load_videos(workspace)}
+        if unknown := [video_id for part in PARTS for video_id in split.part(part) if video_id not in known]:
+            raise WorkspaceError(
+                f"{path} names {len(unknown)} videos that {workspace.root} does not hold any more, for example "
+                f"{unknown[0]}. Run `{make}` again."
+            )
+    return split
 
 
-def annotations_fingerprint(workspace: Workspace) -> str:
+def is_own(workspace: Workspace, name: str) -> bool:
+    """Return whether a split is the user's own, not one that `vtr prepare` made with the annotations."""
+    return not (workspace.annotations / SPLITS / f"{name}.json").exists() and name in split_names(workspace)
+
+
+def annotations_fingerprint(workspace: Workspace, split: str | None = None) -> str:
     """Return the fingerprint of the workspace's annotations and splits.
+
+    Args:
+        workspace: where they are.
+        split: the split that was used; one of the user's own is not among the annotations' and counts too.
 
     Raises:
         WorkspaceError: `vtr prepare` has not been run.
     """
-    return str(read_manifest(workspace.annotations, MAKE)["output"])
+    output = str(read_manifest(workspace.annotations, MAKE)["output"])
+    if split is None or not is_own(workspace, split):
+        return output
+    return fingerprint([output, asdict(load_split(workspace, split))])

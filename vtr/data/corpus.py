@@ -56,7 +56,8 @@ class Corpus:
 
     def fingerprints(self, workspace: Workspace) -> dict[str, str]:
         """Return the `inputs` of a stage made from this: stage name -> fingerprint of its output."""
-        return {"prepare": annotations_fingerprint(workspace), "extract": self.store.fingerprint(self.experts)}
+        prepared = annotations_fingerprint(workspace, self.split.name)
+        return {"prepare": prepared, "extract": self.store.fingerprint(self.experts)}
 
     def coverage(self, part: Part) -> Coverage:
         """Return how many of the part's videos have features."""

@@ -1,13 +1,10 @@
-"""Anybody's similarity matrix: its scores, the order of its rows and columns, and how both fit a split."""
+"""Anybody's similarity matrix: its scores, and how they and the order of their rows and columns fit a split."""
 
 from __future__ import annotations
 
-import csv
-import io
-import json
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,12 +15,10 @@ from vtr.annotations.splits import some
 from vtr.errors import InputError
 
 SCORE_NAMES = ("scores", "similarities", "sims")
-ORDER_COLUMNS = ("caption_id", "query_id", "video_id", "id", "key")
 FLOAT32_INTEGERS = 1 << 24
 """Up to here float32 holds every integer."""
 
 _SAVE = "Save one array [texts, videos] of floats with numpy.save."
-_ORDER = "The ids of the rows or columns are expected: a .txt with one id a line, a .csv or a .json list."
 
 Scores = NDArray[np.floating[Any]]
 
@@ -54,41 +49,6 @@ def read_scores(path: Path) -> Scores:
             f"{path} is not a whole NumPy file of numbers ({error}). Pickled objects are never read. {_SAVE}"
         ) from error
     return _checked(path, held)
-
-
-def read_order(path: Path) -> tuple[str, ...]:
-    """Return the ids of a matrix's rows or columns, in order.
-
-    Args:
-        path: a .txt file with one id a line; a .csv file with a header, where the first of the columns caption_id,
-            query_id, video_id, id and key that is there holds the ids; or a .json file, a list of strings. Blank lines
-            do not count.
-
-    Raises:
-        InputError: the file is missing, empty, not text or of another form, or an id occurs twice (with line numbers).
-    """
-    readers = {".txt": _lines, ".csv": _column, ".json": _strings}
-    if (read := readers.get(path.suffix.lower())) is None:
-        raise InputError(f"{path} ends in '{path.suffix}'. {_ORDER}")
-    try:
-        ids = list(read(path, path.read_text(encoding="utf-8-sig")))
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror}. {_ORDER}") from error
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not text ({error}). {_ORDER}") from error
-    if not ids:
-        raise InputError(f"{path} is empty. {_ORDER}")
-    if unnamed := [str(number) for number, name in ids if not name]:
-        raise InputError(f"{path} has no id in {_place(path)}s {some(unnamed)}. Each row needs one.")
-    first: dict[str, int] = {}
-    if repeated := [
-        f"'{name}' ({_place(path)}s {first[name]} and {n})" for n, name in ids if first.setdefault(name, n) != n
-    ]:
-        raise InputError(
-            f"{path} holds ids more than once: {some(repeated)}. Each may be there once; where the rows are several "
-            "captions of a video, give caption ids."
-        )
-    return tuple(name for _, name in ids)
 
 
 def place_rows(
@@ -181,39 +141,6 @@ def _checked(path: Path, held: Any) -> Scores:
     if held.dtype.kind != "f" or held.dtype.itemsize > 8:
         raise InputError(f"{path} holds {held.dtype}, float16, float32, float64 or integers were expected. {_SAVE}")
     return held.astype(held.dtype.newbyteorder("="), copy=False)
-
-
-def _lines(_: Path, text: str) -> Iterable[tuple[int, str]]:
-    return ((number, line.strip()) for number, line in enumerate(text.split("\n"), 1) if line.strip())
-
-
-def _column(path: Path, text: str) -> Iterable[tuple[int, str]]:
-    reader = csv.reader(io.StringIO(text, newline=""))
-    try:
-        heads = [head.strip().lower() for head in next(reader, [])]
-        if not (columns := [heads.index(name) for name in ORDER_COLUMNS if name in heads]):
-            raise InputError(
-                f"{path}, line 1: the columns are {', '.join(heads) or '(none)'}; one of {', '.join(ORDER_COLUMNS)} "
-                "was expected. Begin the file with a header."
-            )
-        for row in filter(None, reader):
-            yield reader.line_num, row[columns[0]].strip() if columns[0] < len(row) else ""
-    except csv.Error as error:
-        raise InputError(f"{path}, line {reader.line_num}: not a CSV ({error}). {_ORDER}") from error
-
-
-def _strings(path: Path, text: str) -> Iterable[tuple[int, str]]:
-    try:
-        values = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise InputError(f"{path} is not whole JSON ({error}). {_ORDER}") from error
-    if not isinstance(values, list) or not all(isinstance(value, str) for value in values):
-        raise InputError(f"{path} is not a JSON list of strings. {_ORDER}")
-    return enumerate(values, 1)
-
-
-def _place(path: Path) -> str:
-    return "entry number" if path.suffix.lower() == ".json" else "line"
 
 
 def _both_names(name: str, *given: str) -> str:

@@ -40,7 +40,7 @@ Answer = TypeVar("Answer")
 Which = Literal["best", "all"]
 """Which right answers are placed: the best one is enough for ranks, nDCG and mAP need all."""
 
-CHUNK_ROWS = 64
+CHUNK_ROWS = 192
 """Rows that are compared together: their comparison results stay in the processor's cache, and counts below 256."""
 
 
@@ -243,6 +243,7 @@ class _Counter:
         self.limits = np.full(shape, np.nan, scores.dtype)
         self.limits[place[kept], query[kept]] = scores[kept]
         self.active = [np.flatnonzero(self.num_right > p) for p in range(shape[0])]
+        self.active_queries = [self.queries[active] for active in self.active]
         self.higher, self.at_least, self.same_right = np.zeros((3, *shape), np.int64)
         for p, limits in enumerate(self.limits):
             np.add.at(self.same_right[p], query[scores == limits[query]], 1)
@@ -250,11 +251,12 @@ class _Counter:
     def in_rows(self, rows: slice, chunk: Array) -> _Found:
         """Return the counts of the queries among the rows of a chunk [b, V]."""
         found: _Found = []
-        for limits, active in zip(self.limits, self.active, strict=True):
-            here = active[slice(*np.searchsorted(self.queries[active], (rows.start, rows.stop)))]
+        for limits, active, queries in zip(self.limits, self.active, self.active_queries, strict=True):
+            some_of_them = slice(*np.searchsorted(queries, (rows.start, rows.stop)))
+            here = active[some_of_them]
             if not len(here):  # who has no p-th right answer has no later one either
                 break
-            some = chunk if len(here) == len(chunk) else chunk[self.queries[here] - rows.start]
+            some = chunk if len(here) == len(chunk) else chunk[queries[some_of_them] - rows.start]
             limit = limits[here, None]
             found.append((here, _count_in_rows(some > limit), _count_in_rows(some >= limit)))
         return found
@@ -262,8 +264,7 @@ class _Counter:
     def in_columns(self, chunk: Array) -> _Found:
         """Return what a chunk [b, V] adds to the counts of its columns."""
         found: _Found = []
-        for limits, active in zip(self.limits, self.active, strict=True):
-            columns = self.queries[active]
+        for limits, active, columns in zip(self.limits, self.active, self.active_queries, strict=True):
             if not len(columns):
                 break
             some = chunk if len(columns) == chunk.shape[1] else chunk[:, columns]

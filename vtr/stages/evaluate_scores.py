@@ -9,12 +9,13 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from vtr.annotations.ids import read_ids
 from vtr.annotations.tables import load_annotations, load_split
 from vtr.coverage import Coverage
 from vtr.errors import InputError, WorkspaceError
 from vtr.evaluation.export import Outputs
 from vtr.evaluation.judge import NUM_PASSES, judge
-from vtr.evaluation.orders import check_shape, place_rows, read_order, read_scores
+from vtr.evaluation.orders import check_shape, place_rows, read_scores
 from vtr.evaluation.postprocess import POST_PROCESSING, QB_NORM
 from vtr.evaluation.protocols import Rules
 from vtr.evaluation.query_table import write_queries
@@ -175,7 +176,7 @@ def _order(
 ) -> NDArray[np.int64]:
     if path is None:
         return np.arange(len(expected))
-    return place_rows(read_order(path), expected, aliases, what=what, source=str(path), allow_missing=available_only)
+    return place_rows(read_ids(path), expected, aliases, what=what, source=str(path), allow_missing=available_only)
 
 
 def _ordered(scores: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> MatrixScores:

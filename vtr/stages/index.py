@@ -66,7 +66,7 @@ def index(
     inputs = read_manifest(embeddings, make)["inputs"]
     current = {
         "train": str(trained["output"]),
-        "prepare": annotations_fingerprint(run.workspace),
+        "prepare": annotations_fingerprint(run.workspace, name),
         "extract": FeatureStore(run.workspace.features).fingerprint(trained["experts"]),
     }
     for stage, output in current.items():

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtr.annotations.tables import load_split, load_videos
+from vtr.annotations.tables import annotations_fingerprint, load_split, load_videos
 from vtr.config import TrainConfig, load
 from vtr.errors import VtrError, WorkspaceError
 from vtr.files import locked_by, read_json
@@ -124,12 +124,11 @@ def _extract_line(
 def run_lines(run: Run) -> list[Line]:
     """Return the states of train, of each part's embed, index and evaluate, and of report."""
     store = FeatureStore(run.workspace.features)
-    current = {}
-    if (run.workspace.annotations / MANIFEST).exists():
-        current["prepare"] = str(read_manifest(run.workspace.annotations, "vtr prepare")["output"])
+    current: dict[str, str] = {}
     if not (run.root / MANIFEST).exists():
         return [_unfinished(run, store, current)]
     trained = read_manifest(run.root, "vtr train")
+    current["prepare"] = _prepared(run.workspace, trained["config"]["split"])
     if set(trained["experts"]) <= set(store.experts):
         current["extract"] = store.fingerprint(trained["experts"])
     stale = "" if "imported" in trained else _changed(trained["inputs"], current, ("prepare", "extract"))
@@ -163,13 +162,21 @@ def _unfinished(run: Run, store: FeatureStore, current: Mapping[str, str]) -> Li
         return Line("train", busy, detail)
     command = f"vtr train {_quoted(run.workspace.root)} --config {_quoted(run.config)}"
     experts = [name for name in config.experts or store.experts if name in store.experts]
-    known = {**current, "extract": store.fingerprint(experts)} if experts else current
+    known = {**current, "prepare": _prepared(run.workspace, config.split)}
+    known |= {"extract": store.fingerprint(experts)} if experts else {}
     if not _is_whole(run.workspace, store, config.split, experts):
         command += " --available-only"
     inputs = run.root / "inputs.json"
     if inputs.exists() and (stale := _changed(read_json(inputs), known, ("prepare", "extract"))):
         return Line("train", "stale", f"{detail}; {stale}", f"{command} --out NEW")
     return Line("train", "partly", detail, f"{command} {_out(run.root)}")
+
+
+def _prepared(workspace: Workspace, split: str) -> str:
+    """Return the fingerprint of the annotations and a split, "" where there are none."""
+    if not (workspace.annotations / MANIFEST).exists():
+        return ""
+    return annotations_fingerprint(workspace, split)
 
 
 def _is_whole(workspace: Workspace, store: FeatureStore, split_name: str, experts: Sequence[str]) -> bool:
@@ -193,7 +200,8 @@ def _part_lines(run: Run, name: str, current: Mapping[str, str]) -> Iterator[Lin
     embedded = read_manifest(folder, "vtr embed")
     covered = f"{embedded['coverage']['available']} of {embedded['coverage']['total']} videos"
     flag = _available_only([covered])
-    stale = _changed(embedded["inputs"], current, ("train", "extract", "prepare"))
+    prepared = {"prepare": _prepared(run.workspace, split)}
+    stale = _changed(embedded["inputs"], {**current, **prepared}, ("train", "extract", "prepare"))
     yield _line(f"embed {name}", folder, stale, covered, f"vtr embed {options}{flag}")
     if not (index / MANIFEST).exists():
         yield _missing(f"index {name}", index, f"vtr index {options}")

@@ -1,0 +1,73 @@
+"""Splits of one's own: lists of ids become a split of a workspace that is there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from vtr.annotations.ids import read_ids
+from vtr.annotations.prepare import PartCounts, count_parts, counts_in_lines
+from vtr.annotations.splits import some
+from vtr.annotations.tables import is_own, load_annotations, save_own_split, split_names
+from vtr.errors import InputError
+from vtr.files import lock
+from vtr.types import PARTS, Part, Split
+from vtr.workspace import Workspace
+
+RESERVED = ("val", "validation")
+"""What `--split` takes for the validation part of a run's split."""
+
+
+@dataclass(frozen=True, slots=True)
+class OwnSplit:
+    """A split that was added to a workspace, and where it was written."""
+
+    path: Path
+    parts: tuple[PartCounts, ...]
+
+    def __str__(self) -> str:
+        return "\n".join([*counts_in_lines(self.parts), f"written to {self.path}; use it as --split {self.path.stem}"])
+
+
+def prepare_split(workspace: Workspace, name: str, lists: Mapping[Part, Path], queries: Path | None) -> OwnSplit:
+    """Add a split of one's own to a workspace, or replace it. Its videos and captions are the workspace's.
+
+    Args:
+        workspace: made by `vtr prepare`.
+        name: the new split's name.
+        lists: part -> file of video ids, see `vtr.annotations.ids.read_ids`; at least the test or the validation part.
+        queries: file of the ids of the captions that are queries; None for every caption of these parts.
+
+    Raises:
+        InputError: the name is taken or cannot be a file's, a list names unknown or repeated ids, two parts overlap, or
+            a query is of no video of the parts.
+        WorkspaceError: the workspace cannot be written or is in use.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED:
+        raise InputError(f"'{name}' cannot be a split's name. Use letters, digits, '.', '_' and '-', as in 1k-A-7k.")
+    if not lists.keys() & {"validation", "test"}:
+        raise InputError(
+            f"split {name} would have nothing to evaluate. Give the ids of its --test or --validation part."
+        )
+    annotations = load_annotations(workspace)
+    if name in split_names(workspace) and not is_own(workspace, name):
+        raise InputError(f"{workspace.root} has a split '{name}' of its own. Choose another name.")
+    parts = {part: read_ids(path) for part, path in lists.items()}
+    for part, ids in parts.items():
+        if unknown := [video_id for video_id in ids if video_id not in annotations.video_by_id]:
+            raise InputError(f"{lists[part]} names videos that {workspace.root} does not hold: {some(unknown)}.")
+    asked = None if queries is None else read_ids(queries)
+    note = f"own split, from {', '.join(str(path) for path in (*lists.values(), *([queries] if queries else [])))}"
+    train, validation, test = (parts.get(part, ()) for part in PARTS)
+    split = Split(name, train, validation, test, asked, note)
+    if asked is not None:
+        described = {c.id for v in (*validation, *test) for c in annotations.captions_by_video[v]}
+        if odd := [caption_id for caption_id in asked if caption_id not in described]:
+            raise InputError(
+                f"{queries} names {len(odd)} captions of no video in the parts: {some(odd)}. Caption ids are like "
+                "video7010#3: the fourth caption of the video, in published order."
+            )
+    with lock(workspace.prepare_lock, f"prepare {workspace.root}"):
+        return OwnSplit(save_own_split(workspace, split), tuple(count_parts(annotations, split)))
