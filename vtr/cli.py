@@ -100,7 +100,11 @@ def prepare_split(
     validation: Annotated[Path | None, typer.Option(help="Ids of the validation videos.")] = None,
     train: Annotated[Path | None, typer.Option(help="Ids of the training videos.")] = None,
     queries: Annotated[
-        Path | None, typer.Option(help="Ids of the captions that are queries; by default all of test and validation.")
+        str | None,
+        typer.Option(
+            metavar="FILE|SPLIT",
+            help="Ids of the captions that are queries, or a split whose queries they are; by default all captions.",
+        ),
     ] = None,
 ) -> None:
     """A split of your own: which videos are trained on, validated and tested, and which captions are the queries."""

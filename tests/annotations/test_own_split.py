@@ -36,7 +36,7 @@ def test_lists_become_a_split_that_stays_when_the_workspace_is_prepared_again(tm
         "test": listed(tmp_path / "test.txt", "clip4", "clip1"),
     }
     queries = listed(tmp_path / "queries.txt", "clip1#1", "clip4#0")
-    made = prepare_split(workspace, "mine", lists, queries)  # type: ignore[arg-type]
+    made = prepare_split(workspace, "mine", lists, str(queries))  # type: ignore[arg-type]
     assert "mine test: 0 of 2 2" in " ".join(str(made).split())
     assert "use it as --split mine" in str(made)
     split = load_split(workspace, "mine")
@@ -64,7 +64,7 @@ def test_what_cannot_be_a_split_is_refused(tmp_path: Path) -> None:
     workspace = prepare(tmp_path / "ws")
     test, odd = listed(tmp_path / "test.txt", "clip4"), listed(tmp_path / "odd.txt", "clip4", "clip9")
     for name, lists, queries, message in [
-        ("full", {"test": test}, None, "has a split 'full' of its own"),
+        ("full", {"test": test}, None, "has a split 'full' already"),
         ("val", {"test": test}, None, "'val' cannot be a split's name"),
         ("a+b", {"test": test}, None, "cannot be a split's name"),
         ("mine", {"train": test}, None, "nothing to evaluate"),
@@ -74,7 +74,7 @@ def test_what_cannot_be_a_split_is_refused(tmp_path: Path) -> None:
         ("mine", {"test": tmp_path / "none.txt"}, None, "none.txt cannot be read"),
     ]:
         with pytest.raises(InputError, match=message):
-            prepare_split(workspace, name, lists, queries)  # type: ignore[arg-type]
+            prepare_split(workspace, name, lists, queries and str(queries))  # type: ignore[arg-type]
     assert split_names(workspace) == ("full",)
 
 
@@ -92,11 +92,11 @@ def test_the_seven_thousand_of_1k_a(tmp_path: Path, shared: Path) -> None:
     prepare_msrvtt(shared / "msrvtt/annotation", splits, None, tmp_path / "ws")
     workspace = Workspace.open(tmp_path / "ws")
     published = load_split(workspace, "1k-A")
-    queries = listed(tmp_path / "queries.txt", *(published.query_caption_ids or ()))
     lists = {"train": splits / "MSRVTT_train.7k.csv", "test": splits / "MSRVTT_JSFUSION_test.csv"}
-    prepare_split(workspace, "1k-A-7k", lists, queries)  # type: ignore[arg-type]
+    prepare_split(workspace, "1k-A-7k", lists, "1k-A")  # type: ignore[arg-type]
     split, full = load_split(workspace, "1k-A-7k"), load_split(workspace, "full")
     assert set(split.train) == set(full.train) | set(full.validation)
     assert set(split.test) == set(published.test)
-    texts = [c.video_id for c in split.queries("test", load_annotations(workspace))]
-    assert texts == list(split.test)
+    queries = split.queries("test", load_annotations(workspace))
+    assert [caption.video_id for caption in queries] == list(split.test)
+    assert {caption.id for caption in queries} == set(published.query_caption_ids or ())

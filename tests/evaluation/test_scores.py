@@ -61,10 +61,11 @@ def test_row_blocks_cover_all_rows_once_and_are_as_large_as_allowed(rows: int, c
     blocks = list(row_blocks(rows, columns, values))
     assert [row for block in blocks for row in range(rows)[block]] == list(range(rows))
     assert all(block.stop <= rows for block in blocks)
+    width = max(1, columns)
     for number, block in enumerate(blocks):
         size = block.stop - block.start
-        assert size == 1 or size * columns <= values
-        assert number == len(blocks) - 1 or (size + 1) * columns > values
+        assert size == 1 or size * width <= values
+        assert number == len(blocks) - 1 or (size + 1) * width > values
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64, ">f4"])

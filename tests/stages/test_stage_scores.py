@@ -1,4 +1,4 @@
-"""Matrices from files: a run's own scores, shuffled and laid out in every way, MSR-VTT, and what is wrong with files."""
+"""Matrices from files: a run's own scores, laid out in every way; MSR-VTT; and what can be wrong with the files."""
 
 from __future__ import annotations
 
@@ -52,13 +52,14 @@ def names(workspace: Workspace, split: str, part: Part = "test") -> tuple[list[s
     return [query.id for query in queries], videos, np.asarray([videos.index(query.video_id) for query in queries])
 
 
-def distinct(owners: Sequence[int] | Places, num_videos: int, lead: float, seed: int = 0) -> Floats:
-    """Return scores [T, V], whole numbers no two of which are the same; `lead` 1 lifts right ones above all others."""
-    shape = len(owners), num_videos
-    values = 2 * np.random.default_rng(seed).permutation(shape[0] * shape[1]).reshape(shape)
-    values[np.arange(shape[0]), owners] += 2 * int(lead * values.size) + 1
-    assert values.max() < 1 << 24  # float32 holds them all
-    return values.astype(np.float32)
+def distinct(owners: Places, num_videos: int, lead: float = 1.0, seed: int = 0) -> Floats:
+    """Return scores [T, V], no two the same, in which captions of one video are alike; `lead` lifts the right ones."""
+    draw = np.random.default_rng(seed)
+    values = draw.normal(size=(num_videos, num_videos))[owners] + 0.5 * draw.normal(size=(len(owners), num_videos))
+    values[np.arange(len(owners)), owners] += lead
+    found = np.empty(values.size, np.float32)
+    found[np.argsort(values, axis=None)] = np.arange(values.size)  # whole numbers that float32 holds
+    return found.reshape(values.shape)
 
 
 def save(path: Path, scores: NDArray[Any]) -> Path:
@@ -80,17 +81,16 @@ def lines(path: Path, ids: Sequence[str]) -> Path:
 
 def text_ranks(scores: Floats, owners: Places) -> Places:
     """Return the place of each text's video among all videos, by sorting."""
-    found = [int(np.flatnonzero(np.argsort(-row) == owner)[0]) + 1 for row, owner in zip(scores, owners, strict=True)]
-    return np.asarray(found)
+    return np.asarray([int(np.argmax(np.argsort(-row) == v)) + 1 for row, v in zip(scores, owners, strict=True)])
 
 
 def video_ranks(scores: Floats, owners: Places) -> Places:
     """Return the place of each video's best caption among all captions, by sorting."""
-    return np.asarray([int(np.isin(owners[np.argsort(-column)], v).argmax()) + 1 for v, column in enumerate(scores.T)])
+    return np.asarray([int(np.argmax(owners[np.argsort(-column)] == v)) + 1 for v, column in enumerate(scores.T)])
 
 
 def recall(ranks: Places, at: int) -> float:
-    return 100 * sum(rank <= at for rank in ranks.tolist()) / len(ranks)
+    return 100 * float(np.count_nonzero(ranks <= at)) / len(ranks)
 
 
 def of_a_matrix(evaluation: Evaluation) -> Evaluation:
@@ -122,7 +122,7 @@ def test_the_order_of_rows_and_columns_does_not_matter(
     small: Workspace, tmp_path: Path, ending: str, transposed: bool
 ) -> None:
     queries, videos, owners = names(small, "toy")
-    scores = distinct(owners, len(videos), 0.3)
+    scores = distinct(owners, len(videos))
     plain = evaluate_scores(Matrix(save(tmp_path / "plain.npy", scores)), small, "toy").evaluation
     assert plain.slices[0].group == "identical captions"
     assert 0 < plain.metrics.text_to_video.recall[1] < 100
@@ -140,20 +140,21 @@ def test_the_order_of_rows_and_columns_does_not_matter(
 
 def test_a_video_stands_for_its_only_query(small: Workspace, tmp_path: Path) -> None:
     queries, videos, owners = names(small, "toy-single")
-    path = save(tmp_path / "scores.npy", distinct(owners, len(videos), 0.4)[::-1])
+    path = save(tmp_path / "scores.npy", distinct(owners, len(videos))[::-1])
     by_caption = Matrix(path, lines(tmp_path / "captions.txt", queries[::-1]))
     by_video = Matrix(path, lines(tmp_path / "videos.txt", videos[::-1]))
     found = [evaluate_scores(matrix, small, "toy-single").evaluation for matrix in (by_caption, by_video)]
     assert found[0] == found[1]
     assert found[0].metrics.text_to_video.num_queries == 10
-    assert found[0].metrics.text_to_video.recall[1] > evaluate_scores(
-        Matrix(path), small, "toy-single"
-    ).evaluation.metrics.text_to_video.recall[1]
+    assert (
+        found[0].metrics.text_to_video.recall[1]
+        > evaluate_scores(Matrix(path), small, "toy-single").evaluation.metrics.text_to_video.recall[1]
+    )
 
 
 def test_what_is_written_holds_the_rank_of_every_query(small: Workspace, tmp_path: Path) -> None:
     queries, videos, owners = names(small, "toy", "validation")
-    scores = distinct(owners, len(videos), 0.3)
+    scores = distinct(owners, len(videos))
     path = save(tmp_path / "theirs.npy", scores)
     outputs = Outputs(trec=tmp_path / "trec", save_scores=tmp_path / "again.npy")
     rules = Rules("optimistic")
@@ -178,7 +179,7 @@ def test_what_is_written_holds_the_rank_of_every_query(small: Workspace, tmp_pat
 
 def test_only_some_of_a_split(small: Workspace, tmp_path: Path) -> None:
     queries, videos, owners = names(small, "toy")
-    scores = distinct(owners, len(videos), 0.2)
+    scores = distinct(owners, len(videos))
     kept_videos = np.asarray([0, 1, 2, 4, 5, 7, 8, 9])
     kept_rows = np.flatnonzero(np.isin(owners, kept_videos))[1:]  # one caption of a video that stays is missing too
     path = save(tmp_path / "some.npy", scores[kept_rows][:, kept_videos])
@@ -206,7 +207,7 @@ def test_1k_a_in_the_order_of_its_csv(shared: Path, msrvtt: Workspace, tmp_path:
     with table.open(encoding="utf-8") as stream:
         ids = [row["video_id"] for row in csv.DictReader(stream)]
     own = np.arange(1000)
-    scores = distinct(own, 1000, 0.6)
+    scores = distinct(own, 1000, 3.0)
     path = save(tmp_path / "scores.npy", scores)
     found = evaluate_scores(Matrix(path, table, table), msrvtt, "1k-A").evaluation
     ranks = text_ranks(scores, own), video_ranks(scores, own)
@@ -216,7 +217,7 @@ def test_1k_a_in_the_order_of_its_csv(shared: Path, msrvtt: Workspace, tmp_path:
         assert metrics.median_rank == np.median(expected)
         assert metrics.mean_rank == pytest.approx(expected.mean())
     assert 20 < found.metrics.text_to_video.recall[1] < 90
-    assert evaluate_scores(Matrix(path), msrvtt, "1k-A").evaluation.metrics.text_to_video.recall[1] < 5
+    assert evaluate_scores(Matrix(path, table), msrvtt, "1k-A").evaluation.metrics.text_to_video.recall[1] < 5
     leak = [note for note in found.notes if "cut from a source" in note]
     assert leak == [
         "372 of these 1,000 videos are cut from a source that training videos are cut from, 52 of them overlap one in "
@@ -227,10 +228,10 @@ def test_1k_a_in_the_order_of_its_csv(shared: Path, msrvtt: Workspace, tmp_path:
     taught = {videos[video_id].source_id for video_id in load_split(msrvtt, "1k-A").train}
     shares = np.asarray([videos[video_id].source_id in taught for video_id in ids])
     for label, chosen, count in (("without them", ~shares, 628), ("only them", shares, 372)):
-        for metrics, expected in zip((slices[label].text_to_video, slices[label].video_to_text), ranks, strict=True):
-            assert metrics is not None
-            assert (metrics.num_queries, metrics.num_items) == (count, 1000)
-            assert metrics.recall == pytest.approx({at: recall(expected[chosen], at) for at in RECALL_AT})
+        for some, expected in zip((slices[label].text_to_video, slices[label].video_to_text), ranks, strict=True):
+            assert some is not None
+            assert (some.num_queries, some.num_items) == (count, 1000)
+            assert some.recall == pytest.approx({at: recall(expected[chosen], at) for at in RECALL_AT})
     apart = slices["without those that overlap in time"].text_to_video
     assert apart is not None
     assert apart.num_queries == 948
@@ -238,7 +239,7 @@ def test_1k_a_in_the_order_of_its_csv(shared: Path, msrvtt: Workspace, tmp_path:
 
 def test_twenty_captions_a_video_under_both_protocols(msrvtt: Workspace, tmp_path: Path) -> None:
     owners = np.repeat(np.arange(497), 20)
-    scores = distinct(owners, 497, 0.6)
+    scores = distinct(owners, 497, 2.5)
     path = save(tmp_path / "scores.npy", scores)
     found = [
         evaluate_scores(Matrix(path), msrvtt, "full", "validation", rules=Rules(video_to_text=rule)).evaluation.metrics
@@ -246,13 +247,12 @@ def test_twenty_captions_a_video_under_both_protocols(msrvtt: Workspace, tmp_pat
     ]
     by_video = scores.reshape(497, 20, 497).max(1)  # the best caption of each video in rows
     ranks = video_ranks(scores, owners), video_ranks(by_video, np.arange(497))
+    of_texts = text_ranks(scores, owners)
     for metrics, expected, items in zip(found, ranks, (9940, 497), strict=True):
         way = metrics.video_to_text
         assert (way.num_queries, way.num_items) == (497, items)
         assert way.recall == pytest.approx({at: recall(expected, at) for at in RECALL_AT})
-        assert metrics.text_to_video.recall == pytest.approx(
-            {at: recall(text_ranks(scores, owners), at) for at in RECALL_AT}
-        )
+        assert metrics.text_to_video.recall == pytest.approx({at: recall(of_texts, at) for at in RECALL_AT})
     first, second = (metrics.video_to_text.recall for metrics in found)
     assert first[1] == second[1]
     assert 0 < first[5] < second[5] < 100
@@ -328,7 +328,7 @@ BAD: dict[str, tuple[Bad, str]] = {
 def test_bad_files_are_named(small: Workspace, tmp_path: Path, what: str) -> None:
     make, message = BAD[what]
     queries, videos, owners = names(small, "toy")
-    matrix = make(tmp_path, distinct(owners, len(videos), 0.5), queries, videos)
+    matrix = make(tmp_path, distinct(owners, len(videos)), queries, videos)
     with pytest.raises(InputError, match=message):
         evaluate_scores(matrix, small, "toy", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
@@ -337,13 +337,15 @@ def test_bad_files_are_named(small: Workspace, tmp_path: Path, what: str) -> Non
 def test_a_video_and_its_caption_are_the_same_query_twice(small: Workspace, tmp_path: Path) -> None:
     queries, videos, owners = names(small, "toy-single")
     order = lines(tmp_path / "q.txt", swapped(queries, 4, videos[0]))
-    matrix = Matrix(save(tmp_path / "m.npy", distinct(owners, len(videos), 0.5)), order)
+    matrix = Matrix(save(tmp_path / "m.npy", distinct(owners, len(videos))), order)
     with pytest.raises(InputError, match=rf"1 there twice \({queries[0]} as {queries[0]} and {videos[0]}\)"):
         evaluate_scores(matrix, small, "toy-single", available_only=True)
 
 
 def test_a_bank_of_training_queries_is_not_in_a_matrix(small: Workspace, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"--post qb_norm needs a bank.*Choose from dual_softmax, inverted_softmax, or"):
+    with pytest.raises(
+        InputError, match=r"--post qb_norm needs a bank.*Choose from dual_softmax, inverted_softmax, or"
+    ):
         evaluate_scores(Matrix(tmp_path / "m.npy"), small, "toy", rules=Rules(post="qb_norm"))
 
 

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from vtr.annotations.ids import read_ids
 from vtr.annotations.prepare import PartCounts, count_parts, counts_in_lines
 from vtr.annotations.splits import some
-from vtr.annotations.tables import is_own, load_annotations, save_own_split, split_names
+from vtr.annotations.tables import is_own, load_annotations, load_split, save_own_split, split_names
 from vtr.errors import InputError
 from vtr.files import lock
 from vtr.types import PARTS, Part, Split
@@ -31,14 +31,15 @@ class OwnSplit:
         return "\n".join([*counts_in_lines(self.parts), f"written to {self.path}; use it as --split {self.path.stem}"])
 
 
-def prepare_split(workspace: Workspace, name: str, lists: Mapping[Part, Path], queries: Path | None) -> OwnSplit:
+def prepare_split(workspace: Workspace, name: str, lists: Mapping[Part, Path], queries: str | None) -> OwnSplit:
     """Add a split of one's own to a workspace, or replace it. Its videos and captions are the workspace's.
 
     Args:
         workspace: made by `vtr prepare`.
         name: the new split's name.
         lists: part -> file of video ids, see `vtr.annotations.ids.read_ids`; at least the test or the validation part.
-        queries: file of the ids of the captions that are queries; None for every caption of these parts.
+        queries: which captions of these two are the queries: a file of caption ids, or another split whose queries they
+            are; None for every caption.
 
     Raises:
         InputError: the name is taken or cannot be a file's, a list names unknown or repeated ids, two parts overlap, or
@@ -53,21 +54,37 @@ def prepare_split(workspace: Workspace, name: str, lists: Mapping[Part, Path], q
         )
     annotations = load_annotations(workspace)
     if name in split_names(workspace) and not is_own(workspace, name):
-        raise InputError(f"{workspace.root} has a split '{name}' of its own. Choose another name.")
+        raise InputError(
+            f"{workspace.root} has a split '{name}' already, made with the annotations. Choose another name."
+        )
     parts = {part: read_ids(path) for part, path in lists.items()}
     for part, ids in parts.items():
         if unknown := [video_id for video_id in ids if video_id not in annotations.video_by_id]:
             raise InputError(f"{lists[part]} names videos that {workspace.root} does not hold: {some(unknown)}.")
-    asked = None if queries is None else read_ids(queries)
-    note = f"own split, from {', '.join(str(path) for path in (*lists.values(), *([queries] if queries else [])))}"
     train, validation, test = (parts.get(part, ()) for part in PARTS)
-    split = Split(name, train, validation, test, asked, note)
-    if asked is not None:
-        described = {c.id for v in (*validation, *test) for c in annotations.captions_by_video[v]}
-        if odd := [caption_id for caption_id in asked if caption_id not in described]:
-            raise InputError(
-                f"{queries} names {len(odd)} captions of no video in the parts: {some(odd)}. Caption ids are like "
-                "video7010#3: the fourth caption of the video, in published order."
-            )
+    described = {c.id for v in (*validation, *test) for c in annotations.captions_by_video[v]}
+    asked = None if queries is None else _queries(workspace, queries, described)
+    sources = [str(path) for path in lists.values()] + ([] if queries is None else [f"queries of {queries}"])
+    split = Split(name, train, validation, test, asked, f"own split, from {', '.join(sources)}")
     with lock(workspace.prepare_lock, f"prepare {workspace.root}"):
         return OwnSplit(save_own_split(workspace, split), tuple(count_parts(annotations, split)))
+
+
+def _queries(workspace: Workspace, queries: str, described: Collection[str]) -> tuple[str, ...] | None:
+    """Return the ids of the captions that are queries, None for all.
+
+    Args:
+        workspace: where another split may be.
+        queries: a file, or that split.
+        described: the captions of the parts that are evaluated.
+    """
+    if not Path(queries).exists() and queries in split_names(workspace):
+        theirs = load_split(workspace, queries).query_caption_ids
+        return None if theirs is None else tuple(caption_id for caption_id in theirs if caption_id in described)
+    asked = read_ids(Path(queries))
+    if odd := [caption_id for caption_id in asked if caption_id not in described]:
+        raise InputError(
+            f"{queries} names {len(odd)} captions of no video in the parts: {some(odd)}. Caption ids are like "
+            "video7010#3: the fourth caption of the video, in published order."
+        )
+    return asked
