@@ -102,7 +102,7 @@ def test_accessible_and_in_both_colour_schemes(run: Run) -> None:
     page = parsed(run)
     assert page.all("html")[0]["lang"] == "en"
     assert all(attributes.get("alt") for attributes in page.all("img"))
-    assert len(page.all("caption")) == len(page.all("table")) == 6
+    assert len(page.all("caption")) == len(page.all("table")) == 5
     assert {attributes["scope"] for attributes in page.all("th")} == {"row", "col"}
     ids = Counter(attributes["id"] for _, attributes in page.tags if "id" in attributes)
     assert ids.most_common(1)[0][1] == 1

@@ -16,6 +16,7 @@ from vtr.evaluation.table import (
     ablation_table,
     breakdown_tables,
     check_table,
+    index_in_words,
     index_table,
     mean_table,
     metric_table,
@@ -67,6 +68,7 @@ class Section:
     means: Table
     checks: Table | None
     index: Table | None
+    index_in_words: str
     breakdown: tuple[Table, ...]
     ablation: Table | None
     examples: tuple[ShownExample, ...]
@@ -111,7 +113,8 @@ def section(name: str, evaluation: Evaluation, picture_of: Callable[[str], str |
         metrics=metric_table(evaluation),
         means=mean_table(evaluation),
         checks=check_table(evaluation),
-        index=None if evaluation.index is None else index_table(evaluation, evaluation.index),
+        index=index_table(evaluation),
+        index_in_words="" if evaluation.index is None else index_in_words(evaluation.index),
         breakdown=tuple(breakdown_tables(evaluation)),
         ablation=ablation_table(evaluation),
         examples=tuple(_example(example, picture_of) for example in evaluation.examples),

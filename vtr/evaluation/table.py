@@ -8,6 +8,7 @@ from itertools import groupby
 
 from vtr.evaluation.breakdown import Slice
 from vtr.evaluation.confidence import Interval
+from vtr.evaluation.judge import DUPLICATES
 from vtr.evaluation.metrics import DIRECTIONS, RECALL_AT, RSUM_AT, BothWays
 from vtr.evaluation.results import Evaluation, IndexCheck
 from vtr.types import RetrievalMetrics
@@ -79,8 +80,12 @@ def check_table(evaluation: Evaluation) -> Table | None:
     if not checks:
         return None
     rows = [("all queries, as above", *_both_short(evaluation.metrics.text_to_video, evaluation.metrics.video_to_text))]
-    rows += [(f"{one.group}: {one.label}", *_both_short(one.text_to_video, one.video_to_text)) for one in checks]
+    rows += [(_check_label(one), *_both_short(one.text_to_video, one.video_to_text)) for one in checks]
     return Table("Checks: the same scores, counted otherwise", _SLICE_HEADS, tuple(rows))
+
+
+def _check_label(one: Slice) -> str:
+    return "every video with the query's words" if one.group == DUPLICATES else f"shared sources: {one.label}"
 
 
 def breakdown_tables(evaluation: Evaluation) -> list[Table]:
@@ -101,23 +106,32 @@ def ablation_table(evaluation: Evaluation) -> Table | None:
     return Table("Experts: the same model with one expert alone, and with one left out", heads, tuple(rows))
 
 
-def index_table(evaluation: Evaluation, index: IndexCheck) -> Table:
-    """Return what the index answers: its recall, the candidates it needs, and how its figures differ from the exact."""
+def index_table(evaluation: Evaluation) -> Table | None:
+    """Return how the figures change through an index that answers otherwise; None where it gives the same."""
+    index = evaluation.index
+    if index is None or (index.exact and not index.differences):
+        return None
     recalls = [f"R@{at}" for at in RECALL_AT]
-    quantiles = [f"candidates, {name}" for name in index.candidates[DIRECTIONS[0]]]
-    heads = ("", *recalls, "MedR", "MeanR", "told by lists", "lists 10 best", *quantiles)
     rows = []
     for name in DIRECTIONS:
         found: RetrievalMetrics = getattr(index.metrics, name)
         exact: RetrievalMetrics = getattr(evaluation.metrics, name)
-        told = f"{index.told[name]:,} of {found.num_queries:,}"
-        needed = (f"{count:,.0f}" for count in index.candidates[name].values())
-        rows.append((WORDS[name], *_figures(found, 1), told, f"{index.recall_at_10[name]:.1f} %", *needed))
+        rows.append((WORDS[name], *_figures(found, 1), f"{index.recall_at_10[name]:.1f} %"))
         if exact.num_items == found.num_items:  # the same protocol
             changes = [found.recall[at] - exact.recall[at] for at in RECALL_AT]
             changes += [found.median_rank - exact.median_rank, found.mean_rank - exact.mean_rank]
-            rows.append(("  change", *(f"{change:+.1f}" for change in changes), *[""] * (2 + len(quantiles))))
+            rows.append(("  change", *(f"{change:+.1f}" for change in changes), ""))
+    heads = ("", *recalls, "MedR", "MeanR", "of the best 10")
     return Table(f"Through the index ({index.kind})", heads, tuple(rows))
+
+
+def index_in_words(index: IndexCheck) -> str:
+    """Return whether the index agrees with the exact scores, and how many candidates it takes to answer exactly."""
+    needed = []
+    for direction, quantiles in index.candidates.items():
+        counts = ", ".join(f"{name} {count:,.0f}" for name, count in quantiles.items())
+        needed.append(f"{WORDS[direction]}: {counts} ({index.sampled[direction]:,} queries)")
+    return f"{index}\nCandidates by inner product that hold the exact best 10: {'; '.join(needed)}."
 
 
 def as_text(evaluation: Evaluation, *, breakdown: bool = False) -> str:
@@ -136,7 +150,8 @@ def as_text(evaluation: Evaluation, *, breakdown: bool = False) -> str:
     ]
     parts += _optional(check_table(evaluation))
     if evaluation.index is not None:
-        parts += [f"\n{evaluation.index}", str(index_table(evaluation, evaluation.index))]
+        parts.append(f"\n{index_in_words(evaluation.index)}")
+    parts += _optional(index_table(evaluation))
     parts += _optional(ablation_table(evaluation))
     if breakdown:
         parts += [f"\n{table}" for table in breakdown_tables(evaluation)]
