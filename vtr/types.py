@@ -366,7 +366,7 @@ class Ranking:
     Attributes:
         query_ids: Q ids.
         item_ids: Q tuples of at most K ids.
-        scores: Q tuples of as many scores, descending.
+        scores: Q tuples of as many scores; descending, unless the order is that of post-processed scores.
     """
 
     query_ids: tuple[str, ...]

@@ -174,6 +174,10 @@ def test_what_is_written_holds_the_rank_of_every_query(small: Workspace, tmp_pat
     v2t = {row["query_id"]: row["rank"] for row in rows if row["direction"] == "video_to_text"}
     assert t2v == dict(zip(queries, text_ranks(scores, owners).tolist(), strict=True))
     assert v2t == dict(zip(videos, video_ranks(scores, owners).tolist(), strict=True))
+    belong = {row["query_id"]: row["video_id"] for row in rows}
+    assert belong == {video: video for video in videos} | {
+        query: videos[owner] for query, owner in zip(queries, owners, strict=True)
+    }
     assert np.array_equal(np.load(tmp_path / "again.npy"), scores)
 
 
@@ -262,76 +266,72 @@ def swapped(ids: list[str], place: int, name: str) -> list[str]:
     return [*ids[:place], name, *ids[place + 1 :]]
 
 
-Bad = Callable[[Path, Floats, list[str], list[str]], Matrix]
-BAD: dict[str, tuple[Bad, str]] = {
+Spoil = Callable[[Any], Any]
+NO_PERMUTATION = r"is not a permutation of the split's"
+BAD: dict[str, tuple[dict[str, Spoil], str]] = {
     "another shape": (
-        lambda folder, scores, _, __: Matrix(save(folder / "m.npy", scores[:, :7])),
+        {"scores": lambda scores: scores[:, :7]},
         r"m\.npy has shape 30 x 7, 30 x 10 was expected: toy test has 30 queries and 10 videos",
     ),
     "transposed": (
-        lambda folder, scores, _, __: Matrix(save(folder / "m.npy", scores.T)),
+        {"scores": lambda scores: scores.T},
         r"has shape 10 x 30, 30 x 10 was expected.*It looks transposed: texts are rows; pass --transposed",
     ),
-    "said to be transposed": (
-        lambda folder, scores, _, __: Matrix(save(folder / "m.npy", scores), transposed=True),
-        r"has shape 10 x 30, 30 x 10 was expected",
-    ),
-    "one dimension": (
-        lambda folder, scores, _, __: Matrix(save(folder / "m.npy", scores.ravel())),
-        r"m\.npy has shape 300, a matrix that is not empty was expected",
-    ),
+    "one dimension": ({"scores": np.ravel}, r"m\.npy has shape 300, a matrix that is not empty was expected"),
     "unknown query": (
-        lambda folder, scores, queries, _: Matrix(
-            save(folder / "m.npy", scores), lines(folder / "q.txt", swapped(queries, 4, "v099#1"))
-        ),
-        r"q\.txt is not a permutation of the split's 30 queries: 1 missing \(v051#1\); 1 unknown \(v099#1\)",
+        {"queries": lambda ids: swapped(ids, 4, "v099#1")},
+        rf"queries\.txt {NO_PERMUTATION} 30 queries: 1 missing \(v051#1\); 1 unknown \(v099#1\)",
     ),
     "unknown video": (
-        lambda folder, scores, _, videos: Matrix(
-            save(folder / "m.npy", scores), None, lines(folder / "v.json", swapped(videos, 0, "v001"))
-        ),
-        r"v\.json is not a permutation of the split's 10 videos: 1 missing \(v050\); 1 unknown \(v001\)",
+        {"videos": lambda ids: swapped(ids, 0, "v001")},
+        rf"videos\.txt {NO_PERMUTATION} 10 videos: 1 missing \(v050\); 1 unknown \(v001\)",
     ),
     "query twice": (
-        lambda folder, scores, queries, _: Matrix(
-            save(folder / "m.npy", scores), lines(folder / "q.txt", swapped(queries, 4, queries[1]))
-        ),
-        r"q\.txt holds ids more than once: 'v050#1' \(lines 2 and 5\)",
+        {"queries": lambda ids: swapped(ids, 4, ids[1])},
+        r"queries\.txt holds ids more than once: 'v050#1' \(lines 2 and 5\)",
     ),
     "videos for captions": (
-        lambda folder, scores, _, videos: Matrix(save(folder / "m.npy", scores), lines(folder / "q.csv", videos)),
-        r"q\.csv is not a permutation of the split's 30 queries: 30 missing .* 10 unknown \(v050, v051",
+        {"queries": lambda ids: [name.removesuffix("#0") for name in ids[::3]]},
+        rf"queries\.txt {NO_PERMUTATION} 30 queries: 30 missing .* 10 unknown \(v050, v051",
     ),
     "NaN in some rows": (
-        lambda folder, scores, _, __: Matrix(
-            save(folder / "m.npy", np.where(np.isin(np.arange(30), (3, 17))[:, None], np.nan, scores))
-        ),
+        {"scores": lambda scores: np.where(np.isin(np.arange(30), (3, 17))[:, None], np.nan, scores)},
         r"scores of 2 texts are NaN: rows 3, 17\.",
     ),
     "NaN alone": (
-        lambda folder, scores, _, __: Matrix(save(folder / "m.npy", np.full_like(scores, np.nan))),
+        {"scores": lambda scores: scores * np.nan},
         r"scores of 30 texts are NaN: rows 0, 1, 2, 3, 4 and 25 more",
     ),
     "pickled": (
-        lambda folder, scores, _, __: Matrix(save(folder / "m.npy", scores.astype(object))),
+        {"scores": lambda scores: scores.astype(object)},
         r"m\.npy is not a whole NumPy file of numbers .*Pickled objects are never read",
-    ),
-    "no file": (lambda folder, _, __, ___: Matrix(folder / "m.npy"), r"m\.npy cannot be read: No such file"),
-    "no order": (
-        lambda folder, scores, _, __: Matrix(save(folder / "m.npy", scores), folder / "q.txt"),
-        r"q\.txt cannot be read: No such file",
     ),
 }
 
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_files_are_named(small: Workspace, tmp_path: Path, what: str) -> None:
-    make, message = BAD[what]
+    changes, message = BAD[what]
     queries, videos, owners = names(small, "toy")
-    matrix = make(tmp_path, distinct(owners, len(videos)), queries, videos)
+    good = {"scores": distinct(owners, len(videos)), "queries": queries, "videos": videos}
+    held = {name: changes.get(name, lambda same: same)(value) for name, value in good.items()}
+    orders = [lines(tmp_path / f"{name}.txt", held[name]) for name in ("queries", "videos")]
+    matrix = Matrix(save(tmp_path / "m.npy", held["scores"]), orders[0], orders[1])
     with pytest.raises(InputError, match=message):
         evaluate_scores(matrix, small, "toy", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_files_that_are_not_there_and_a_layout_that_is_not_so(small: Workspace, tmp_path: Path) -> None:
+    _, videos, owners = names(small, "toy")
+    path = save(tmp_path / "m.npy", distinct(owners, len(videos)))
+    for matrix, message in (
+        (Matrix(tmp_path / "n.npy"), r"n\.npy cannot be read: No such file"),
+        (Matrix(path, tmp_path / "q.txt"), r"q\.txt cannot be read: No such file"),
+        (Matrix(path, transposed=True), "has shape 10 x 30, 30 x 10 was expected"),
+    ):
+        with pytest.raises(InputError, match=message):
+            evaluate_scores(matrix, small, "toy")
 
 
 def test_a_video_and_its_caption_are_the_same_query_twice(small: Workspace, tmp_path: Path) -> None:

@@ -77,7 +77,7 @@ class Counted:
 
 
 def breakdown(counted: Counted) -> Iterator[Slice]:
-    """Yield the metrics by category, by words in the caption and by expert; classes without queries are left out."""
+    """Yield the metrics by category, by words in the caption and by expert."""
     subject = counted.subject
     categories = np.asarray([video.category or "" for video in subject.videos], str)
     for category in sorted(set(categories.tolist()) - {""}):

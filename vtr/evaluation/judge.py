@@ -71,7 +71,7 @@ def judge(
     protocol = describe(subject.video_of_text, len(subject.videos), rules)
     found = intervals(*query_ranks(counted))
     advance(1, "confidence")
-    duplicates = _duplicates(subject, t2v_scores, v2t_scores, rules)
+    duplicates = list(_duplicates(subject, t2v_scores, v2t_scores, rules))
     advance(1, "identical captions")
     notes, leaking = _leaks(counted)
     asked = subject.right.texts
@@ -88,7 +88,9 @@ def judge(
             *notes,
         ),
         ceiling=limits,
-        slices=(*duplicates, *leaking, *breakdown(counted)),
+        slices=tuple(
+            one for one in (*duplicates, *leaking, *breakdown(counted)) if one.text_to_video or one.video_to_text
+        ),
         ranks={
             "text_to_video": summarise_ranks(t2v.ranks(rules.ties)),
             "video_to_text": summarise_ranks(v2t.ranks(rules.ties)),

@@ -113,7 +113,7 @@ class QueryBank:
             InputError: beta or k is not positive, or scores are NaN or infinite.
             ValueError: there are no queries, or blocks differ in their number of items.
         """
-        _check_scale("beta", beta)
+        check_scale("beta", beta)
         if k < 1:
             raise InputError(f"k is {k}, at least 1 was expected. Choose how many items a query of the bank activates.")
         log_sums, activated, num_queries = np.zeros(0), np.zeros(0, np.bool_), 0
@@ -197,7 +197,7 @@ def inverted_softmax(scores: Scores, scale: float = INVERTED_SOFTMAX.scale) -> t
         InputError: the scale is not positive, or scores are NaN or infinite; the rows are named.
         ValueError: the scores are not [T, V] with at least one video.
     """
-    _check_scale("scale", scale)
+    check_scale("scale", scale)
     values = _checked(scores)
     of_videos = np.full(values.shape[1], -np.inf)
     for _, block in _blocks(values):
@@ -275,7 +275,8 @@ def _log_sums(exponents: Values) -> Values:
     return np.asarray(top + np.log(np.exp(exponents - top).sum(0)))
 
 
-def _check_scale(name: str, scale: float) -> None:
+def check_scale(name: str, scale: float) -> None:
+    """Raise `InputError` unless a scale is a positive number."""
     if not (math.isfinite(scale) and scale > 0):
         raise InputError(f"{name} is {scale}, a positive number was expected. Choose one; 20 to 100 suit cosines.")
 

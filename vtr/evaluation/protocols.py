@@ -97,8 +97,9 @@ def describe(video_of_text: Owners, num_videos: int, rules: Rules | None = None)
     own = "its caption" if most == 1 else "the best-ranked of its own captions"
     counted = f"ranks {listed} and counts by {own}"
     if rules.video_to_text != VIDEO_TO_TEXT[0]:
-        items = len(queries) + len(owners) - asked
-        counted = f"ranks {items:,} videos by the highest score of each one's captions"
+        loose = len(owners) - asked
+        others = f" and {loose:,} captions of no video in the gallery" if loose else ""
+        counted = f"ranks {len(queries):,} videos{others} by the highest score of each one's captions"
     ties = TIES_IN_WORDS[rules.ties]
     return Protocol(
         f"{each} a video",

@@ -14,7 +14,7 @@ from vtr.annotations.splits import place
 from vtr.coverage import Coverage
 from vtr.data.corpus import load_corpus
 from vtr.embeddings import EmbeddedPart, load_part, save_part
-from vtr.evaluation.postprocess import QB_NORM, QueryBank
+from vtr.evaluation.postprocess import QB_NORM, QueryBank, check_scale
 from vtr.evaluation.scores import row_blocks
 from vtr.files import lock
 from vtr.index.search import Rows, text_rows, video_rows
@@ -46,7 +46,7 @@ class Banks:
 def query_banks(run: Run, indexed: Indexed, *, beta: float | None = None, device: str = "auto") -> Banks:
     """Return the banks of a run for a gallery; what is there and current stays.
 
-    The queries are of the training part of the split that the run was trained on, never of the gallery.
+    The queries are of the training part of the split that the run was trained on.
 
     Args:
         run: a trained run.
@@ -59,6 +59,7 @@ def query_banks(run: Run, indexed: Indexed, *, beta: float | None = None, device
         WorkspaceError: the training videos have no features any more.
     """
     beta = QB_NORM.scale if beta is None else beta
+    check_scale("beta", beta)
     folder = run.query_bank / f"{indexed.split}-{indexed.part}"
     queries = _training_queries(run, device)
     inputs = {"index": indexed.output, "query bank": str(read_manifest(_training(run), MAKE)["output"])}
