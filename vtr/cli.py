@@ -47,6 +47,12 @@ GalleryOption = Annotated[
     Path | None,
     typer.Option("--workspace", help="Search this workspace's videos instead of those the run was trained on."),
 ]
+SearchPostOption = Annotated[
+    Literal["qb_norm"] | None,
+    typer.Option(
+        "--post", help="Push down videos that come up for every query, by a bank of training captions (QB-Norm)."
+    ),
+]
 
 
 def _show_version(wanted: bool) -> None:
@@ -243,10 +249,7 @@ def search(
     workspace: GalleryOption = None,
     split: SplitOption = None,
     part: PartOption = None,
-    post: Annotated[
-        Literal["qb_norm"] | None,
-        typer.Option(help="Push down videos that come up for every query, by a bank of training captions (QB-Norm)."),
-    ] = None,
+    post: SearchPostOption = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Search a gallery with words (answers videos) or with a video (answers captions); embeds and indexes if needed."""
@@ -320,13 +323,15 @@ def serve(
     workspace: GalleryOption = None,
     split: SplitOption = None,
     part: PartOption = None,
+    post: SearchPostOption = None,
 ) -> None:
     """Serve search over HTTP with a small web page. Needs the extra `serve`."""
     from vtr.serving.app import serve as go
     from vtr.stages.search import open_searcher
     from vtr.workspace import Run
 
-    go(open_searcher(Run.open(run, workspace), split, part), host=host, port=port)
+    searcher = open_searcher(Run.open(run, workspace), split, part, qb_norm=post == "qb_norm")
+    go(searcher, host=host, port=port)
 
 
 @app.command()

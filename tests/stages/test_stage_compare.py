@@ -23,7 +23,7 @@ from vtr.annotations.tables import load_annotations, load_split
 from vtr.errors import InputError, WorkspaceError
 from vtr.evaluation.export import Outputs
 from vtr.evaluation.protocols import Rules
-from vtr.files import read_json
+from vtr.files import read_json, write_json
 from vtr.stages.compare import Comparison, compare_runs
 from vtr.stages.evaluate import EvaluateSummary, evaluate
 from vtr.stages.evaluate_scores import Matrix, evaluate_scores
@@ -231,6 +231,9 @@ def test_runs_are_evaluated_where_that_is_missing_or_stale(run: Run, evaluated: 
     (other / "evaluation" / "full-test.ranks.parquet").unlink()
     compare_runs(run.root, other, device="cpu", samples=50, permutations=50)
     assert evaluated[3:] == [("other", "full", "test")]
+    write_json(other / "evaluation" / "full-test.json", {"scores": "of somebody's matrix, written here by mistake"})
+    compare_runs(run.root, other, device="cpu", samples=50, permutations=50)
+    assert evaluated[4:] == [("other", "full", "test")]
 
 
 def test_a_run_against_somebodys_matrix(run: Run, evaluated: Evaluated, tmp_path: Path) -> None:

@@ -234,7 +234,9 @@ def test_rules_have_files_and_words_of_their_own(run: Run) -> None:
     assert plain.path.name == "full-test.json"
     assert max(RECALL_AT) == LISTED
     with pytest.raises(ConfigError, match="--scale 3 belongs to a post-processing"):
-        evaluate(run, None, None, rules=Rules(scale=3), device="cpu")
+        Rules(scale=3)
+    with pytest.raises(InputError, match="--scale is -1"):
+        Rules(post="qb_norm", scale=-1)
 
 
 def test_examples_are_half_right_half_wrong_and_of_different_videos() -> None:

@@ -296,7 +296,7 @@ BAD: dict[str, tuple[dict[str, Spoil], str]] = {
     ),
     "NaN in some rows": (
         {"scores": lambda scores: np.where(np.isin(np.arange(30), (3, 17))[:, None], np.nan, scores)},
-        r"scores of 2 texts are NaN: rows 3, 17\.",
+        r"scores of 2 texts are NaN: rows 3, 17 \(from 0\)",
     ),
     "NaN alone": (
         {"scores": lambda scores: scores * np.nan},
@@ -320,6 +320,40 @@ def test_bad_files_are_named(small: Workspace, tmp_path: Path, what: str) -> Non
     with pytest.raises(InputError, match=message):
         evaluate_scores(matrix, small, "toy", out=tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_nan_is_named_by_its_place_in_the_file(small: Workspace, tmp_path: Path) -> None:
+    queries, videos, owners = names(small, "toy")
+    scores = distinct(owners, len(videos))
+    scores[4] = np.nan
+    order = lines(tmp_path / "q.txt", queries[::-1])
+    with pytest.raises(InputError, match=r"a\.npy: scores of 1 texts are NaN: rows 25 \(from 0\)"):
+        evaluate_scores(Matrix(save(tmp_path / "a.npy", scores[::-1]), order), small, "toy")
+    with pytest.raises(InputError, match=r"b\.npy: scores of 1 texts are NaN: columns 25 \(from 0\)"):
+        evaluate_scores(Matrix(save(tmp_path / "b.npy", scores[::-1].T), order, transposed=True), small, "toy")
+
+
+def test_scores_masked_with_infinity_are_evaluated_and_written(small: Workspace, tmp_path: Path) -> None:
+    _, videos, owners = names(small, "toy")
+    scores = distinct(owners, len(videos))
+    scores[:, 3] = -np.inf  # a video that nobody may find
+    found = evaluate_scores(Matrix(save(tmp_path / "m.npy", scores)), small, "toy", out=tmp_path / "out")
+    again = Evaluation.from_json(read_json(found.files[0]), "the JSON")
+    assert again.metrics == found.evaluation.metrics
+    ranks = text_ranks(scores, owners)
+    assert found.evaluation.metrics.text_to_video.recall[1] == pytest.approx(recall(ranks, 1))
+    assert set(ranks[owners == 3].tolist()) == {10}
+
+
+def test_queries_and_videos_that_have_nothing_to_do_with_each_other(small: Workspace, tmp_path: Path) -> None:
+    queries, videos, owners = names(small, "toy")
+    orders = lines(tmp_path / "q.txt", queries[:3]), lines(tmp_path / "v.txt", videos[3:5])
+    matrix = Matrix(save(tmp_path / "m.npy", distinct(owners, len(videos))[:3, 3:5]), *orders)
+    message = r"none of the 3 queries of .*q\.txt describes one of the 2 videos of .*v\.txt"
+    with pytest.raises(InputError, match=message):
+        InputError, match=r"none of the 3 queries of .*q\.txt describes one of the 2 videos of .*v\.txt"
+    ):
+        evaluate_scores(matrix, small, "toy", available_only=True)
 
 
 def test_files_that_are_not_there_and_a_layout_that_is_not_so(small: Workspace, tmp_path: Path) -> None:

@@ -160,13 +160,14 @@ def _examples(counted: Counted, scores: ScoreSource) -> Iterator[Example]:
     rows = counted.t2v.queries[chosen]
     for place, row, values in zip(chosen, rows.tolist(), scores.rows(rows), strict=True):
         best = np.argsort(-values, kind="stable")[:TOP_OF_EXAMPLE]
+        shown = np.nan_to_num(values[best])  # JSON has no infinity
         yield Example(
             subject.text_ids[row],
             subject.texts[row],
             subject.videos[subject.video_of_text[row]].id,
             float(places[place]),
             tuple(subject.videos[column].id for column in best),
-            tuple(values[best].tolist()),
+            tuple(shown.tolist()),
         )
 
 

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from vtr.errors import ConfigError
 from vtr.evaluation.correspondence import Owners
-from vtr.evaluation.postprocess import POST_PROCESSING
+from vtr.evaluation.postprocess import POST_PROCESSING, check_scale
 from vtr.evaluation.ranks import TIE_RULES, VIDEO_TO_TEXT, TieRule, VideoToText
 
 TIES_IN_WORDS: dict[TieRule, str] = {
@@ -28,12 +29,25 @@ class Rules:
         video_to_text: how a video with several captions is counted.
         post: a name of `vtr.evaluation.postprocess.POST_PROCESSING`, None for the scores as they are.
         scale: the post-processing's scale (beta), None for its default.
+
+    Raises:
+        ConfigError: there is a scale and nothing that takes one.
+        InputError: the scale is not a positive number.
     """
 
     ties: TieRule = TIE_RULES[0]
     video_to_text: VideoToText = VIDEO_TO_TEXT[0]
     post: str | None = None
     scale: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.scale is None:
+            return
+        if self.post is None:
+            raise ConfigError(
+                f"--scale {self.scale:g} belongs to a post-processing, and none was asked for. Add --post."
+            )
+        check_scale("--scale", self.scale)
 
     @property
     def suffix(self) -> str:

@@ -147,7 +147,7 @@ def _table(
     indexed = embed_and_index(run, split, part, device=device, available_only=available_only)
     result = run.evaluation / f"{indexed.split}-{indexed.part}{rules.suffix}.json"
     queries = result.with_suffix(".ranks.parquet")
-    if result.exists() and queries.exists() and read_json(result)["inputs"] == {"index": indexed.output}:
+    if result.exists() and queries.exists() and read_json(result).get("inputs") == {"index": indexed.output}:
         return read_queries(queries)
     summary = evaluate(run, indexed.split, indexed.part, rules=rules, device=device, available_only=available_only)
     return read_queries(summary.queries)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from vtr.annotations.tables import load_annotations, load_split, split_names
 from vtr.embeddings import EmbeddedPart
-from vtr.errors import ConfigError, WorkspaceError
+from vtr.errors import WorkspaceError
 from vtr.evaluation.ablation import ablations, num_ablations
 from vtr.evaluation.export import Outputs, save_scores, write_trec
 from vtr.evaluation.judge import NUM_PASSES, Judged, judge
@@ -81,12 +81,9 @@ def evaluate(
         available_only: go on although some of the part's videos have no features.
 
     Raises:
-        ConfigError: a scale without a post-processing that takes it.
         WorkspaceError: the part has no captions, the index does not hold the embeddings, or see `embed_and_index`.
     """
     rules, outputs = rules or Rules(), outputs or Outputs()
-    if rules.scale is not None and rules.post is None:
-        raise ConfigError(f"--scale {rules.scale:g} belongs to a post-processing, and none was asked for. Add --post.")
     indexed = embed_and_index(run, split, part, device=device, available_only=available_only)
     embedded = indexed.embedded
     if not embedded.texts.ids:

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtr.annotations.ids import read_ids
+from vtr.annotations.splits import some
 from vtr.annotations.tables import load_annotations, load_split
 from vtr.coverage import Coverage
 from vtr.errors import InputError, WorkspaceError
@@ -20,7 +21,7 @@ from vtr.evaluation.postprocess import POST_PROCESSING, QB_NORM
 from vtr.evaluation.protocols import Rules
 from vtr.evaluation.query_table import write_queries
 from vtr.evaluation.results import Evaluation
-from vtr.evaluation.scores import Array, MatrixScores
+from vtr.evaluation.scores import Array, MatrixScores, row_blocks
 from vtr.evaluation.subject import Subject
 from vtr.evaluation.table import as_text
 from vtr.files import write_json
@@ -120,6 +121,7 @@ def evaluate_scores(
     if matrix.transposed:
         scores = scores.T
     rows, columns, subject = _placed(matrix, annotations, chosen, part, scores.shape, available_only)
+    _refuse_nan(matrix, scores)
     ordered = _ordered(scores, rows, columns)
     with progress("evaluate", NUM_PASSES, "passes") as advance:
         t2v, v2t = post_process(ordered, lambda: ordered, rules)
@@ -168,7 +170,27 @@ def _placed(
         there,
         train=() if part == "train" else split.train,
     )
+    if not len(subject.right.texts):
+        raise InputError(
+            f"none of the {len(subject.text_ids)} queries of {matrix.query_order or name} describes one of the "
+            f"{len(there)} videos of {matrix.video_order or name}. Give orders of the same split and part."
+        )
     return rows[rows >= 0], columns[columns >= 0], subject
+
+
+def _refuse_nan(matrix: Matrix, scores: Array) -> None:
+    """Raise `InputError` where scores [T, V] are NaN, with the places in the file."""
+    bad = [
+        row
+        for rows in row_blocks(*MatrixScores(scores).shape)
+        for row in (rows.start + np.flatnonzero(np.isnan(scores[rows]).any(axis=1))).tolist()
+    ]
+    if bad:
+        where = "columns" if matrix.transposed else "rows"
+        raise InputError(
+            f"{matrix.path}: scores of {len(bad)} texts are NaN: {where} {some([str(row) for row in bad])} (from 0). "
+            "NaN cannot be ranked: look for NaN in the model or its features."
+        )
 
 
 def _order(

@@ -67,7 +67,9 @@ def search(
             raise WorkspaceError(f"{searcher.part.coverage} has no captions to answer a video with. Search with words.")
         hits = searcher.caption_hits(searcher.by_videos(video_batch(video, extract(run, video), searcher), top))
     asked = query or str(video)
-    return _as_json(asked, searcher, hits) if as_json else _as_lines(asked, searcher, hits, query is not None)
+    if as_json:
+        return _as_json(asked, searcher, hits)
+    return _as_lines(asked, searcher, hits, query is not None, ", in the order of QB-Norm" if qb_norm else "")
 
 
 def open_searcher(
@@ -122,10 +124,10 @@ def _as_json(asked: str, searcher: Searcher, hits: list[Hit]) -> str:
     return json.dumps(content, indent=1, ensure_ascii=False)
 
 
-def _as_lines(asked: str, searcher: Searcher, hits: list[Hit], found_videos: bool) -> str:
+def _as_lines(asked: str, searcher: Searcher, hits: list[Hit], found_videos: bool, order: str) -> str:
     gallery = searcher.part
     counted = f"{len(gallery.videos.ids):,} videos" if found_videos else f"{len(gallery.texts.ids):,} captions"
-    lines = [f"{asked}: the best {len(hits)} of {counted} ({gallery.coverage})"]
+    lines = [f"{asked}: the best {len(hits)} of {counted} ({gallery.coverage}){order}"]
     for hit in hits:
         where = hit.path or "no file here"
         if found_videos:
