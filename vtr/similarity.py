@@ -131,11 +131,33 @@ def exact_scores(texts: TextEmbeddings, videos: VideoEmbeddings, block: int = BL
     Raises:
         ValueError: texts and videos differ in experts or dimension.
     """
-    gallery = in_float64(videos)
+    gallery = ExactGallery(videos)
     scores = torch.empty((len(texts.ids), len(videos.ids)), dtype=torch.float32)
     for rows, some in _blocks(texts, block):
-        scores[rows] = score_matrix(in_float64(some), gallery).float()
+        scores[rows] = gallery.score(some)
     return scores
+
+
+class ExactGallery:
+    """V videos that texts are scored with again and again, as `exact_scores` does.
+
+    It holds the videos' vectors in float64, 8 bytes for each of V * E * D numbers.
+    """
+
+    def __init__(self, videos: VideoEmbeddings) -> None:
+        self.videos = videos
+        self._flat = flat_videos(in_float64(videos))
+        self._present = videos.present.double()
+
+    def score(self, texts: TextEmbeddings) -> Tensor:
+        """Return the scores [T, V] of some texts, float32.
+
+        Raises:
+            ValueError: texts and videos differ in experts or dimension.
+        """
+        _check(texts, self.videos)
+        some = in_float64(texts)
+        return flat_scores(flat_texts(some), self._flat, some.weights, self._present).float()
 
 
 def exact_pairs(texts: TextEmbeddings, videos: VideoEmbeddings, text_rows: Tensor, video_rows: Tensor) -> Tensor:

@@ -351,8 +351,6 @@ def test_queries_and_videos_that_have_nothing_to_do_with_each_other(small: Works
     matrix = Matrix(save(tmp_path / "m.npy", distinct(owners, len(videos))[:3, 3:5]), *orders)
     message = r"none of the 3 queries of .*q\.txt describes one of the 2 videos of .*v\.txt"
     with pytest.raises(InputError, match=message):
-        InputError, match=r"none of the 3 queries of .*q\.txt describes one of the 2 videos of .*v\.txt"
-    ):
         evaluate_scores(matrix, small, "toy", available_only=True)
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtr.evaluation.correspondence import Correspondence, Rows
-from vtr.similarity import exact_pairs, exact_scores, in_float64
+from vtr.similarity import ExactGallery, exact_pairs, exact_scores
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
 Array = NDArray[np.floating[Any]]
@@ -21,8 +21,8 @@ Scores = Array | Tensor
 BLOCK_VALUES = 1 << 21
 """Scores that are made or looked at together: 8 MiB in float32."""
 
-EMBEDDED_BLOCK_VALUES = 1 << 22
-"""Scores that are computed together: fewer, and unfolding the gallery's embeddings for each block takes the time."""
+EMBEDDED_BLOCK_VALUES = 1 << 19
+"""Scores that are computed together: 4 MiB in float64, a few times over."""
 
 MATRIX_BYTES = 1 << 31
 """A float32 matrix up to this size is held in memory: it is looked at several times. MSR-VTT full takes a third."""
@@ -113,7 +113,7 @@ class EmbeddedScores:
 
     def __init__(self, texts: TextEmbeddings, videos: VideoEmbeddings, right: Correspondence) -> None:
         self._texts, self._videos, self._right = texts, videos, right
-        self._gallery = in_float64(videos)
+        self._gallery = ExactGallery(videos)
         pairs = torch.from_numpy(right.texts), torch.from_numpy(right.videos)
         self._own: Array = exact_pairs(texts, videos, *pairs).numpy()
 
@@ -155,14 +155,14 @@ class EmbeddedScores:
         chosen = torch.from_numpy(texts)
         ids = tuple(self._texts.ids[row] for row in texts)
         some = TextEmbeddings(ids, self._texts.vectors[chosen], self._texts.weights[chosen])
-        found: Array = exact_scores(some, self._gallery).numpy()
+        found: Array = self._gallery.score(some).numpy()
         return found
 
     def columns(self, videos: Rows) -> Array:
         """Return the scores [n, T] of some videos, float32: videos in rows, here alone."""
         chosen = torch.from_numpy(videos)
         ids = tuple(self._videos.ids[row] for row in videos)
-        some = VideoEmbeddings(ids, self._gallery.vectors[chosen], self._gallery.present[chosen])
+        some = VideoEmbeddings(ids, self._videos.vectors[chosen], self._videos.present[chosen])
         found: Array = exact_scores(self._texts, some).numpy().T
         return found
 
