@@ -22,6 +22,7 @@ from pathlib import Path
 from typing import Any
 
 from losses_worker import CANDIDATES, CROSS_ENTROPY, DIM, EMBEDDINGS, NAIVE, OTHER_LOSSES, SCORES, Job
+from page import cpu
 
 from vtr.files import write_text
 
@@ -238,7 +239,7 @@ def head(machine: dict[str, Any]) -> list[str]:
         "",
         f"`.venv/bin/python benchmarks/losses.py{' ' * bool(arguments)}{arguments}` made it on {today}.",
         "",
-        f"{_cpu()}, {machine['threads']} cores and as many threads, {machine['memory'] / GIB:.0f} GiB; "
+        f"{cpu()}, {machine['threads']} cores and as many threads, {machine['memory'] / GIB:.0f} GiB; "
         f"GPU: {machine['gpu'] or 'none'}; torch {machine['torch']}, {others}, Python {platform.python_version()}.",
         "",
         f"Forward and backward in float32, from unit embeddings [B, {DIM}] of texts and videos to their gradients.",
@@ -251,11 +252,6 @@ def head(machine: dict[str, Any]) -> list[str]:
         f"{CANDIDATES[NAIVE].largest}.",
         "",
     ]
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
 
 
 def section(device: str, figures: Figures, targets: list[Target], facts: dict[str, Any]) -> str:

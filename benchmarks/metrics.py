@@ -12,7 +12,6 @@ import argparse
 import datetime
 import platform
 import sys
-import textwrap
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
@@ -26,6 +25,7 @@ import torch
 from losses import GIB, MIB, Target
 from losses_worker import machine, peak, restart_peak
 from numpy.typing import NDArray
+from page import cpu, paragraph
 from torch.nn.functional import normalize
 
 from vtr.evaluation.correspondence import Correspondence, Rows
@@ -227,8 +227,8 @@ def _head(videos: int) -> list[str]:
         "",
         f"`.venv/bin/python benchmarks/metrics.py{' ' * bool(given)}{given}` made it on {today}.",
         "",
-        *_paragraph(
-            f"{_cpu()}, {found['threads']} threads, {found['memory'] / GIB:.0f} GiB; numpy {np.__version__}, torch "
+        *paragraph(
+            f"{cpu()}, {found['threads']} threads, {found['memory'] / GIB:.0f} GiB; numpy {np.__version__}, torch "
             f"{found['torch']}, Python {platform.python_version()}. {CAPTIONS * videos:,} texts, {CAPTIONS} of each of "
             f"{videos:,} videos; scores are float32, standard normal, those of right pairs {SHIFT:g} higher."
         ),
@@ -236,21 +236,12 @@ def _head(videos: int) -> list[str]:
     ]
 
 
-def _paragraph(text: str) -> list[str]:
-    return textwrap.wrap(text, 120, break_on_hyphens=False)
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
-
-
 def _speed(times: Times) -> list[str]:
     sides = {what: (took[RELEASED], took[OURS]) for what, took in times.items()}
     return [
         "## Speed",
         "",
-        *_paragraph(
+        *paragraph(
             "Released: ranks as the code of CE and MMT finds them, in one thread as there: all rows are sorted, and "
             "the right answers looked up by a subtraction; video-to-text, a loop over videos and their captions. Ours: "
             "`count_texts(...).ranks()` and `count_videos(...).ranks()`; in the last row all of `evaluate_scores`, "
@@ -273,7 +264,7 @@ def _memory(memory: dict[str, Memory], videos: int) -> list[str]:
     return [
         "## Memory",
         "",
-        *_paragraph(
+        *paragraph(
             f"`evaluate_scores` of a matrix: at its peak {extra[MATRIX]} beyond the scores, which take {size}. Of "
             f"`EmbeddedScores`, {EXPERTS} experts of {DIM} dimensions, which are multiplied in float64 a block of "
             f"texts at a time: {extra[STREAMED]} beyond the embeddings, in {_time(memory[STREAMED][1])}."

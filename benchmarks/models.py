@@ -16,7 +16,6 @@ import platform
 import statistics
 import subprocess
 import sys
-import textwrap
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -24,6 +23,7 @@ from typing import Any
 
 from losses import GIB, MIB, Target
 from models_worker import JOBS, OURS, RELEASED, SIZES, Job
+from page import cpu, paragraph
 
 from vtr.files import write_text
 
@@ -95,13 +95,13 @@ def _head(machine: dict[str, Any], arguments: argparse.Namespace) -> list[str]:
         "",
         f"`.venv/bin/python benchmarks/models.py{' ' * bool(given)}{given}` made it on {today}.",
         "",
-        *_paragraph(
-            f"{_cpu()}, {machine['threads']} threads, {machine['memory'] / GIB:.0f} GiB; GPU: "
+        *paragraph(
+            f"{cpu()}, {machine['threads']} threads, {machine['memory'] / GIB:.0f} GiB; GPU: "
             f"{machine['gpu'] or 'none'}; torch {machine['torch']}, Python {platform.python_version()}. Models ran on "
             f"the {'GPU' if arguments.device == 'cuda' else 'CPU'}, at sizes '{arguments.sizes}'."
         ),
         "",
-        *_paragraph(
+        *paragraph(
             "Released: the plain form, as MMT was released. Times are the median (least) of n turns of the two sides; "
             "first turns are not counted. Features and captions are random, of MSR-VTT's shape: clips of 10 to 30 s, "
             "15 on average; rgb 5 features a second, s3d, scene and vggish 1, face, ocr and speech 1 to 10 in all; "
@@ -110,15 +110,6 @@ def _head(machine: dict[str, Any], arguments: argparse.Namespace) -> list[str]:
         ),
         "",
     ]
-
-
-def _paragraph(text: str) -> list[str]:
-    return textwrap.wrap(text, 120, break_on_hyphens=False)
-
-
-def _cpu() -> str:
-    lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
-    return next((line.split(":")[1].strip() for line in lines if "model name" in line), platform.processor())
 
 
 def _section(name: str, found: dict[str, Any], results: Results, device: str) -> Section:
@@ -143,7 +134,7 @@ def _step(found: dict[str, Any], device: str) -> Section:
     said = f"Largest difference of the scores before: {found['difference']:.1e}"
     said += f", and {found['reduced']:.1e} in bfloat16." if reduced else "."
     lines = [
-        *_paragraph(
+        *paragraph(
             f"One training step of MMT on a batch of {found['batch']} pairs that is there: forward, max-margin loss, "
             "backward, Adam. Released: float32, tokens stacked to [B, 218, D], captions padded to 30, a [T, V, E] "
             "tensor of weights. Ours: vtr's model, loss and optimiser, in "
@@ -167,7 +158,7 @@ def _loading(found: dict[str, Any], step: dict[str, Any]) -> Section:
         said += f" Loading takes {shares[RELEASED]:.1f} % of loading and a training step as released, "
         said += f"{shares[OURS]:.1f} % of ours."
     lines = [
-        *_paragraph(
+        *paragraph(
             f"Batches of {size} videos drawn at random from {found['videos']}, with features drawn at random. "
             "Released: one HDF5 file opened for each video, out of the page cache; captions are not read. Ours: "
             "`FeatureTable.batch`, after all were read from the feature store once, "
@@ -176,7 +167,7 @@ def _loading(found: dict[str, Any], step: dict[str, Any]) -> Section:
         "",
         *_both("batch", found),
         "",
-        *_paragraph(said),
+        *paragraph(said),
     ]
     return lines, [_faster("loading", found, LOADING_FASTER)]
 
@@ -190,7 +181,7 @@ def _embedding(found: dict[str, Any]) -> Section:
     videos, texts = (found[f"{what}s"] / found[f"{what}_seconds"] for what in ("video", "text"))
     num_videos, num_texts = found["all"]
     minutes = (num_videos / videos + num_texts / texts) / 60
-    lines = _paragraph(
+    lines = paragraph(
         f"Ours alone, with the functions of `vtr embed`, on {found['videos']:,} videos and {found['texts']:,} "
         f"captions: {videos:,.0f} videos and {texts:,.0f} captions a second. The {num_videos:,} videos and "
         f"{num_texts:,} captions of full's test part take {minutes:.1f} minutes at that rate."
@@ -203,7 +194,7 @@ def _similarity(found: dict[str, Any]) -> Section:
     extra, result = found["extra"], found["result"]
     released, ours = (max(0.0, found["few_extra"][name] / MIB) for name in (RELEASED, OURS))
     lines = [
-        *_paragraph(
+        *paragraph(
             f"`score_matrix` of {texts:,} texts and {videos:,} videos with masked experts, on the CPU: "
             f"{_time([found['seconds']])}, and at its peak {extra / MIB:,.0f} MiB beyond the embeddings and the result "
             f"of {result / MIB:,.0f} MiB. The first {few:,} texts in both forms:"
@@ -211,7 +202,7 @@ def _similarity(found: dict[str, Any]) -> Section:
         "",
         *_both("scores", found),
         "",
-        *_paragraph(
+        *paragraph(
             f"Peak beyond embeddings and result there: {RELEASED} {released:,.0f} MiB, {OURS} {ours:,.0f} MiB. Largest "
             f"difference: {found['difference']:.1e}. One [T, V, E] tensor of all texts would take "
             f"{result * found['experts'] / GIB:.1f} GiB."

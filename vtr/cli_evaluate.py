@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
 from vtr.cli_options import AvailableOnlyOption, DeviceOption, PartOption, SplitOption
+
+if TYPE_CHECKING:
+    from vtr.stages.evaluate import EvaluateSummary
+    from vtr.stages.evaluate_scores import ScoresSummary
 
 TiesOption = Annotated[
     Literal["average", "optimistic", "pessimistic"],
@@ -37,9 +42,7 @@ def evaluate(
     video_to_text: VideoToTextOption = "best_own_caption_among_all_captions",
     post: PostOption = None,
     scale: ScaleOption = None,
-    form: Annotated[
-        Literal["table", "json", "csv", "latex"], typer.Option("--format", help="What to print.")
-    ] = "table",
+    form: FormatOption = "table",
     breakdown: Annotated[
         bool, typer.Option("--breakdown", help="Print by category, caption length and expert too.")
     ] = False,
@@ -79,29 +82,25 @@ def evaluate(
     from vtr.evaluation.protocols import Rules
 
     rules, outputs = Rules(ties, video_to_text, post, scale), Outputs(trec, trec_depth, save_scores)
-    of_matrix = {"workspace": workspace, "query-order": query_order, "video-order": video_order, "out": out}
-    of_matrix["transposed"] = Path() if transposed else None
-    if (run is None) == (scores is None):
-        problem = "is needed, or --scores FILE.npy" if run is None else "and --scores cannot both be given"
-        raise typer.BadParameter(f"the run {problem}", param_hint="RUN")
+    of_matrix = {"--workspace": workspace, "--query-order": query_order, "--video-order": video_order, "--out": out}
+    given = [name for name, value in {**of_matrix, "--transposed": transposed or None}.items() if value is not None]
+    _check_evaluate(run, scores, split, given)
+    done: EvaluateSummary | ScoresSummary
     if run is not None:
-        if given := [f"--{name}" for name, value in of_matrix.items() if value is not None]:
-            raise typer.BadParameter("belongs to --scores, not to a run", param_hint=", ".join(given))
         from vtr.stages.evaluate import evaluate as evaluate_run
         from vtr.workspace import Run
 
+        name = run.resolve().name
         done = evaluate_run(
             Run.open(run), split, part, rules=rules, outputs=outputs, device=device, available_only=available_only
         )
-        shown, written, name = done.evaluation, done.written, run.resolve().name
-    elif scores is not None:
-        if split is None:
-            raise typer.BadParameter("is needed with --scores: full, 1k-A, 1k-B or an own split", param_hint="--split")
+    else:
         from vtr.stages.evaluate_scores import Matrix, evaluate_scores, find_workspace
 
-        matrix = Matrix(scores, query_order, video_order, transposed)
-        found = evaluate_scores(
-            matrix,
+        assert scores is not None and split is not None
+        name = scores.stem
+        done = evaluate_scores(
+            Matrix(scores, query_order, video_order, transposed),
             find_workspace(workspace),
             split,
             part or "test",
@@ -110,10 +109,20 @@ def evaluate(
             out=out,
             available_only=available_only,
         )
-        shown, written, name = found.evaluation, found.written, scores.stem
-    typer.echo(render(shown, form, name, breakdown=breakdown))
-    if written:
-        typer.echo(f"\n{written}" if form == "table" else written, err=form != "table")
+    typer.echo(render(done.evaluation, form, name, breakdown=breakdown))
+    if done.written:
+        typer.echo(f"\n{done.written}" if form == "table" else done.written, err=form != "table")
+
+
+def _check_evaluate(run: Path | None, scores: Path | None, split: str | None, of_matrix: Sequence[str]) -> None:
+    """Raise `typer.BadParameter` unless there is either a run or a matrix, with the options that belong to it."""
+    if (run is None) == (scores is None):
+        problem = "is needed, or --scores FILE.npy" if run is None else "and --scores cannot both be given"
+        raise typer.BadParameter(f"the run {problem}", param_hint="RUN")
+    if run is not None and of_matrix:
+        raise typer.BadParameter("belongs to --scores, not to a run", param_hint=", ".join(of_matrix))
+    if scores is not None and split is None:
+        raise typer.BadParameter("is needed with --scores: full, 1k-A, 1k-B or an own split", param_hint="--split")
 
 
 def compare(

@@ -331,6 +331,10 @@ def _threads() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(min(8, os.cpu_count() or 1), thread_name_prefix="ranks")
 
 
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_threads.cache_clear)  # a fork takes the pool along, but not its threads
+
+
 def _checked(source: Scores | ScoreSource, right: Owners | Correspondence) -> tuple[ScoreSource, Correspondence]:
     opened = MatrixScores(source) if isinstance(source, (np.ndarray, Tensor)) else source
     return opened, as_correspondence(right, opened.shape)
