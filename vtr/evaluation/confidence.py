@@ -15,16 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtr.errors import InputError
-from vtr.evaluation.metrics import RSUM_AT, hits
+from vtr.evaluation.metrics import DIRECTIONS, RECALL_AT, RSUM_AT, hits
 from vtr.evaluation.ranks import Ranks
 
 BLOCK_VALUES = 1 << 20
 """Weights of queries looked at together: a few MiB at a time."""
 
-DIRECTIONS = ("text_to_video", "video_to_text")
-RECALL_AT = (1, 5, 10, 50, 100)
 MEANS = (*(f"R@{at}" for at in RECALL_AT), "MeanR", "MRR")
-METRICS = (*MEANS[:5], "MedR", *MEANS[5:])
+METRICS = (*MEANS[:-2], "MedR", *MEANS[-2:])
 COLUMNS: tuple[tuple[str, str], ...] = (
     *((direction, metric) for direction in DIRECTIONS for metric in METRICS),
     ("both_ways", "RSUM"),
