@@ -183,9 +183,6 @@ def _show(run: Run, results: list[EvaluateSummary], kinds: dict[Kind, tuple[int,
     rows = [("caption tells", "queries", "R@1", "R@10")]
     rows += [(kind, str(count), f"{first:.1f}", f"{ten:.1f}") for kind, (count, first, ten) in kinds.items()]
     print("\n".join(align(rows)))
-    texts = load_part(run.embeddings / "demo-test").texts_plain
-    repeated = 1 - len(set(texts)) / len(texts)
-    print(f"{repeated:.0%} of the test captions repeat another word for word: no system can answer all of them")
     print(f"\nreport:       {run.report}")
     vtr = sys.argv[0] if sys.argv[0].endswith("vtr") else "vtr"  # as this very command was called
     print(f'first search: {vtr} search {run.root} "a red fish bounces on a beach"')
