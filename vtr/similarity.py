@@ -106,13 +106,16 @@ def score_candidates(texts: TextEmbeddings, videos: VideoEmbeddings, candidates:
     _check(texts, videos)
     if candidates.ndim != 2 or len(candidates) != len(texts.ids):
         raise ValueError(f"candidates {tuple(candidates.shape)} for {len(texts.ids)} texts: [T, K] expected")
-    queries, gallery = flat_texts(texts), flat_videos(videos)
-    present = videos.present.to(gallery.dtype)
-    rows = [
-        _divide(gallery[row] @ query, present[row] @ weights)
-        for query, weights, row in zip(queries, texts.weights.to(gallery.dtype), candidates, strict=True)
-    ]
-    return torch.stack(rows) if rows else queries.new_zeros(candidates.shape)
+    return _gathered(texts, flat_videos(videos), videos.present, candidates)
+
+
+def _gathered(texts: TextEmbeddings, gallery: Tensor, present: Tensor, candidates: Tensor) -> Tensor:
+    """Return `score_candidates` [T, K] from the videos' flat vectors [V, E*D]."""
+    queries, weights, present = flat_texts(texts), texts.weights.to(gallery.dtype), present.to(gallery.dtype)
+    scores = queries.new_empty(candidates.shape)
+    for text, rows in enumerate(candidates):
+        scores[text] = _divide(gallery[rows] @ queries[text], present[rows] @ weights[text])
+    return scores
 
 
 def in_float64(embeddings: Embeddings) -> Embeddings:
@@ -146,8 +149,9 @@ class ExactGallery:
 
     def __init__(self, videos: VideoEmbeddings) -> None:
         self.videos = videos
-        self._flat = flat_videos(in_float64(videos))
         self._present = videos.present.double()
+        flat = videos.vectors.to(torch.float64, copy=True)
+        self._flat = flat.mul_(self._present.unsqueeze(-1)).flatten(1)
 
     def score(self, texts: TextEmbeddings) -> Tensor:
         """Return the scores [T, V] of some texts, float32.
@@ -158,6 +162,19 @@ class ExactGallery:
         _check(texts, self.videos)
         some = in_float64(texts)
         return flat_scores(flat_texts(some), self._flat, some.weights, self._present).float()
+
+    def score_candidates(self, texts: TextEmbeddings, candidates: Tensor) -> Tensor:
+        """Return the scores [T, K] of each text with its own K candidate videos, float32.
+
+        Args:
+            texts: T texts.
+            candidates: [T, K] int64 rows of the videos.
+
+        Raises:
+            ValueError: texts and videos differ in experts or dimension.
+        """
+        _check(texts, self.videos)
+        return _gathered(in_float64(texts), self._flat, self._present, candidates).float()
 
 
 def exact_pairs(texts: TextEmbeddings, videos: VideoEmbeddings, text_rows: Tensor, video_rows: Tensor) -> Tensor:

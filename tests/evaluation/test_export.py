@@ -147,6 +147,7 @@ def evaluation() -> Evaluation:
         share,
         {way: {"median": 12.0, "most": 30.0} for way in WAYS},
         dict.fromkeys(WAYS, 29),
+        1,
         ("text to video, video#3: rank 2 and 1",),
     )
     found = judge(subject, t2v, v2t, Rules(), experts={"audio": 2 / 3}).evaluation

@@ -19,7 +19,7 @@ from vtr.embeddings import EmbeddedPart
 from vtr.errors import ConfigError, WorkspaceError
 from vtr.files import read_json, write_json
 from vtr.index import search
-from vtr.index.build import CAPTIONS, IDS, VIDEOS, build_index, is_current
+from vtr.index.build import CAPTIONS, IDS, VIDEOS, build_index, held_kind, is_current
 from vtr.index.search import RetrievalIndex
 from vtr.similarity import exact_scores
 from vtr.types import TextEmbeddings, VideoEmbeddings
@@ -80,6 +80,7 @@ def test_masked_experts_need_the_widening(make_part: MakePart, tmp_path: Path, m
     index = opened(tmp_path, part)
     right = best(loop_scores(part.texts, part.videos), 3)
     monkeypatch.setattr(search, "SMALL", 10)
+    monkeypatch.setattr(search, "GATHER_COST", 0)
     monkeypatch.setattr(search, "FIRST_CANDIDATES", 6)
     np.testing.assert_array_equal(index.videos_for(part.texts, 3).rows, right)
     monkeypatch.setattr(search, "_ceiling", lambda last, _: np.full(len(last), -np.inf))  # never widen
@@ -234,7 +235,8 @@ def test_a_kind_that_faiss_cannot_make_is_an_error(
 
 def test_another_kind_is_not_current(tmp_path: Path, make_part: MakePart) -> None:
     approximate(tmp_path, make_part(40), "IVF4,Flat")
-    assert is_current(tmp_path, "abc")
+    assert held_kind(tmp_path) == ("IVF4,Flat", "")
     assert is_current(tmp_path, "abc", "IVF4,Flat")
+    assert not is_current(tmp_path, "another", "IVF4,Flat")
     assert not is_current(tmp_path, "abc", "Flat")
     assert not is_current(tmp_path, "abc", "IVF4,Flat", "nprobe=2")

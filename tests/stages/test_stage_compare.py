@@ -225,9 +225,8 @@ def test_runs_are_evaluated_where_that_is_missing_or_stale(run: Run, evaluated: 
     index(run, None, None, factory="IVF3,Flat")
     compare_runs(run.root, other, device="cpu", samples=50, permutations=50)
     assert evaluated[2:] == [("run", "full", "test")]
-    assert read_json(run.evaluation / "full-test.json")["inputs"] == {
-        "index": read_manifest(run.index / "full-test", "")["output"]
-    }
+    made_from = read_json(run.evaluation / "full-test.json")["inputs"]
+    assert made_from["index"] == read_manifest(run.index / "full-test", "")["output"]
     (other / "evaluation" / "full-test.ranks.parquet").unlink()
     compare_runs(run.root, other, device="cpu", samples=50, permutations=50)
     assert evaluated[3:] == [("other", "full", "test")]

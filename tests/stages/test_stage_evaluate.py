@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
 
+from vtr.annotations.own_split import prepare_split
+from vtr.annotations.tables import annotations_fingerprint, load_split
 from vtr.embeddings import EmbeddedPart
 from vtr.errors import ConfigError, InputError, WorkspaceError
 from vtr.evaluation.judge import choose_examples
@@ -19,14 +23,14 @@ from vtr.evaluation.protocols import Rules
 from vtr.evaluation.ranks import Counts, count_both
 from vtr.evaluation.results import Evaluation, IndexCheck
 from vtr.evaluation.scores import MatrixScores
-from vtr.files import read_json
+from vtr.files import read_json, write_json
 from vtr.index.build import build_index
 from vtr.index.search import Found, RetrievalIndex
 from vtr.similarity import exact_scores
 from vtr.stages.evaluate import evaluate
 from vtr.stages.index import embed_and_index, index
 from vtr.stages.index_check import LISTED, check_index, listed_counts
-from vtr.types import TextEmbeddings
+from vtr.types import PARTS, Part, TextEmbeddings
 from vtr.workspace import Run, Workspace, read_manifest
 
 
@@ -82,7 +86,7 @@ def test_figures_ablation_and_record(run: Run) -> None:
     assert "The index (Flat; its lists of the best 100 for every query) and the exact scores give the same" in text
     assert found.notes == ()
     record = read_json(summary.path)
-    assert record["inputs"] == {"index": read_manifest(run.index / "full-test", "")["output"]}
+    assert record["inputs"]["index"] == read_manifest(run.index / "full-test", "")["output"]
     assert record["rsum"] == found.metrics.rsum
     assert record["checkpoint"]["output"] == read_manifest(run.root, "")["output"]
     assert Evaluation.from_json(record, "the record") == found
@@ -215,6 +219,45 @@ def test_ranks_from_a_list_alone() -> None:
     assert listed_counts(listed, own, best, near)[0].ranks().tolist() == [1.0, 2.5, 2.0, 5.0, 2.0, 2.0]
     whole = replace(exact.take(np.arange(3)), num_items=4)
     assert listed_counts(listed[:3], own[:3], best[:3], whole)[0].ranks().tolist() == [1.0, 2.5, 4.0]
+
+
+def test_a_split_that_changed_since_training_is_noted(run: Run, tmp_path: Path) -> None:
+    own = load_split(run.workspace, "full")
+    lists: dict[Part, Path] = {}
+    for part in PARTS:
+        lists[part] = tmp_path / f"{part}.txt"
+        lists[part].write_text("".join(f"{video_id}\n" for video_id in own.part(part)))
+    prepare_split(run.workspace, "mine", lists, None)
+    config = read_json(run.root / "manifest.json")
+    config["config"]["split"] = "mine"
+    config["inputs"]["prepare"] = annotations_fingerprint(run.workspace, "mine")
+    write_json(run.root / "manifest.json", config)
+    first = evaluate(run, "full", "test", device="cpu").path
+    assert read_json(first)["notes"] == []
+    lists["train"].write_text(lists["train"].read_text().split("\n", 1)[1])
+    prepare_split(run.workspace, "mine", lists, None)
+    evaluate(run, "full", "test", device="cpu")
+    assert "split 'mine' have changed since the model was trained" in read_json(first)["notes"][0]
+    (run.workspace.own_splits / "mine.json").unlink()
+    evaluate(run, "full", "test", device="cpu")
+    assert "The split 'mine' that the model was trained on is gone" in read_json(first)["notes"][0]
+
+
+def test_an_index_keeps_its_kind(run: Run) -> None:
+    embed_and_index(run, None, None, device="cpu")
+    index(run, None, None, factory="IVF3,Flat")
+    assert index(run, None, None, parameters="nprobe=2").index.kind == "IVF3,Flat nprobe=2"
+    write_json(run.index / "full-test" / "manifest.json", stale(read_json(run.index / "full-test" / "manifest.json")))
+    again = embed_and_index(run, None, None, device="cpu")
+    assert (again.fresh, again.index.kind) == (True, "IVF3,Flat nprobe=2")
+    assert index(run, None, None, factory="Flat").index.exact
+    shutil.rmtree(run.index / "full-test")
+    with pytest.raises(ConfigError, match="--parameters nprobe=2 belong to a kind of index"):
+        index(run, None, None, parameters="nprobe=2")
+
+
+def stale(manifest: dict[str, Any]) -> dict[str, Any]:
+    return {**manifest, "inputs": {"embed": "of another time"}}
 
 
 def test_rules_have_files_and_words_of_their_own(run: Run) -> None:

@@ -345,6 +345,15 @@ def test_scores_masked_with_infinity_are_evaluated_and_written(small: Workspace,
     assert set(ranks[owners == 3].tolist()) == {10}
 
 
+def test_a_matrix_does_not_replace_the_evaluation_of_a_run(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "m.npy"
+    evaluate(run, None, None, outputs=Outputs(save_scores=path), device="cpu")
+    before = (run.evaluation / "full-test.json").read_bytes()
+    with pytest.raises(InputError, match=r"full-test\.json is the evaluation of a run"):
+        evaluate_scores(Matrix(path), run.workspace, "full", out=run.evaluation)
+    assert (run.evaluation / "full-test.json").read_bytes() == before
+
+
 def test_queries_and_videos_that_have_nothing_to_do_with_each_other(small: Workspace, tmp_path: Path) -> None:
     queries, videos, owners = names(small, "toy")
     orders = lines(tmp_path / "q.txt", queries[:3]), lines(tmp_path / "v.txt", videos[3:5])
@@ -406,7 +415,10 @@ def test_the_workspace_is_the_given_one_or_the_only_one_here(
 
 @pytest.mark.parametrize(
     ("split", "message"),
-    [("bare", r"bare test has no query captions.*Choose another --split"), ("bear", r"no split 'bear'.*'bare'")],
+    [
+        ("bare", r"bare test has no query captions.*Choose another --part or --split"),
+        ("bear", r"no split 'bear'.*'bare'"),
+    ],
 )
 def test_a_split_must_be_there_and_have_queries(tmp_path: Path, split: str, message: str) -> None:
     videos = tuple(Video(name) for name in ("a", "b"))

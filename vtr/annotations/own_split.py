@@ -9,15 +9,12 @@ from pathlib import Path
 
 from vtr.annotations.ids import read_ids
 from vtr.annotations.prepare import PartCounts, count_parts, counts_in_lines
-from vtr.annotations.splits import some
+from vtr.annotations.splits import VALIDATION_NAMES, some
 from vtr.annotations.tables import is_own, load_annotations, load_split, save_own_split, split_names
 from vtr.errors import InputError
 from vtr.files import lock
 from vtr.types import PARTS, Part, Split
 from vtr.workspace import Workspace
-
-RESERVED = ("val", "validation")
-"""What `--split` takes for the validation part of a run's split."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +43,7 @@ def prepare_split(workspace: Workspace, name: str, lists: Mapping[Part, Path], q
             a query is of no video of the parts.
         WorkspaceError: the workspace cannot be written or is in use.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in RESERVED:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in VALIDATION_NAMES:
         raise InputError(f"'{name}' cannot be a split's name. Use letters, digits, '.', '_' and '-', as in 1k-A-7k.")
     if not lists.keys() & {"validation", "test"}:
         raise InputError(
@@ -78,9 +75,17 @@ def _queries(workspace: Workspace, queries: str, described: Collection[str]) -> 
         queries: a file, or that split.
         described: the captions of the parts that are evaluated.
     """
-    if not Path(queries).exists() and queries in split_names(workspace):
+    if not Path(queries).is_file():
+        if queries not in (names := split_names(workspace)):
+            raise InputError(f"{queries} is neither a file nor one of {workspace.root}'s splits: {', '.join(names)}.")
         theirs = load_split(workspace, queries).query_caption_ids
-        return None if theirs is None else tuple(caption_id for caption_id in theirs if caption_id in described)
+        if theirs is None:
+            return None
+        if not (shared := tuple(caption_id for caption_id in theirs if caption_id in described)):
+            raise InputError(
+                f"none of split {queries}'s queries is of a video in the parts. Give a list of caption ids."
+            )
+        return shared
     asked = read_ids(Path(queries))
     if odd := [caption_id for caption_id in asked if caption_id not in described]:
         raise InputError(

@@ -177,7 +177,7 @@ def _write(
             f"{workspace.root} holds {len(previous)} other videos ({some(list(previous))}), none of which is among "
             f"these {len(annotations.videos)}. Choose another --out, or delete it."
         )
-    notes = [*notes, *_moved(previous, annotations)]
+    notes = [*notes, *_moved(previous, annotations), *_hidden(workspace, splits)]
     parts = tuple(count for split in splits for count in count_parts(annotations, split))
     report = {"parts": [asdict(part) for part in parts], "disagreements": list(disagreements), "notes": notes}
     changed = save(workspace, annotations, splits, report)
@@ -211,6 +211,11 @@ def _moved(previous: Mapping[str, str | None], annotations: Annotations) -> list
         f"{len(moved)} videos have another file than before ({some(moved)}); features extracted from the former files "
         "stay. If these are other videos, choose another --out."
     ]
+
+
+def _hidden(workspace: Workspace, splits: Sequence[Split]) -> list[str]:
+    hidden = [split.name for split in splits if (workspace.own_splits / f"{split.name}.json").exists()]
+    return [f"splits of your own of the same name are hidden by these: {', '.join(hidden)}"] if hidden else []
 
 
 def _check_splits(annotations: Annotations, splits: Sequence[Split]) -> None:

@@ -10,6 +10,9 @@ from pathlib import Path
 from vtr.errors import InputError
 from vtr.types import Annotations, Caption, Split
 
+VALIDATION_NAMES = ("val", "validation")
+"""What `--split` takes for the validation part of a run's split; no split can be named so."""
+
 SHOWN = 5
 """Ids an error names before it says how many more there are."""
 

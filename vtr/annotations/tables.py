@@ -118,11 +118,9 @@ def split_names(workspace: Workspace) -> tuple[str, ...]:
         WorkspaceError: `vtr prepare` has not been run.
     """
     read_manifest(workspace.annotations, MAKE)
-    return tuple(
-        name
-        for folder in (workspace.annotations / SPLITS, workspace.own_splits)
-        for name in sorted(path.stem for path in folder.glob("*.json"))
-    )
+    folders = (workspace.annotations / SPLITS, workspace.own_splits)
+    names = (name for folder in folders for name in sorted(path.stem for path in folder.glob("[!.]*.json")))
+    return tuple(dict.fromkeys(names))
 
 
 def save_own_split(workspace: Workspace, split: Split) -> Path:

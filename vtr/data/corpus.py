@@ -6,15 +6,13 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
+from vtr.annotations.splits import VALIDATION_NAMES
 from vtr.annotations.tables import annotations_fingerprint, load_annotations, load_split, split_names
 from vtr.coverage import Coverage
 from vtr.errors import ConfigError, WorkspaceError, nearest
 from vtr.store.reader import FeatureStore
 from vtr.types import Annotations, Caption, Part, Split
 from vtr.workspace import Workspace
-
-VALIDATION_NAMES = ("val", "validation")
-"""What `--split` accepts for the validation part of the run's own split."""
 
 
 @dataclass(frozen=True)

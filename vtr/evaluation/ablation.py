@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from vtr.embeddings import EmbeddedPart
 from vtr.evaluation.correspondence import Correspondence
 from vtr.evaluation.metrics import BothWays, evaluate_scores
-from vtr.evaluation.ranks import TieRule
+from vtr.evaluation.protocols import Rules
 from vtr.evaluation.scores import score_embeddings
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
@@ -28,14 +28,18 @@ class Ablated:
     metrics: BothWays
 
 
-def ablations(part: EmbeddedPart, ties: TieRule = "average") -> Iterator[Ablated]:
+def ablations(part: EmbeddedPart, rules: Rules | None = None) -> Iterator[Ablated]:
     """Yield the metrics with each expert alone and with each left out.
 
     Nothing where there is only one expert; of two, one left out is the other alone. A video that has none of the
     experts that are left scores 0 with every text.
+
+    Args:
+        part: embeddings.
+        rules: tie rule and protocol, None for the default ones; nothing is done to the scores.
     """
     for label, kept in _choices(part.experts):
-        yield _ablated(part, label, kept, ties)
+        yield _ablated(part, label, kept, rules or Rules())
 
 
 def num_ablations(part: EmbeddedPart) -> int:
@@ -50,7 +54,7 @@ def _choices(experts: Sequence[str]) -> list[tuple[str, list[int]]]:
     return alone * (len(experts) > 1) + left_out * (len(experts) > 2)
 
 
-def _ablated(part: EmbeddedPart, label: str, columns: list[int], ties: TieRule) -> Ablated:
+def _ablated(part: EmbeddedPart, label: str, columns: list[int], rules: Rules) -> Ablated:
     """Return the metrics of the experts at `columns`."""
     texts, videos = part.texts, part.videos  # without the other columns they are masked in numerator and denominator
     present = videos.present[:, columns]
@@ -61,4 +65,4 @@ def _ablated(part: EmbeddedPart, label: str, columns: list[int], ties: TieRule) 
         right,
     )
     share = float((present > 0).any(dim=1).float().mean())
-    return Ablated(label, share, evaluate_scores(scores, right, ties=ties))
+    return Ablated(label, share, evaluate_scores(scores, right, ties=rules.ties, video_to_text=rules.video_to_text))

@@ -13,6 +13,7 @@ import numpy as np
 from vtr.errors import InputError
 from vtr.evaluation.formats import csv_rows, latex_head, latex_row
 from vtr.evaluation.metrics import DIRECTIONS, RSUM_AT, BothWays
+from vtr.evaluation.ranks import VIDEO_TO_TEXT
 from vtr.evaluation.results import Evaluation
 from vtr.evaluation.scores import ScoreSource, row_blocks
 from vtr.evaluation.subject import Subject
@@ -23,6 +24,8 @@ from vtr.types import RetrievalMetrics
 
 Format = Literal["table", "json", "csv", "latex"]
 DEPTH = 100
+COLUMN_VALUES = 1 << 24
+"""Scores of columns that are computed together: each time, all texts' embeddings are unfolded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +73,8 @@ def as_csv(evaluation: Evaluation) -> str:
     for some in evaluation.ablation:
         rows += _both("ablation", some.label, some.metrics)
     if evaluation.index is not None:
-        rows += _both("index", evaluation.index.kind, evaluation.index.metrics)
+        through = _both("index", evaluation.index.kind, evaluation.index.metrics)  # it always ranks all captions
+        rows += [({**facts, "video_to_text": VIDEO_TO_TEXT[0]}, figures) for facts, figures in through]
     protocol = evaluation.protocol
     facts = {
         "split": evaluation.coverage.split,
@@ -135,7 +139,7 @@ def write_trec(folder: Path, subject: Subject, t2v: ScoreSource, v2t: ScoreSourc
     asked = subject.right.video_queries
     write_run(paths[0], (block for _, block in t2v.blocks()), texts, videos, depth=depth)
     write_qrels(paths[1], right.texts, right.videos, texts, videos)
-    columns = (v2t.columns(asked[rows]) for rows in row_blocks(len(asked), len(texts)))
+    columns = (v2t.columns(asked[rows]) for rows in row_blocks(len(asked), len(texts), COLUMN_VALUES))
     write_run(paths[2], columns, [videos[column] for column in asked], texts, depth=depth)
     order = np.lexsort((right.texts, right.videos))
     write_qrels(paths[3], right.videos[order], right.texts[order], videos, texts)

@@ -15,7 +15,7 @@ from vtr.evaluation.duplicates import ceiling
 from vtr.evaluation.leaks import leaks
 from vtr.evaluation.metrics import both_ways, chance_of, count
 from vtr.evaluation.protocols import Rules, describe, selection_notes
-from vtr.evaluation.ranks import VIDEO_TO_TEXT, Counts, Ranks, count_both
+from vtr.evaluation.ranks import VIDEO_TO_TEXT, Counts, Ranks, Which, count_both, count_texts, count_videos, max_caption
 from vtr.evaluation.results import Evaluation, Example
 from vtr.evaluation.scores import ScoreSource
 from vtr.evaluation.subject import Subject
@@ -24,6 +24,8 @@ NUM_EXAMPLES = 8
 TOP_OF_EXAMPLE = 5
 DUPLICATES, SOURCES = "identical captions", "source shared with training videos"
 NUM_PASSES = 4
+MOST_PLACED = 200
+"""Right answers of a query up to which all are looked for: each takes a comparison with every score."""
 
 Advance = Callable[[int, str], None]
 
@@ -84,6 +86,7 @@ def judge(
         chance=chance_of(t2v, v2t),
         intervals=found,
         notes=(
+            *subject.notes,
             *selection_notes([v.id for v in subject.videos], [v.id for v in subject.train], subject.selected_by),
             *notes,
         ),
@@ -115,18 +118,26 @@ def _count(
 ) -> tuple[Counts, Counts]:
     if t2v_scores is v2t_scores:
         return count(t2v_scores, right, rules.video_to_text)
-    return count(t2v_scores, right)[0], count(v2t_scores, right, rules.video_to_text)[1]
+    by_caption = rules.video_to_text == VIDEO_TO_TEXT[0]
+    v2t = count_videos(v2t_scores, right, "all") if by_caption else max_caption(v2t_scores, right)
+    return count_texts(t2v_scores, right, "all"), v2t
 
 
 def _duplicates(subject: Subject, t2v_scores: ScoreSource, v2t_scores: ScoreSource, rules: Rules) -> Iterator[Slice]:
-    """Yield the metrics in which every video that carries the identical caption is a right answer, where any is."""
+    """Yield the metrics in which every video that carries the identical caption is a right answer, where any is.
+
+    Where a caption is so common that it has very many right answers, only the best of them is looked for, and nDCG and
+    mAP are None.
+    """
     right = subject.right_by_text
     if len(right.texts) == len(subject.right.texts):
         return
+    most = max(np.bincount(right.texts).max(), np.bincount(right.videos).max())
+    which: Which = "all" if most <= MOST_PLACED else "best"
     if t2v_scores is v2t_scores:
-        t2v, v2t = count_both(t2v_scores, right, "all")
+        t2v, v2t = count_both(t2v_scores, right, which)
     else:
-        t2v, v2t = count(t2v_scores, right)[0], count(v2t_scores, right)[1]
+        t2v, v2t = count_texts(t2v_scores, right, which), count_videos(v2t_scores, right, which)
     found = both_ways(t2v, v2t, ties=rules.ties, protocols=("any video with the identical caption is right",) * 2)
     v2t_of_rule = found.video_to_text if rules.video_to_text == VIDEO_TO_TEXT[0] else None
     yield Slice(DUPLICATES, "any video that carries the caption is right", found.text_to_video, v2t_of_rule)

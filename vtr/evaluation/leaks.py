@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from vtr.types import Video
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class Leaks:
     """What a gallery of V videos shares with the training videos. `str()` says it in a sentence.
 

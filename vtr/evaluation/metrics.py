@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from vtr.evaluation.correspondence import Correspondence, Owners, Rows, as_correspondence
 from vtr.evaluation.ranks import (
+    TIES_IN_WORDS,
     VIDEO_TO_TEXT,
     Counts,
     Ranks,
@@ -25,7 +26,6 @@ from vtr.types import RetrievalMetrics
 RECALL_AT = (1, 5, 10, 50, 100)
 RSUM_AT = (1, 5, 10)
 NDCG_AT = 10
-TIE_RULE = "ties share the mean of their places"
 
 Direction = Literal["text_to_video", "video_to_text"]
 DIRECTIONS: tuple[Direction, ...] = ("text_to_video", "video_to_text")
@@ -55,7 +55,7 @@ def hits(ranks: Ranks, at: int) -> NDArray[np.bool_]:
 
 
 def measure(
-    counts: Counts, *, direction: Direction, ties: TieRule = "average", protocol: str = TIE_RULE
+    counts: Counts, *, direction: Direction, ties: TieRule = "average", protocol: str | None = None
 ) -> RetrievalMetrics:
     """Return the metrics of one direction.
 
@@ -63,7 +63,7 @@ def measure(
         counts: where the right answers stand; nDCG@10 and mAP need all of them (`which="all"`) and are None without.
         direction: what was asked with what.
         ties: the tie rule.
-        protocol: the rules that made the counts, in words.
+        protocol: the rules that made the counts, in words; None names the tie rule alone.
 
     Raises:
         ValueError: there are no queries, or a rank lies outside 1 to the number of items.
@@ -76,7 +76,7 @@ def measure(
     ndcg, precision = all_right(counts, ties) if counts.all_placed else (None, None)
     return RetrievalMetrics(
         direction,
-        protocol,
+        TIES_IN_WORDS[ties] if protocol is None else protocol,
         num_queries=len(ranks),
         num_items=counts.num_items,
         recall={at: 100.0 * float(hits(ranks, at).sum()) / len(ranks) for at in RECALL_AT},
@@ -160,7 +160,7 @@ def evaluate_scores(
     *,
     ties: TieRule = "average",
     video_to_text: VideoToText = VIDEO_TO_TEXT[0],
-    protocol: str = TIE_RULE,
+    protocol: str | None = None,
 ) -> BothWays:
     """Return the metrics of text-to-video and of video-to-text retrieval.
 
@@ -169,7 +169,7 @@ def evaluate_scores(
         right: [T], the column of each text's video (-1 for none), or a correspondence.
         ties: the tie rule.
         video_to_text: how a video with several captions is counted.
-        protocol: the rules behind the numbers, in words.
+        protocol: the rules behind the numbers, in words; None names the tie rule alone.
 
     Raises:
         InputError: scores are NaN.
@@ -178,7 +178,9 @@ def evaluate_scores(
     return both_ways(*count(source, right, video_to_text), ties=ties, protocols=(protocol, protocol))
 
 
-def both_ways(t2v: Counts, v2t: Counts, *, ties: TieRule = "average", protocols: tuple[str, str]) -> BothWays:
+def both_ways(
+    t2v: Counts, v2t: Counts, *, ties: TieRule = "average", protocols: tuple[str | None, str | None]
+) -> BothWays:
     """Return the metrics of both directions.
 
     Args:

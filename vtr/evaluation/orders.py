@@ -44,7 +44,7 @@ def read_scores(path: Path) -> Scores:
         held = _from_archive(path) if suffix == ".npz" else np.lib.format.open_memmap(path, mode="r")
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}. {_SAVE}") from error
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
+    except (ValueError, EOFError, RuntimeError, zipfile.BadZipFile, zlib.error) as error:
         raise InputError(
             f"{path} is not a whole NumPy file of numbers ({error}). Pickled objects are never read. {_SAVE}"
         ) from error

@@ -20,6 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from vtr.annotations.splits import some
 from vtr.errors import InputError, nearest
 from vtr.files import atomic_file
 
@@ -36,14 +37,12 @@ class PostProcess:
 
     Attributes:
         transductive: whether a query's answer depends on the other test queries.
-        source: the paper.
         summary: what it does; `describe` puts a number in the place of {scale}.
         scale: the factor of the scores in the exponent where none is given, for cosines; QB-Norm calls it beta.
     """
 
     name: str
     transductive: bool
-    source: str
     summary: str
     scale: float
 
@@ -55,28 +54,25 @@ class PostProcess:
 DUAL_SOFTMAX = PostProcess(
     "dual_softmax",
     True,
-    "Cheng et al. 2021, arXiv 2109.04290",
     "dual softmax over all test queries (transductive), scale {scale}",
     100.0,
 )
 INVERTED_SOFTMAX = PostProcess(
     "inverted_softmax",
     True,
-    "Smith et al. 2017, arXiv 1702.03859",
     "inverted softmax over all test queries (transductive), scale {scale}",
     20.0,
 )
 QB_NORM = PostProcess(
     "qb_norm",
     False,
-    "Bogolin et al. 2022, arXiv 2112.12777",
     "QB-Norm with a bank of training queries, beta {scale}",
     20.0,
 )
 POST_PROCESSING: Mapping[str, PostProcess] = {known.name: known for known in (DUAL_SOFTMAX, INVERTED_SOFTMAX, QB_NORM)}
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, eq=False, slots=True)
 class QueryBank:
     """What a bank of training queries says about one gallery (QB-Norm, Bogolin et al. 2022, arXiv 2112.12777).
 
@@ -287,9 +283,9 @@ def _checked(scores: Scores) -> Scores:
         raise ValueError(f"scores {values.shape}: [Q, N] with at least one item expected")
     bad = [row for rows, block in _blocks(values) for row in rows.start + np.flatnonzero(~np.isfinite(block).all(1))]
     if bad:
-        shown = ", ".join(str(row) for row in bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
+        rows = some([str(row) for row in bad])
         raise InputError(
-            f"scores of {len(bad)} rows are NaN or infinite: {shown}. Look for NaN in the features, or a diverged run."
+            f"scores of {len(bad)} rows are NaN or infinite: {rows}. Look for NaN in the features, or a diverged run."
         )
     return values
 

@@ -10,13 +10,8 @@ import numpy as np
 from vtr.errors import ConfigError
 from vtr.evaluation.correspondence import Owners
 from vtr.evaluation.postprocess import POST_PROCESSING, check_scale
-from vtr.evaluation.ranks import TIE_RULES, VIDEO_TO_TEXT, TieRule, VideoToText
+from vtr.evaluation.ranks import TIE_RULES, TIES_IN_WORDS, VIDEO_TO_TEXT, TieRule, VideoToText
 
-TIES_IN_WORDS: dict[TieRule, str] = {
-    "average": "ties share the mean of their places",
-    "optimistic": "ties take the best of their places",
-    "pessimistic": "ties take the worst of their places",
-}
 NO_POST_PROCESSING = "none"
 
 
@@ -52,10 +47,18 @@ class Rules:
     @property
     def suffix(self) -> str:
         """What a result's file name ends in: nothing for the default rules."""
-        chosen = [self.ties if self.ties != TIE_RULES[0] else "", "", self.post or ""]
-        chosen[1] = "max_caption" if self.video_to_text != VIDEO_TO_TEXT[0] else ""
-        scale = "" if self.scale is None else f"{self.scale:g}"
-        return "".join(f"+{part}" for part in chosen if part) + scale
+        ties = "" if self.ties == TIE_RULES[0] else f"+{self.ties}"
+        protocol = "" if self.video_to_text == VIDEO_TO_TEXT[0] else "+max_caption"
+        post = "" if self.post is None else f"+{self.post}"
+        own_scale = self.post is not None and self.scale not in (None, POST_PROCESSING[self.post].scale)
+        return ties + protocol + post + (f"{self.scale:.10g}" if own_scale else "")
+
+    @property
+    def options(self) -> str:
+        """The options of `vtr evaluate` that ask for these rules, each after a space."""
+        given = {"ties": self.ties, "video-to-text": self.video_to_text, "post": self.post, "scale": self.scale}
+        default = {"ties": TIE_RULES[0], "video-to-text": VIDEO_TO_TEXT[0], "post": None, "scale": None}
+        return "".join(f" --{name} {value}" for name, value in given.items() if value != default[name])
 
     @property
     def post_in_words(self) -> str:

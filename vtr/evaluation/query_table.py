@@ -19,6 +19,7 @@ from vtr.evaluation.protocols import Protocol, Rules
 from vtr.evaluation.ranks import Counts
 from vtr.evaluation.subject import Subject
 from vtr.files import atomic_file
+from vtr.types import PARTS, Part
 
 SCHEMA = pa.schema(
     [
@@ -48,7 +49,7 @@ class QueryTable:
     """
 
     split: str
-    part: str
+    part: Part
     protocol: Protocol
     ranks: dict[Direction, NDArray[np.float64]]
     query_ids: dict[Direction, tuple[str, ...]]
@@ -93,10 +94,10 @@ def read_queries(path: Path) -> QueryTable:
         table = pq.read_table(path)
         facts = json.loads((table.schema.metadata or {})[KEY])
         protocol = Protocol(**facts["protocol"])
-        split, part = str(facts["split"]), str(facts["part"])
+        part: Part = PARTS[PARTS.index(facts["part"])]
         parts = {d: table.filter(pc.equal(table["direction"], d)) for d in DIRECTIONS}
         return QueryTable(
-            split,
+            str(facts["split"]),
             part,
             protocol,
             {d: some["rank"].to_numpy() for d, some in parts.items()},

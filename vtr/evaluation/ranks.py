@@ -24,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
+from vtr.annotations.splits import some
 from vtr.errors import InputError
 from vtr.evaluation.correspondence import Correspondence, Owners, Rows, as_correspondence
 from vtr.evaluation.scores import Array, MatrixScores, Scores, ScoreSource
@@ -31,6 +32,12 @@ from vtr.evaluation.scores import Array, MatrixScores, Scores, ScoreSource
 Ranks = NDArray[np.float64]
 TieRule = Literal["average", "optimistic", "pessimistic"]
 TIE_RULES: tuple[TieRule, ...] = ("average", "optimistic", "pessimistic")
+
+TIES_IN_WORDS: dict[TieRule, str] = {
+    "average": "ties share the mean of their places",
+    "optimistic": "ties take the best of their places",
+    "pessimistic": "ties take the worst of their places",
+}
 
 VideoToText = Literal["best_own_caption_among_all_captions", "max_caption_then_rank_videos"]
 VIDEO_TO_TEXT: tuple[VideoToText, ...] = ("best_own_caption_among_all_captions", "max_caption_then_rank_videos")
@@ -252,13 +259,13 @@ class _Counter:
         """Return the counts of the queries among the rows of a chunk [b, V]."""
         found: _Found = []
         for limits, active, queries in zip(self.limits, self.active, self.active_queries, strict=True):
-            some_of_them = slice(*np.searchsorted(queries, (rows.start, rows.stop)))
-            here = active[some_of_them]
+            among = slice(*np.searchsorted(queries, (rows.start, rows.stop)))
+            here = active[among]
             if not len(here):  # who has no p-th right answer has no later one either
                 break
-            some = chunk if len(here) == len(chunk) else chunk[queries[some_of_them] - rows.start]
+            lines = chunk if len(here) == len(chunk) else chunk[queries[among] - rows.start]
             limit = limits[here, None]
-            found.append((here, _count_in_rows(some > limit), _count_in_rows(some >= limit)))
+            found.append((here, _count_in_rows(lines > limit), _count_in_rows(lines >= limit)))
         return found
 
     def in_columns(self, chunk: Array) -> _Found:
@@ -267,9 +274,9 @@ class _Counter:
         for limits, active, columns in zip(self.limits, self.active, self.active_queries, strict=True):
             if not len(columns):
                 break
-            some = chunk if len(columns) == chunk.shape[1] else chunk[:, columns]
+            lines = chunk if len(columns) == chunk.shape[1] else chunk[:, columns]
             limit = limits[active]
-            found.append((active, _count_in_columns(some > limit), _count_in_columns(some >= limit)))
+            found.append((active, _count_in_columns(lines > limit), _count_in_columns(lines >= limit)))
         return found
 
     def add(self, found: _Found) -> None:
@@ -312,16 +319,15 @@ def _over_chunks(source: ScoreSource, look_at: Callable[[slice, Array], Answer])
 
     for rows, block in source.blocks():
         chunks = [slice(at, at + CHUNK_ROWS) for at in range(0, len(block), CHUNK_ROWS)]
-        places = (slice(rows.start + some.start, min(rows.start + some.stop, rows.stop)) for some in chunks)
-        for answer in _threads().map(check, places, (block[some] for some in chunks)):
+        places = (slice(rows.start + part.start, min(rows.start + part.stop, rows.stop)) for part in chunks)
+        for answer in _threads().map(check, places, (block[part] for part in chunks)):
             if answer is not None:
                 yield answer
     if bad:
         bad.sort()
-        shown = ", ".join(str(row) for row in bad[:5]) + (f" and {len(bad) - 5} more" if len(bad) > 5 else "")
         raise InputError(
-            f"scores of {len(bad)} texts are NaN: rows {shown}. NaN cannot be ranked: look for NaN in the features, "
-            "or for a training run that diverged."
+            f"scores of {len(bad)} texts are NaN: rows {some([str(row) for row in bad])}. NaN cannot be ranked: look "
+            "for NaN in the features, or for a training run that diverged."
         )
 
 

@@ -16,7 +16,6 @@ from vtr.evaluation.metrics import BothWays
 from vtr.evaluation.protocols import Protocol
 from vtr.types import RetrievalMetrics
 
-SHOWN_DIFFERENCES = 20
 Intervals = Mapping[str, Mapping[str, Interval]]
 """Direction ("text_to_video", "video_to_text", "both_ways") -> metric -> 95 % interval."""
 
@@ -53,7 +52,8 @@ class IndexCheck:
         recall_at_10: direction -> percent of the exact best 10 that it lists among its best 10, over `sampled` queries.
         candidates: direction -> quantile -> how many candidates, ranked by inner product, hold the exact best 10.
         sampled: direction -> on how many queries, evenly spread, the last two were measured.
-        differences: queries that it answers otherwise than the exact scores, in words; empty when all agree.
+        num_differences: how many queries it answers otherwise than the exact scores.
+        differences: the first of these, in words.
     """
 
     kind: str
@@ -64,23 +64,22 @@ class IndexCheck:
     recall_at_10: Mapping[str, float]
     candidates: Mapping[str, Mapping[str, float]]
     sampled: Mapping[str, int]
+    num_differences: int
     differences: tuple[str, ...]
 
     def __str__(self) -> str:
         """Whether the index and the exact scores agree, in words."""
-        if not self.differences:
-            return (
-                f"The index ({self.kind}; its lists of the best {self.listed} for every query) and the exact scores "
-                "give the same figures."
-            )
+        lists = f"its lists of the best {self.listed} for every query"
+        if not self.num_differences:
+            return f"The index ({self.kind}; {lists}) and the exact scores give the same figures."
         if not self.exact:
             return (
-                f"The index ({self.kind}) is approximate: {len(self.differences):,} queries have another rank through "
-                f"its lists of the best {self.listed} than from exact scores."
+                f"The index ({self.kind}) is approximate: {self.num_differences:,} queries have another rank through "
+                f"{lists} than from exact scores."
             )
-        more = len(self.differences) - SHOWN_DIFFERENCES
-        listed = "\n".join(self.differences[:SHOWN_DIFFERENCES]) + (f"\nand {more} more" if more > 0 else "")
-        return f"The index and the exact scores differ for {len(self.differences)} queries:\n{listed}"
+        more = self.num_differences - len(self.differences)
+        listed = "\n".join(self.differences) + (f"\nand {more:,} more" if more else "")
+        return f"The index and the exact scores differ for {self.num_differences:,} queries:\n{listed}"
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ class EmbeddedScores:
         chosen = torch.from_numpy(texts)
         ids = tuple(self._texts.ids[row] for row in texts)
         some = TextEmbeddings(ids, self._texts.vectors[chosen], self._texts.weights[chosen])
-        found: Array = self._gallery.score(some).numpy()
+        found: Array = self._gallery.score(some).cpu().numpy()
         return found
 
     def columns(self, videos: Rows) -> Array:

@@ -28,6 +28,7 @@ class Subject:
         train: the videos that the model learnt from; empty where that is not known.
         selected_by: ids of the videos its checkpoint was chosen by.
         present: expert -> [V] bool, the videos it found something in; empty where no features are known.
+        notes: what else a reader must know of them.
     """
 
     coverage: Coverage
@@ -39,6 +40,7 @@ class Subject:
     train: tuple[Video, ...] = ()
     selected_by: Collection[str] = ()
     present: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
     @classmethod
     def of(
@@ -51,6 +53,7 @@ class Subject:
         train: Sequence[str] = (),
         selected_by: Collection[str] = (),
         present: Mapping[str, Collection[str]] | None = None,
+        notes: tuple[str, ...] = (),
     ) -> Subject:
         """Return the subject of some captions and videos of annotations.
 
@@ -60,6 +63,7 @@ class Subject:
             text_ids, video_ids: the query captions and the gallery.
             train, selected_by: ids of videos, see there.
             present: expert -> ids of the videos it found something in.
+            notes: what else a reader must know.
 
         Raises:
             KeyError: an id is not in the annotations.
@@ -77,6 +81,7 @@ class Subject:
             tuple(annotations.video_by_id[video_id] for video_id in train),
             selected_by,
             {expert: np.asarray([video_id in ids for video_id in video_ids]) for expert, ids in known.items()},
+            notes,
         )
 
     @cached_property

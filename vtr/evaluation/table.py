@@ -107,9 +107,9 @@ def ablation_table(evaluation: Evaluation) -> Table | None:
 
 
 def index_table(evaluation: Evaluation) -> Table | None:
-    """Return how the figures change through an index that answers otherwise; None where it gives the same."""
+    """Return how the figures change through the index; None where an exact index gives the same, as it should."""
     index = evaluation.index
-    if index is None or (index.exact and not index.differences):
+    if index is None or (index.exact and not index.num_differences):
         return None
     recalls = [f"R@{at}" for at in RECALL_AT]
     rows = []
@@ -126,12 +126,16 @@ def index_table(evaluation: Evaluation) -> Table | None:
 
 
 def index_in_words(index: IndexCheck) -> str:
-    """Return whether the index agrees with the exact scores, and how many candidates it takes to answer exactly."""
+    """Return whether the index agrees with the exact scores, what its lists tell, and how many candidates it takes."""
+    told = " and ".join(f"{count:,} {WORDS[direction]}" for direction, count in index.told.items())
     needed = []
     for direction, quantiles in index.candidates.items():
         counts = ", ".join(f"{name} {count:,.0f}" for name, count in quantiles.items())
         needed.append(f"{WORDS[direction]}: {counts} ({index.sampled[direction]:,} queries)")
-    return f"{index}\nCandidates by inner product that hold the exact best 10: {'; '.join(needed)}."
+    return (
+        f"{index} Ranks that its lists alone tell: {told}.\n"
+        f"Candidates by inner product that hold the exact best 10: {'; '.join(needed)}."
+    )
 
 
 def as_text(evaluation: Evaluation, *, breakdown: bool = False) -> str:

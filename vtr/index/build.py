@@ -19,6 +19,9 @@ from vtr.workspace import MANIFEST, check_made_from, fingerprint, read_manifest,
 
 VIDEOS, CAPTIONS, IDS = "videos.faiss", "captions.faiss", "ids.json"
 MAKE = "vtr index RUN"
+CHECKED = 4096
+"""Vectors that are compared at once."""
+
 FLAT = "Flat"
 """The FAISS factory string of the exact index."""
 
@@ -64,13 +67,16 @@ def build_index(
     )
 
 
-def is_current(folder: Path, embed_output: str, factory: str | None = None, parameters: str = "") -> bool:
-    """Return whether `folder` holds a finished index of these embeddings, of a kind, or of any where that is None."""
-    if not (folder / MANIFEST).exists():
+def is_current(folder: Path, embed_output: str, factory: str = FLAT, parameters: str = "") -> bool:
+    """Return whether `folder` holds a finished index of these embeddings and of this kind."""
+    if not (folder / MANIFEST).exists() or held_kind(folder) != (factory, parameters):
         return False
-    manifest = read_manifest(folder, MAKE)
-    same_kind = factory is None or (factory, parameters) == _kind(manifest)
-    return bool(manifest["inputs"].get("embed") == embed_output and same_kind)
+    return bool(read_manifest(folder, MAKE)["inputs"].get("embed") == embed_output)
+
+
+def held_kind(folder: Path) -> tuple[str, str] | None:
+    """Return factory and parameters of the index in `folder`, current or stale; None where there is none."""
+    return _kind(read_manifest(folder, MAKE)) if (folder / MANIFEST).exists() else None
 
 
 def _kind(manifest: Mapping[str, Any]) -> tuple[str, str]:
@@ -123,9 +129,12 @@ def check_vectors(index: faiss.Index, expected: Tensor, what: str) -> None:
     Raises:
         WorkspaceError: it holds others.
     """
-    held: Any = index.reconstruct_n(0, index.ntotal)
-    if not np.array_equal(held, as_float32(expected)):
-        raise WorkspaceError(f"the index of the {what} holds other vectors than the embeddings. Run `{MAKE}` again.")
+    for at in range(0, index.ntotal, CHECKED):
+        some = expected[at : at + CHECKED]
+        if not np.array_equal(index.reconstruct_n(at, len(some)), as_float32(some)):
+            raise WorkspaceError(
+                f"the index of the {what} holds other vectors than the embeddings. Run `{MAKE}` again."
+            )
 
 
 def as_float32(vectors: Tensor) -> Any:

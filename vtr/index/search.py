@@ -22,7 +22,7 @@ from numpy.typing import NDArray
 from vtr.embeddings import EmbeddedPart
 from vtr.errors import WorkspaceError
 from vtr.index.build import FLAT, Loaded, as_float32, check_vectors, load_index
-from vtr.similarity import TINY, exact_scores, flat_texts, flat_videos, in_float64, score_candidates
+from vtr.similarity import TINY, ExactGallery, exact_scores, flat_texts, flat_videos
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
 SMALL = 1000
@@ -32,8 +32,14 @@ FIRST_CANDIDATES = 100
 """How many candidates larger galleries start with, at least; twice the results wanted, if that is more."""
 
 WIDEN = 4
-GATHER_COST = 16
+GATHER_COST = 200
 """Scoring one gathered candidate costs about as much as scoring so many items of the whole gallery in one product."""
+
+MOST_LISTED = 2048
+"""FAISS lists no more on a GPU. Beyond that the whole gallery is scored."""
+
+MOST_QUERIES = 2048
+"""Queries whose vectors are unfolded at once."""
 
 BLOCK_SCORES = 1 << 23
 """Candidates looked at together, over all queries of a block."""
@@ -79,7 +85,7 @@ class RetrievalIndex:
         self.exact = loaded.factory == FLAT
         self._videos = loaded.videos
         self._captions = loaded.captions
-        self._gallery = in_float64(part.videos)
+        self._gallery = ExactGallery(part.videos)
         self._patterns = torch.unique(part.videos.present.double(), dim=0)
 
     @classmethod
@@ -116,14 +122,23 @@ class RetrievalIndex:
         def score(queries: Rows, candidates: Rows) -> NDArray[np.float32]:
             some = text_rows(texts, queries)
             if candidates.shape[1] == self._videos.ntotal:
-                return _take(exact_scores(some, self._gallery).numpy(), candidates)
-            found = score_candidates(in_float64(some), self._gallery, torch.from_numpy(candidates))
-            return found.float().numpy()
+                return _take(self._gallery.score(some).numpy(), candidates)
+            found: NDArray[np.float32] = self._gallery.score_candidates(some, torch.from_numpy(candidates)).numpy()
+            return found
 
         def ceiling(queries: Rows, last: NDArray[np.float32]) -> NDArray[np.float64]:
             return _ceiling(last, denominators[queries].numpy())
 
         return self._search(self._videos, flat, wanted, score, ceiling)
+
+    def scores(self, texts: TextEmbeddings) -> NDArray[np.float32]:
+        """Return the exact scores [Q, V] of some texts with every video of the gallery.
+
+        Raises:
+            ValueError: the texts have other experts or another dimension than the gallery.
+        """
+        found: NDArray[np.float32] = self._gallery.score(texts).numpy()
+        return found
 
     def captions_for(self, videos: VideoEmbeddings, wanted: int) -> Found:
         """Return the best `wanted` captions of each video (all, where there are fewer).
@@ -192,7 +207,7 @@ def _search(
     wanted = min(wanted, total)
     rows, scores = np.empty((len(flat), wanted), np.int64), np.empty((len(flat), wanted), np.float32)
     left: Rows = np.arange(len(flat))
-    breadth = total if total <= SMALL else min(total, max(FIRST_CANDIDATES, 2 * wanted))
+    breadth = _worth_listing(max(FIRST_CANDIDATES, 2 * wanted), total)
     while len(left):
         unsure = [left[:0]]
         for queries in _blocks(left, breadth):
@@ -205,8 +220,13 @@ def _search(
                 beaten = scores[queries, -1] < ceiling(queries, numerators[:, -1]) + ROUNDING
                 unsure.append(queries[beaten])
         left = np.concatenate(unsure)
-        breadth = WIDEN * breadth if GATHER_COST * WIDEN * breadth < total else total
+        breadth = _worth_listing(WIDEN * breadth, total)
     return Found(rows, scores)
+
+
+def _worth_listing(breadth: int, total: int) -> int:
+    """Return how many candidates to list: so many, or all where scoring them one by one would take longer."""
+    return breadth if total > SMALL and GATHER_COST * breadth < total and breadth <= MOST_LISTED else total
 
 
 def _search_approximately(index: faiss.Index, flat: Any, wanted: int, score: Score) -> Found:
@@ -262,7 +282,7 @@ def _take(values: NDArray[Number], columns: Rows) -> NDArray[Number]:
 
 
 def _blocks(queries: Rows, breadth: int) -> Iterator[Rows]:
-    step = max(1, BLOCK_SCORES // max(1, breadth))
+    step = max(1, min(MOST_QUERIES, BLOCK_SCORES // max(1, breadth)))
     for at in range(0, len(queries), step):
         yield queries[at : at + step]
 

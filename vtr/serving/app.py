@@ -57,7 +57,7 @@ def create_app(searcher: Searcher) -> FastAPI:
     """Return the application.
 
     GET /                      the page
-    GET /api/search?q=&top=    {"query", "gallery", "results": [{rank, score, video_id, has_file, caption}]}
+    GET /api/search?q=&top=    {"query", "gallery", "order", "results": [{rank, score, video_id, has_file, caption}]}
     GET /api/videos/{id}       a gallery video's file, with range requests; 404 for anything else
     GET /healthz               {"status": "ok", "gallery", "videos"}
 
@@ -91,7 +91,8 @@ def create_app(searcher: Searcher) -> FastAPI:
         results = [asdict(hit) | {"has_file": hit.path is not None} for hit in hits]
         for result in results:
             del result["path"]  # where files lie is nobody's business
-        return {"query": q, "gallery": str(searcher.part.coverage), "results": results}
+        gallery = str(searcher.part.coverage)
+        return {"query": q, "gallery": gallery, "order": searcher.order, "results": results}
 
     @app.get("/api/videos/{video_id:path}", response_class=FileResponse)
     def video(video_id: str) -> Any:

@@ -11,14 +11,13 @@ import torch
 
 from vtr.annotations.tables import load_annotations
 from vtr.config import TrainConfig
-from vtr.embeddings import EmbeddedPart, load_part
-from vtr.errors import InputError, WorkspaceError
+from vtr.embeddings import EmbeddedPart
+from vtr.errors import InputError
 from vtr.evaluation.postprocess import QueryBank
 from vtr.index.search import Found, RetrievalIndex
 from vtr.models.base import RetrievalModel
 from vtr.models.saved import load_model
 from vtr.models.text import TextInput
-from vtr.similarity import exact_scores
 from vtr.types import PARTS, Annotations, Part, Ranking, TextEmbeddings, VideoBatch
 from vtr.workspace import MANIFEST, Run, read_manifest
 
@@ -77,20 +76,10 @@ class Searcher:
         model, config = load_model(run.checkpoints / "best", "cpu")
         return cls(model, config, index, load_annotations(run.workspace), bank)
 
-    @classmethod
-    def open(cls, run: Run, split: str | None = None, part: Part | None = None) -> Searcher:
-        """Return a searcher of a gallery that is indexed; by default of the largest one.
-
-        Raises:
-            WorkspaceError: it is not indexed, or its index is damaged or stale.
-        """
-        chosen = largest_gallery(run, split, part)
-        if chosen is None:
-            raise WorkspaceError(f"{run.index} holds no such index. Run `vtr embed {run.root}` and `vtr index`.")
-        name = "-".join(chosen)
-        embed_output = str(read_manifest(run.embeddings / name, "vtr embed RUN")["output"])
-        part_ = load_part(run.embeddings / name)
-        return cls.load(run, RetrievalIndex.open(run.index / name, part_, embed_output=embed_output))
+    @property
+    def order(self) -> str:
+        """What videos are ordered by for words: "score", or "QB-Norm"."""
+        return "score" if self._bank is None else "QB-Norm"
 
     def by_text(self, queries: Sequence[str], top: int) -> Ranking:
         """Return the best `top` videos for each query.
@@ -110,7 +99,7 @@ class Searcher:
 
         Every video of the gallery is scored: one that the index ranks low may come up when hubs go down.
         """
-        scores = exact_scores(texts, self.part.videos).numpy()
+        scores = self._index.scores(texts)
         rows = np.argsort(-bank.normalise(scores), axis=1, kind="stable")[:, :top]
         return Found(rows, np.take_along_axis(scores, rows, axis=1))
 

@@ -13,11 +13,12 @@ from vtr.errors import InputError
 from vtr.evaluation.confidence import Difference, QueryRanks, compare
 from vtr.evaluation.formats import csv_rows
 from vtr.evaluation.metrics import DIRECTIONS, Direction
+from vtr.evaluation.postprocess import QB_NORM
 from vtr.evaluation.protocols import Rules
 from vtr.evaluation.query_table import QueryTable, read_queries
 from vtr.evaluation.table import WORDS, Table
 from vtr.files import read_json
-from vtr.stages.evaluate import evaluate
+from vtr.stages.evaluate import evaluate, evaluation_inputs
 from vtr.stages.index import embed_and_index
 from vtr.types import Part
 from vtr.workspace import Run
@@ -117,7 +118,7 @@ def compare_runs(
     """
     rules = rules or Rules()
     one = _table(first, split, part, rules, device, available_only)
-    other = _table(second, split or one.split, part or _part(one), rules, device, available_only)
+    other = _table(second, split or one.split, part or one.part, rules, device, available_only)
     _check_same(first, one, second, other)
     rows = {video_id: row for row, video_id in enumerate(sorted({v for d in DIRECTIONS for v in one.video_ids[d]}))}
     ranks = [_ranks(one, one, rows), _ranks(other, one, rows)]
@@ -133,11 +134,6 @@ def compare_runs(
     )
 
 
-def _part(table: QueryTable) -> Part:
-    parts: dict[str, Part] = {"train": "train", "validation": "validation", "test": "test"}
-    return parts[table.part]
-
-
 def _table(
     path: Path, split: str | None, part: Part | None, rules: Rules, device: str, available_only: bool
 ) -> QueryTable:
@@ -147,7 +143,8 @@ def _table(
     indexed = embed_and_index(run, split, part, device=device, available_only=available_only)
     result = run.evaluation / f"{indexed.split}-{indexed.part}{rules.suffix}.json"
     queries = result.with_suffix(".ranks.parquet")
-    if result.exists() and queries.exists() and read_json(result).get("inputs") == {"index": indexed.output}:
+    there = result.exists() and queries.exists() and rules.post != QB_NORM.name  # a bank has inputs of its own
+    if there and read_json(result).get("inputs") == evaluation_inputs(run, indexed):
         return read_queries(queries)
     summary = evaluate(run, indexed.split, indexed.part, rules=rules, device=device, available_only=available_only)
     return read_queries(summary.queries)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import datetime
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from vtr.annotations.tables import load_annotations, load_split, split_names
+from vtr.annotations.tables import annotations_fingerprint, load_annotations, load_split, split_names
 from vtr.embeddings import EmbeddedPart
 from vtr.errors import WorkspaceError
 from vtr.evaluation.ablation import ablations, num_ablations
@@ -29,7 +29,7 @@ from vtr.stages.index import Indexed, embed_and_index
 from vtr.stages.index_check import check_index
 from vtr.stages.query_bank import Banks, query_banks
 from vtr.store.reader import FeatureStore
-from vtr.types import Part
+from vtr.types import Part, Split
 from vtr.workspace import FORMAT, Run, fingerprint, read_manifest, versions
 
 
@@ -99,7 +99,7 @@ def evaluate(
     name = f"{indexed.split}-{indexed.part}{rules.suffix}"
     path, queries = run.evaluation / f"{name}.json", run.evaluation / f"{name}.ranks.parquet"
     write_queries(queries, subject, judged.t2v, judged.v2t, rules, judged.evaluation.protocol)
-    write_json(path, _content(run, indexed, judged.evaluation))
+    write_json(path, _content(run, indexed, judged.evaluation, rules))
     also = write_outputs(outputs, subject, scores, t2v, v2t)
     return EvaluateSummary(judged.evaluation, path, queries, run, also)
 
@@ -109,22 +109,36 @@ def describe_subject(run: Run, part: EmbeddedPart) -> Subject:
 
     Another workspace's videos were not used before, as far as ids can tell.
     """
-    trained = read_manifest(run.root, "vtr train")
     annotations, store = load_annotations(run.workspace), FeatureStore(run.workspace.features)
-    train: tuple[str, ...] = ()
-    selected_by: tuple[str, ...] = ()
-    if run.gallery is None and trained["config"]["split"] in split_names(run.workspace):
-        split = load_split(run.workspace, trained["config"]["split"])
-        train, selected_by = split.train, split.validation
+    split, notes = _training_split(run)
     return Subject.of(
         annotations,
         part.coverage,
         part.texts.ids,
         part.videos.ids,
-        train=train,
-        selected_by=selected_by,
+        train=() if split is None else split.train,
+        selected_by=() if split is None else split.validation,
         present={expert: store.video_ids(expert) for expert in part.experts},
+        notes=notes,
     )
+
+
+def _training_split(run: Run) -> tuple[Split | None, tuple[str, ...]]:
+    """Return the split a run was trained on, None where that is not known, and what is to be said of it."""
+    trained = read_manifest(run.root, "vtr train")
+    name = trained["config"]["split"]
+    if run.gallery is not None:
+        return None, ()
+    if name not in split_names(run.workspace):
+        gone = f"The split '{name}' that the model was trained on is gone: which videos it learnt from is not known."
+        return None, () if "imported" in trained else (gone,)
+    before = trained["inputs"].get("prepare")
+    if before not in (None, annotations_fingerprint(run.workspace, name)):
+        return load_split(run.workspace, name), (
+            f"The annotations or the split '{name}' have changed since the model was trained: what is said of training "
+            "videos is said of the present ones.",
+        )
+    return load_split(run.workspace, name), ()
 
 
 def write_outputs(
@@ -196,14 +210,24 @@ def _judge(
         checked = check_index(part, index, scores, judged.t2v, by_caption, rules.ties)
         advance(1, "through the index")
         ablated = []
-        for some in ablations(part, rules.ties):
+        for some in ablations(part, rules):
             ablated.append(some)
             advance(1, some.label)
     evaluation = replace(judged.evaluation, index=checked, ablation=tuple(ablated))
     return replace(judged, evaluation=evaluation), t2v, v2t
 
 
-def _content(run: Run, indexed: Indexed, evaluation: Evaluation) -> dict[str, object]:
+def evaluation_inputs(run: Run, indexed: Indexed) -> dict[str, str]:
+    """Return what an evaluation is made from: stage -> fingerprint of its output, and that of the split trained on."""
+    trained = read_manifest(run.root, "vtr train")["config"]["split"]
+    return {
+        "index": indexed.output,
+        "prepare": annotations_fingerprint(run.workspace, indexed.split),
+        "split trained on": annotations_fingerprint(run.workspace, trained),
+    }
+
+
+def _content(run: Run, indexed: Indexed, evaluation: Evaluation, rules: Rules) -> dict[str, object]:
     values = evaluation.as_json()
     trained = read_manifest(run.root, "vtr train")
     return {
@@ -211,8 +235,9 @@ def _content(run: Run, indexed: Indexed, evaluation: Evaluation) -> dict[str, ob
         "stage": "evaluate",
         "split": indexed.split,
         "part": indexed.part,
+        "rules": asdict(rules),
         "output": fingerprint(values),
-        "inputs": {"index": indexed.output},
+        "inputs": evaluation_inputs(run, indexed),
         "made_at": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
         "versions": versions(),
         "checkpoint": {name: trained[name] for name in ("output", "best_epoch", "selection")},

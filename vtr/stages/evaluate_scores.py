@@ -24,7 +24,7 @@ from vtr.evaluation.results import Evaluation
 from vtr.evaluation.scores import Array, MatrixScores, row_blocks
 from vtr.evaluation.subject import Subject
 from vtr.evaluation.table import as_text
-from vtr.files import write_json
+from vtr.files import read_json, write_json
 from vtr.progress import progress
 from vtr.stages.evaluate import post_process, write_outputs
 from vtr.types import Annotations, Part, Split
@@ -116,6 +116,9 @@ def evaluate_scores(
             f"--post {rules.post} needs a bank of training queries, which a matrix does not hold. Choose from {names}, "
             "or evaluate a run."
         )
+    target = None if out is None else out / f"{split}-{part}{rules.suffix}.json"
+    if target is not None and target.exists() and "checkpoint" in read_json(target):
+        raise InputError(f"{target} is the evaluation of a run, which a matrix must not replace. Choose another --out.")
     annotations, chosen = load_annotations(workspace), load_split(workspace, split)
     scores = read_scores(matrix.path)
     if matrix.transposed:
@@ -127,9 +130,8 @@ def evaluate_scores(
         t2v, v2t = post_process(ordered, lambda: ordered, rules)
         judged = judge(subject, t2v, v2t, rules, advance=advance)
     files: list[Path] = []
-    if out is not None:
-        name = f"{split}-{part}{rules.suffix}"
-        files = [out / f"{name}.json", out / f"{name}.ranks.parquet"]
+    if target is not None:
+        files = [target, target.with_suffix(".ranks.parquet")]
         source = {"scores": str(matrix.path), "split": split, "part": part}
         head = {"format": FORMAT, "stage": "evaluate", "versions": versions(), **source}
         write_json(files[0], {**head, **judged.evaluation.as_json()})
@@ -151,7 +153,7 @@ def _placed(
     queries = split.queries(part, annotations)
     if not queries:
         raise WorkspaceError(
-            f"{split.name} {part} has no query captions, evaluation needs them. Choose another --split."
+            f"{split.name} {part} has no query captions, evaluation needs them. Choose another --part or --split."
         )
     by_video: dict[str, list[str]] = {}
     for caption in queries:
@@ -204,4 +206,4 @@ def _order(
 def _ordered(scores: Array, rows: NDArray[np.int64], columns: NDArray[np.int64]) -> MatrixScores:
     """Return the scores in the split's order; a file that is in order already stays on the disk."""
     in_order = all(np.array_equal(of, np.arange(len(of))) for of in (rows, columns))
-    return MatrixScores(scores if in_order else scores[rows][:, columns])
+    return MatrixScores(scores if in_order else scores[np.ix_(rows, columns)])

@@ -8,8 +8,9 @@ from pathlib import Path
 from vtr.annotations.tables import annotations_fingerprint
 from vtr.data.corpus import resolve_part
 from vtr.embeddings import EmbeddedPart, load_part
+from vtr.errors import ConfigError
 from vtr.files import lock
-from vtr.index.build import FLAT, MAKE, build_index, is_current
+from vtr.index.build import FLAT, MAKE, build_index, held_kind, is_current
 from vtr.index.search import RetrievalIndex
 from vtr.store.reader import FeatureStore
 from vtr.training.embed import embed
@@ -53,10 +54,11 @@ def index(
     Args:
         run: a trained run.
         split, part: see `vtr.data.corpus.resolve_part`.
-        factory, parameters: see `vtr.index.build.build_index`; None keeps the kind of an index that is current.
+        factory, parameters: see `vtr.index.build.build_index`. Without a factory an index that is there keeps its kind,
+            also where it is made anew; where there is none, it is the exact one.
 
     Raises:
-        ConfigError: FAISS cannot make such an index.
+        ConfigError: FAISS cannot make such an index, or there are parameters and no factory that they belong to.
         WorkspaceError: the part is not embedded, or its embeddings are stale.
     """
     trained = read_manifest(run.root, f"vtr train WS --config CONFIG --out {run.root}")
@@ -97,9 +99,16 @@ def _indexed(run: Run, split: str, part: Part, factory: str | None = None, param
     embeddings, folder = run.embeddings / name, run.index / name
     embed_output = str(read_manifest(embeddings, "vtr embed RUN")["output"])
     loaded = load_part(embeddings)
+    held = held_kind(folder)
+    if factory is None:
+        if parameters and held is None:
+            raise ConfigError(
+                f"--parameters {parameters} belong to a kind of index, and {folder} has none. Add --factory."
+            )
+        factory, parameters = (held[0], parameters or held[1]) if held is not None else (FLAT, "")
     fresh = not is_current(folder, embed_output, factory, parameters)
     if fresh:
         with lock(folder / ".lock", f"index into {folder}"):
-            build_index(folder, loaded, embed_output=embed_output, factory=factory or FLAT, parameters=parameters)
+            build_index(folder, loaded, embed_output=embed_output, factory=factory, parameters=parameters)
     opened = RetrievalIndex.open(folder, loaded, embed_output=embed_output)
     return Indexed(split, part, folder, loaded, opened, str(read_manifest(folder, MAKE)["output"]), fresh)

@@ -7,22 +7,25 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 from vtr.embeddings import EmbeddedPart
 from vtr.evaluation.metrics import RECALL_AT, both_ways
 from vtr.evaluation.ranks import Counts, TieRule
 from vtr.evaluation.results import IndexCheck
 from vtr.evaluation.scores import Array, ScoreSource
+from vtr.evaluation.table import WORDS
 from vtr.index.search import Found, RetrievalIndex, Rows, text_rows, video_rows
 
 LISTED = max(RECALL_AT)
-"""How many results the index is asked for: enough for every R@K. An index on a GPU gives at most 2,048."""
+"""How many results the index is asked for: enough for every R@K."""
 
 BEST = 10
 SAMPLE = 1000
 """Queries on which the index's recall and the candidates needed are measured."""
 
 SAMPLE_BLOCK = 64
+SHOWN_DIFFERENCES = 20
 QUANTILES = {"median": 0.5, "99 %": 0.99, "most": 1.0}
 
 
@@ -52,7 +55,8 @@ def check_index(
     best_text, best_video = _best_scores(part, scores)
     own_videos = by_text.rows == part.video_of_text[:, None]
     own_texts = (part.video_of_text[by_video.rows] == v2t.queries[:, None]) & (by_video.rows >= 0)
-    counts, told, differences = [], {}, []
+    counts, told = [], {}
+    differences: list[str] = []
     for direction, found, own, best, exact, ids in (
         ("text_to_video", by_text, own_videos, best_text, t2v, part.texts.ids),
         ("video_to_text", by_video, own_texts, best_video[v2t.queries], v2t, part.videos.ids),
@@ -75,7 +79,8 @@ def check_index(
         {direction: found.recall for direction, found in measured.items()},
         {direction: found.candidates for direction, found in measured.items()},
         {direction: found.sampled for direction, found in measured.items()},
-        tuple(differences),
+        len(differences),
+        tuple(differences[:SHOWN_DIFFERENCES]),
     )
 
 
@@ -120,10 +125,9 @@ def _best_scores(part: EmbeddedPart, scores: ScoreSource) -> tuple[Array, Array]
 
 
 def _differences(direction: str, ids: Sequence[str], listed: Counts, exact: Counts, ties: TieRule) -> list[str]:
-    words = direction.replace("_", " ")
     through, counted = listed.ranks(ties), exact.ranks(ties)
     return [
-        f"{words}, {ids[exact.queries[row]]}: rank {through[row]:g} through the index, "
+        f"{WORDS[direction]}, {ids[exact.queries[row]]}: rank {through[row]:g} through the index, "
         f"{counted[row]:g} from exact scores"
         for row in np.flatnonzero(through != counted).tolist()
     ]
@@ -140,16 +144,20 @@ class _Measured:
 
 def _sample_texts(part: EmbeddedPart, index: RetrievalIndex, scores: ScoreSource, queries: Rows) -> _Measured:
     def score(rows: Rows) -> tuple[Array, Array]:
-        return scores.rows(rows), (part.texts.weights[rows] @ part.videos.present.T).double().numpy()
+        return scores.rows(rows), (part.texts.weights[rows] @ _present(part).T).double().numpy()
 
     return _sampled(queries, score, lambda rows: index.videos_for(text_rows(part.texts, rows), BEST), _masked(part))
 
 
 def _sample_videos(part: EmbeddedPart, index: RetrievalIndex, scores: ScoreSource, queries: Rows) -> _Measured:
     def score(rows: Rows) -> tuple[Array, Array]:
-        return scores.columns(rows), (part.videos.present[rows] @ part.texts.weights.T).double().numpy()
+        return scores.columns(rows), (_present(part)[rows] @ part.texts.weights.T).double().numpy()
 
     return _sampled(queries, score, lambda rows: index.captions_for(video_rows(part.videos, rows), BEST), _masked(part))
+
+
+def _present(part: EmbeddedPart) -> Tensor:
+    return part.videos.present.to(part.texts.weights.dtype)
 
 
 def _masked(part: EmbeddedPart) -> bool:

@@ -10,6 +10,7 @@ from typing import Any
 from vtr.annotations.tables import load_annotations
 from vtr.evaluation.curves import read_log, training_curves
 from vtr.evaluation.page import Page, Section, render, section
+from vtr.evaluation.protocols import Rules
 from vtr.evaluation.results import Evaluation
 from vtr.evaluation.thumbnails import thumbnail
 from vtr.files import read_json, write_text
@@ -27,7 +28,7 @@ def report(run: Run) -> str:
     """
     trained = read_manifest(run.root, "vtr train") if (run.root / MANIFEST).exists() else {}
     curves = tuple(training_curves(read_log(run.log)))
-    sections = tuple(_section(run, path, trained) for path in sorted(run.evaluation.glob("*.json")))
+    sections = tuple(_section(run, path, trained) for path in sorted(run.evaluation.glob("[!.]*.json")))
     missing = []
     if not trained:
         missing.append("Training is not finished. Run the same `vtr train` command again to go on.")
@@ -53,8 +54,11 @@ def _section(run: Run, path: Path, trained: Mapping[str, Any]) -> Section:
     evaluation = Evaluation.from_json(content, str(path))
     paths = {video.id: video.path for video in load_annotations(run.workspace).videos}
     stale = ""
-    if content["checkpoint"]["output"] != trained.get("output"):
+    if "checkpoint" not in content:
+        stale = "These figures are of a matrix of scores, not of this run's model."
+    elif content["checkpoint"]["output"] != trained.get("output"):
         again = f"vtr evaluate {run.root} --split {content['split']} --part {content['part']}"
+        again += Rules(**content["rules"]).options
         stale = f"These figures are of another checkpoint than the run's present one. Run `{again}` again."
     return section(path.stem, evaluation, cache(lambda video_id: thumbnail(paths.get(video_id))), stale=stale)
 

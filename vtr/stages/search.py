@@ -69,7 +69,7 @@ def search(
     asked = query or str(video)
     if as_json:
         return _as_json(asked, searcher, hits)
-    return _as_lines(asked, searcher, hits, query is not None, ", in the order of QB-Norm" if qb_norm else "")
+    return _as_lines(asked, searcher, hits, query is not None)
 
 
 def open_searcher(
@@ -96,7 +96,7 @@ def open_searcher(
     if split is None and part is None and (largest := largest_gallery(run, captions=captions)) is not None:
         split, part = largest
     indexed = embed_and_index(run, split, part, available_only=True)
-    return Searcher.load(run, indexed.index, query_banks(run, indexed).texts if qb_norm else None)
+    return Searcher.load(run, indexed.index, query_banks(run, indexed, captions=False).texts if qb_norm else None)
 
 
 def video_batch(path: Path, features: Mapping[str, ExpertFeatures], searcher: Searcher) -> VideoBatch:
@@ -120,13 +120,19 @@ def video_batch(path: Path, features: Mapping[str, ExpertFeatures], searcher: Se
 
 
 def _as_json(asked: str, searcher: Searcher, hits: list[Hit]) -> str:
-    content = {"query": asked, "gallery": str(searcher.part.coverage), "results": [asdict(hit) for hit in hits]}
+    content = {
+        "query": asked,
+        "gallery": str(searcher.part.coverage),
+        "order": searcher.order,
+        "results": [asdict(hit) for hit in hits],
+    }
     return json.dumps(content, indent=1, ensure_ascii=False)
 
 
-def _as_lines(asked: str, searcher: Searcher, hits: list[Hit], found_videos: bool, order: str) -> str:
+def _as_lines(asked: str, searcher: Searcher, hits: list[Hit], found_videos: bool) -> str:
     gallery = searcher.part
     counted = f"{len(gallery.videos.ids):,} videos" if found_videos else f"{len(gallery.texts.ids):,} captions"
+    order = "" if searcher.order == "score" else f", in the order of {searcher.order}"
     lines = [f"{asked}: the best {len(hits)} of {counted} ({gallery.coverage}){order}"]
     for hit in hits:
         where = hit.path or "no file here"

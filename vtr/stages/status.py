@@ -140,7 +140,7 @@ def run_lines(run: Run) -> list[Line]:
     lines = [_line("train", run.root, stale, detail, again)]
     current["train"] = str(trained["output"])
     made = [path.parent.name for path in (*run.embeddings.glob("*/.lock"), *run.embeddings.glob(f"*/{MANIFEST}"))]
-    results = [path.stem for path in run.evaluation.glob("*.json") if "+" not in path.stem]  # of the default rules
+    results = [path.stem for path in run.evaluation.glob("[!.]*.json") if "+" not in path.stem]  # of the default rules
     for name in sorted({*made, *results}):
         lines += _part_lines(run, name, current)
     if len(lines) == 1:
@@ -173,10 +173,13 @@ def _unfinished(run: Run, store: FeatureStore, current: Mapping[str, str]) -> Li
 
 
 def _prepared(workspace: Workspace, split: str) -> str:
-    """Return the fingerprint of the annotations and a split, "" where there are none."""
+    """Return the fingerprint of the annotations and a split, "" where there are none or the split is damaged."""
     if not (workspace.annotations / MANIFEST).exists():
         return ""
-    return annotations_fingerprint(workspace, split)
+    try:
+        return annotations_fingerprint(workspace, split)
+    except WorkspaceError:
+        return ""
 
 
 def _is_whole(workspace: Workspace, store: FeatureStore, split_name: str, experts: Sequence[str]) -> bool:
@@ -217,7 +220,7 @@ def _part_lines(run: Run, name: str, current: Mapping[str, str]) -> Iterator[Lin
         yield Line(f"evaluate {name}", "to do", "", f"vtr evaluate {options}{flag}")
         return
     content = read_json(result)
-    stale = "index is stale" if stale else _changed(content["inputs"], {"index": indexed["output"]}, ("index",))
+    stale = "index is stale" if stale else _changed(content.get("inputs", {}), {"index": indexed["output"]}, ("index",))
     detail = f"RSUM {content['rsum']:.1f}, {covered}"
     yield _line(f"evaluate {name}", None, stale, detail, f"vtr evaluate {options}{flag}")
 
@@ -240,7 +243,7 @@ def _report_line(run: Run) -> Line:
     command = f"vtr report {_quoted(run.root)}"
     if not run.report.exists():
         return Line("report", "to do", "", command)
-    shown = [run.root / MANIFEST, *run.evaluation.glob("*.json")]
+    shown = [run.root / MANIFEST, *run.evaluation.glob("[!.]*.json")]
     if max(path.stat().st_mtime_ns for path in shown) > run.report.stat().st_mtime_ns:
         return Line("report", "stale", "results are newer than the page", command)
     return Line("report", "done", str(run.report))
