@@ -49,7 +49,8 @@ def evaluate(
     trec: Annotated[Path | None, typer.Option(help="Folder to write TREC run and qrels files into.")] = None,
     trec_depth: Annotated[int, typer.Option(min=1, help="Items of a query in a TREC run file.")] = 100,
     save_scores: Annotated[
-        Path | None, typer.Option(help="Write the scores to this .npy, with the ids of rows and columns beside it.")
+        Path | None,
+        typer.Option(help="Write the scores, before any --post, to this .npy; ids of rows and columns too."),
     ] = None,
     scores: Annotated[
         Path | None, typer.Option(help="The matrix, .npy or .npz, texts in rows.", rich_help_panel=OF_A_MATRIX)
@@ -103,7 +104,7 @@ def evaluate(
             Matrix(scores, query_order, video_order, transposed),
             find_workspace(workspace),
             split,
-            part or "test",
+            part,
             rules=rules,
             outputs=outputs,
             out=out,
@@ -145,12 +146,13 @@ def compare(
     from vtr.evaluation.protocols import Rules
     from vtr.stages.compare import compare_runs
 
+    asked = Rules(ties, video_to_text, post, scale)
     found = compare_runs(
         first,
         second,
         split,
         part,
-        rules=Rules(ties, video_to_text, post, scale),
+        rules=None if asked == Rules() else asked,
         device=device,
         available_only=available_only,
         samples=samples,

@@ -65,7 +65,7 @@ def test_protocols_in_words() -> None:
     assert "each of 2,990 videos ranks 59,800 captions and counts by the best-ranked of its own" in many.video_to_text
     single = describe([0, 1, 2], 5)
     assert single.name == "1 caption a video"
-    assert "ranks 5 videos (2 of them without captions)" in single.text_to_video
+    assert "ranks 5 videos (2 of them without a query)" in single.text_to_video
     assert "each of 3 videos ranks 3 captions and counts by its caption" in single.video_to_text
     assert describe([0, 0, 1], 2).name == "1 to 2 captions a video"
 

@@ -112,8 +112,25 @@ def test_notes_say_what_was_used_before() -> None:
     )
     assert (found.experts, found.coverage) == ({"audio": 0.5}, subject.coverage)
     learnt = judged(replace(subject, train=(subject.videos[3], *subject.train), selected_by=()))
-    assert learnt.notes == ("The model was trained on 1 of these 40 videos: this is no test.",)
-    assert "source shared with training videos" not in {one.group for one in learnt.slices}
+    assert learnt.notes == (
+        "The model was trained on 1 of these 40 videos: this is no test.",
+        "10 of these 40 videos are cut from a source that training videos are cut from, 5 of them overlap one in time "
+        "(39 of 40 and 11 of 11 sources are known).",
+    )
+    whole = judged(replace(subject, train=subject.videos, selected_by=()))
+    assert whole.notes == ("The model was trained on 40 of these 40 videos: this is no test.",)
+    assert "source shared with training videos" not in {one.group for one in whole.slices}
+
+
+def test_a_video_that_was_trained_on_leaks_itself() -> None:
+    subject = make_subject()
+    lone = next(n for n, video in enumerate(subject.videos) if n >= 10 and video.source_id)
+    found = judged(replace(subject, train=(subject.videos[lone],)))
+    assert "1 of these 40 videos is cut from a source" in found.notes[-1]
+    without = next(one for one in found.slices if one.label == "without them")
+    whole = found.metrics.text_to_video.num_queries
+    assert without.text_to_video is not None
+    assert without.text_to_video.num_queries == whole - int((subject.video_of_text == lone).sum())
 
 
 @pytest.mark.parametrize("what", ["no training videos", "no sources", "none shared", "all shared", "no times"])
@@ -131,8 +148,12 @@ def test_slices_by_source_are_there_only_where_they_tell_something(what: str) ->
     labels = [part.label for part in found.slices if part.group == "source shared with training videos"]
     assert labels == (["without them", "only them"] if what == "no times" else [])
     notes = found.notes[1:]  # after that on the checkpoint
-    if what in ("no training videos", "no sources"):
+    if what == "no training videos":
         assert notes == ()
+    elif what == "no sources":
+        assert "cannot be told: 0 of 40 and 10 of 10 sources are known." in notes[0]
+        nowhere = tuple(replace(video, source_id=None) for video in subject.train)
+        assert judged(replace(changed, train=nowhere)).notes == found.notes[:1]
     else:
         count = {"none shared": "None", "all shared": "40", "no times": "1"}[what]
         assert notes[0].startswith(f"{count} of these 40 videos")

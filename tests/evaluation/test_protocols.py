@@ -58,7 +58,7 @@ def test_each_direction_says_what_is_asked_of_what(ties: str) -> None:
     found = describe(owners, 4, rules)
     words = TIES_IN_WORDS[rules.ties]
     assert found.name == "2 to 3 captions a video"
-    assert found.text_to_video == f"each of 5 captions ranks 4 videos (2 of them without captions); {words}"
+    assert found.text_to_video == f"each of 5 captions ranks 4 videos (2 of them without a query); {words}"
     assert found.video_to_text == (
         "each of 2 videos ranks 7 captions (2 of them of no video in the gallery) and counts by the best-ranked of its "
         f"own captions (best_own_caption_among_all_captions); {words}"

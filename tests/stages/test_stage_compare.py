@@ -161,6 +161,25 @@ def test_other_parts_and_protocols_are_an_error(small: Workspace, tables: tuple[
     assert "Second: 3 captions a video; ties take the worst of their places; each of 30" in words
 
 
+def test_another_gallery_of_the_same_size_is_an_error(tables: tuple[Path, Path], tmp_path: Path) -> None:
+    table = pq.read_table(tables[0])
+    facts = json.loads(table.schema.metadata[b"vtr"])
+    other = table.replace_schema_metadata({b"vtr": json.dumps({**facts, "items": "of other videos"})})
+    pq.write_table(other, tmp_path / "other.parquet")
+    with pytest.raises(InputError, match="have the same queries, and ranked other videos or captions"):
+        compare_runs(tables[0], tmp_path / "other.parquet")
+
+
+def test_options_that_contradict_a_table_are_an_error(tables: tuple[Path, Path]) -> None:
+    for options, message in (
+        ({"split": "another"}, "is of toy test, which --split and --part contradict"),
+        ({"part": "train"}, "is of toy test, which --split and --part contradict"),
+        ({"rules": Rules("optimistic")}, "was evaluated under other rules than those asked for"),
+    ):
+        with pytest.raises(InputError, match=message):
+            compare_runs(*tables, **options)  # type: ignore[arg-type]
+
+
 def test_other_queries_are_an_error_and_one_is_named(small: Workspace, tmp_path: Path) -> None:
     ids = [query.id for query in load_split(small, "toy").queries("test", load_annotations(small))]
     scores, paths = some_scores(small, 3.0, 1), []

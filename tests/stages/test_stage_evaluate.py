@@ -200,6 +200,11 @@ def test_an_approximate_index_reports_its_recall_and_what_it_changes(run: Run) -
     assert found.differences
     assert f"The index (IVF3,Flat) is approximate: {len(found.differences)} queries have another rank" in str(summary)
     assert found.metrics.text_to_video.mean_rank > exact.metrics.text_to_video.mean_rank
+    part = embed_and_index(run, None, None)
+    for at in (1, 5):  # what is not in the list is no hit
+        lists = part.index.videos_for(part.embedded.texts, LISTED).rows[:, :at]
+        there = (lists == part.embedded.video_of_text[:, None]).any(axis=1)
+        assert found.metrics.text_to_video.recall[at] == pytest.approx(100 * there.mean())
     again = Evaluation.from_json(read_json(summary.path), "the record")
     assert again == summary.evaluation
 
@@ -213,10 +218,10 @@ def test_ranks_from_a_list_alone() -> None:
     exact = Counts(np.arange(6), 9, ones[:, 0], 7 * ones, ones, ones)  # rank 8, if it must be counted
     # first; tied for second; at the list's end, where more may tie; lost; rightly absent; absent, tied with the end
     counts, told = listed_counts(listed, own, best, exact)
-    assert counts.ranks().tolist() == [1.0, 2.5, 8.0, 8.0, 8.0, 8.0]
+    assert counts.ranks().tolist() == [1.0, 2.5, 8.0, 9.0, 8.0, 8.0]
     assert told.tolist() == [True, True, False, True, False, False]
     near = replace(exact, higher=ones)
-    assert listed_counts(listed, own, best, near)[0].ranks().tolist() == [1.0, 2.5, 2.0, 5.0, 2.0, 2.0]
+    assert listed_counts(listed, own, best, near)[0].ranks().tolist() == [1.0, 2.5, 2.0, 9.0, 2.0, 2.0]
     whole = replace(exact.take(np.arange(3)), num_items=4)
     assert listed_counts(listed[:3], own[:3], best[:3], whole)[0].ranks().tolist() == [1.0, 2.5, 4.0]
 

@@ -15,11 +15,16 @@ import pytest
 from PIL import Image
 
 from vtr.errors import InputError
+from vtr.evaluation.export import Outputs
 from vtr.evaluation.page import Page, render
+from vtr.evaluation.protocols import Rules
 from vtr.evaluation.thumbnails import WIDTH, thumbnail
 from vtr.files import read_json, write_json
 from vtr.stages.evaluate import evaluate
+from vtr.stages.evaluate_scores import Matrix, evaluate_scores
+from vtr.stages.index import index
 from vtr.stages.report import report
+from vtr.stages.status import run_lines
 from vtr.workspace import Run, Workspace
 
 VOID = {"meta", "img", "br", "link", "input", "hr"}
@@ -195,3 +200,28 @@ def test_a_gallery_elsewhere_is_not_on_the_runs_page(run: Run, other_workspace: 
     elsewhere = Run.open(run.root, other_workspace("elsewhere").root)
     evaluate(elsewhere, None, None, device="cpu")
     assert "Nothing has been evaluated yet" in parsed(run).text
+
+
+def test_results_of_other_rules_go_stale_too(run: Run) -> None:
+    rules = Rules(ties="pessimistic")
+    evaluate(run, None, None, device="cpu")
+    evaluate(run, None, None, rules=rules, device="cpu")
+    lines = {line.stage: line for line in run_lines(run)}
+    assert lines["evaluate full-test"].state == lines["evaluate full-test+pessimistic"].state == "done"
+    assert "These figures are of another" not in parsed(run).text
+    index(run, None, None, factory="IVF3,Flat")
+    evaluate(run, None, None, device="cpu")
+    lines = {line.stage: line for line in run_lines(run)}
+    assert (lines["evaluate full-test"].state, lines["evaluate full-test+pessimistic"].state) == ("done", "stale")
+    command = lines["evaluate full-test+pessimistic"].command
+    assert command.endswith("--split full --part test --ties pessimistic")
+    text = parsed(run).text
+    assert text.count("These figures are of another checkpoint, or of other videos") == 1
+    assert "--split full --part test --ties pessimistic" in text
+
+
+def test_a_matrix_among_the_results_is_shown_as_one(run: Run, tmp_path: Path) -> None:
+    evaluate(run, None, None, outputs=Outputs(save_scores=tmp_path / "m.npy"), device="cpu")
+    evaluate_scores(Matrix(tmp_path / "m.npy"), run.workspace, "full", rules=Rules("optimistic"), out=run.evaluation)
+    assert "These figures are of a matrix of scores, not of this run's model." in parsed(run).text
+    assert {line.state for line in run_lines(run) if line.stage.startswith("evaluate")} == {"done", "stale"}

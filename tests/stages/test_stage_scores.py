@@ -24,8 +24,8 @@ from vtr.evaluation.protocols import Rules
 from vtr.evaluation.results import Evaluation
 from vtr.files import read_json
 from vtr.stages.evaluate import evaluate
-from vtr.stages.evaluate_scores import Matrix, evaluate_scores, find_workspace
-from vtr.types import Annotations, Part, Split, Video
+from vtr.stages.evaluate_scores import ASSUMED, Matrix, evaluate_scores, find_workspace
+from vtr.types import Annotations, Caption, Part, Split, Video
 from vtr.workspace import Run, Workspace
 
 Floats = NDArray[np.float32]
@@ -96,7 +96,7 @@ def recall(ranks: Places, at: int) -> float:
 def of_a_matrix(evaluation: Evaluation) -> Evaluation:
     """Return what remains of a run's evaluation when only its scores are known."""
     slices = tuple(one for one in evaluation.slices if one.group != "expert")
-    return replace(evaluation, experts={}, slices=slices, ablation=(), index=None)
+    return replace(evaluation, experts={}, slices=slices, ablation=(), index=None, notes=(ASSUMED,))
 
 
 @pytest.mark.parametrize(
@@ -352,6 +352,36 @@ def test_a_matrix_does_not_replace_the_evaluation_of_a_run(run: Run, tmp_path: P
     with pytest.raises(InputError, match=r"full-test\.json is the evaluation of a run"):
         evaluate_scores(Matrix(path), run.workspace, "full", out=run.evaluation)
     assert (run.evaluation / "full-test.json").read_bytes() == before
+
+
+def test_queries_that_were_left_out_are_in_the_title(small: Workspace, tmp_path: Path) -> None:
+    queries, videos, owners = names(small, "toy")
+    order = lines(tmp_path / "q.txt", queries[:12])
+    matrix = Matrix(save(tmp_path / "m.npy", distinct(owners, len(videos))[:12]), order)
+    found = evaluate_scores(matrix, small, "toy", available_only=True).evaluation
+    assert found.title == "toy test: 10 of 10; 3 captions a video, 18 queries left out"
+    assert "ranks 10 videos (6 of them without a query)" in found.protocol.text_to_video
+
+
+def test_the_validation_part_where_there_is_no_other(tmp_path: Path) -> None:
+    videos = tuple(Video(name) for name in ("a", "b", "c"))
+    captions = tuple(Caption(f"{video.id}#0", video.id, f"caption of {video.id}") for video in videos)
+    split = Split("valonly", ("c",), ("a", "b"), ())
+    prepared = prepare_annotations(Annotations(videos, captions), [split], tmp_path / "ws").workspace
+    matrix = Matrix(save(tmp_path / "m.npy", np.eye(2, dtype=np.float32)))
+    assert evaluate_scores(matrix, prepared, "valonly").evaluation.coverage.part == "validation"
+    with pytest.raises(InputError, match=r"--split val is the validation part.*add --part validation"):
+        evaluate_scores(matrix, prepared, "val")
+
+
+def test_outputs_that_cannot_be(small: Workspace, tmp_path: Path) -> None:
+    _, videos, owners = names(small, "toy")
+    matrix = Matrix(save(tmp_path / "m.npy", distinct(owners, len(videos))))
+    with pytest.raises(InputError, match=r"m\.npy is a file, a folder for the results was expected"):
+        evaluate_scores(matrix, small, "toy", out=tmp_path / "m.npy")
+    rules = Rules(video_to_text="max_caption_then_rank_videos")
+    with pytest.raises(InputError, match="--trec writes rankings of captions, and max_caption_then_rank_videos ranks"):
+        evaluate_scores(matrix, small, "toy", rules=rules, outputs=Outputs(trec=tmp_path / "trec"))
 
 
 def test_queries_and_videos_that_have_nothing_to_do_with_each_other(small: Workspace, tmp_path: Path) -> None:

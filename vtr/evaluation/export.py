@@ -13,6 +13,7 @@ import numpy as np
 from vtr.errors import InputError
 from vtr.evaluation.formats import csv_rows, latex_head, latex_row
 from vtr.evaluation.metrics import DIRECTIONS, RSUM_AT, BothWays
+from vtr.evaluation.protocols import Rules
 from vtr.evaluation.ranks import VIDEO_TO_TEXT
 from vtr.evaluation.results import Evaluation
 from vtr.evaluation.scores import ScoreSource, row_blocks
@@ -35,7 +36,7 @@ class Outputs:
     Attributes:
         trec: folder of TREC run and qrels files, None for none.
         trec_depth: how many items of a query go into a run file.
-        save_scores: .npy file of the scores, None for none.
+        save_scores: .npy file of the scores as they are, before any post-processing; None for none.
     """
 
     trec: Path | None = None
@@ -45,6 +46,13 @@ class Outputs:
     def __post_init__(self) -> None:
         if self.save_scores is not None and self.save_scores.suffix != ".npy":
             raise InputError(f"{self.save_scores} ends in '{self.save_scores.suffix}', .npy was expected. Name it so.")
+
+    def check(self, rules: Rules) -> None:
+        """Raise `InputError` where TREC files would hold another ranking than the one that is evaluated."""
+        if self.trec is not None and rules.video_to_text != VIDEO_TO_TEXT[0]:
+            raise InputError(
+                f"--trec writes rankings of captions, and {rules.video_to_text} ranks videos. Leave one of them out."
+            )
 
 
 def render(evaluation: Evaluation, form: Format, name: str, *, breakdown: bool = False) -> str:
@@ -80,6 +88,7 @@ def as_csv(evaluation: Evaluation) -> str:
         "split": evaluation.coverage.split,
         "part": evaluation.coverage.part,
         "coverage": str(evaluation.coverage),
+        "protocol": protocol.name,
         "ties": protocol.ties,
         "video_to_text": protocol.video_to_text_rule,
         "post_processing": protocol.post_processing,

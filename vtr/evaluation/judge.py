@@ -70,7 +70,7 @@ def judge(
     t2v, v2t = _count(t2v_scores, v2t_scores, subject.right, rules)
     advance(1, "ranks")
     counted = Counted(subject, t2v, v2t, rules.ties)
-    protocol = describe(subject.video_of_text, len(subject.videos), rules)
+    protocol = describe(subject.video_of_text, len(subject.videos), rules, subject.left_out)
     found = intervals(*query_ranks(counted))
     advance(1, "confidence")
     duplicates = list(_duplicates(subject, t2v_scores, v2t_scores, rules))
@@ -146,13 +146,15 @@ def _duplicates(subject: Subject, t2v_scores: ScoreSource, v2t_scores: ScoreSour
 def _leaks(counted: Counted) -> tuple[list[str], list[Slice]]:
     """Return what the gallery shares with the training videos, in words and as metrics with and without it.
 
-    Nothing where the gallery holds training videos itself, or no source is known.
+    Nothing where the gallery is all training videos, or the data set knows no sources. A video that was trained on
+    shares its source with itself.
     """
     subject = counted.subject
-    if {video.id for video in subject.videos} & {video.id for video in subject.train}:
-        return [], []
+    learnt = {video.id for video in subject.train}
     found = leaks(subject.videos, subject.train)
-    if not (found.known and found.known_train):
+    if not subject.train or all(video.id in learnt for video in subject.videos):
+        return [], []
+    if not (found.known or found.known_train):
         return [], []
     sentence = str(found)
     notes = [sentence[0].upper() + sentence[1:] + "."]

@@ -73,7 +73,7 @@ class Protocol:
     """How a part is evaluated.
 
     Attributes:
-        name: captions a video, in short ("20 captions a video").
+        name: captions a video, in short ("20 captions a video"), and whether some were left out.
         text_to_video, video_to_text: queries, gallery and tie rule of each direction, in words.
         ties, video_to_text_rule: the names of the rules.
         post_processing: what was done to the scores before they were ranked, "none" for nothing.
@@ -95,13 +95,14 @@ class Protocol:
         return "; ".join([self.name, *rules])
 
 
-def describe(video_of_text: Owners, num_videos: int, rules: Rules | None = None) -> Protocol:
+def describe(video_of_text: Owners, num_videos: int, rules: Rules | None = None, left_out: int = 0) -> Protocol:
     """Return the protocol of a part, from its queries, its gallery and the rules.
 
     Args:
         video_of_text: [T], each query caption's video, -1 where it describes none.
         num_videos: V, the size of the gallery.
         rules: None for the default ones.
+        left_out: how many queries of these videos are not among the texts.
     """
     rules = rules or Rules()
     owners = np.asarray(video_of_text, np.int64)
@@ -109,7 +110,7 @@ def describe(video_of_text: Owners, num_videos: int, rules: Rules | None = None)
     asked = int(captions.sum())
     least, most = int(captions.min(initial=len(owners))), int(captions.max(initial=0))
     each = f"{least} caption{'s' if least > 1 else ''}" if least == most else f"{least} to {most} captions"
-    gallery = f"{num_videos:,} videos" + _of_which(num_videos - len(queries), "without captions")
+    gallery = f"{num_videos:,} videos" + _of_which(num_videos - len(queries), "without a query")
     listed = f"{len(owners):,} captions" + _of_which(len(owners) - asked, "of no video in the gallery")
     own = "its caption" if most == 1 else "the best-ranked of its own captions"
     counted = f"ranks {listed} and counts by {own}"
@@ -118,8 +119,9 @@ def describe(video_of_text: Owners, num_videos: int, rules: Rules | None = None)
         others = f" and {loose:,} captions of no video in the gallery" if loose else ""
         counted = f"ranks {len(queries):,} videos{others} by the highest score of each one's captions"
     ties = TIES_IN_WORDS[rules.ties]
+    missing = f", {left_out:,} queries left out" if left_out else ""
     return Protocol(
-        f"{each} a video",
+        f"{each} a video{missing}",
         f"each of {asked:,} captions ranks {gallery}; {ties}",
         f"each of {len(queries):,} videos {counted} ({rules.video_to_text}); {ties}",
         rules.ties,

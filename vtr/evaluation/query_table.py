@@ -20,6 +20,7 @@ from vtr.evaluation.ranks import Counts
 from vtr.evaluation.subject import Subject
 from vtr.files import atomic_file
 from vtr.types import PARTS, Part
+from vtr.workspace import fingerprint
 
 SCHEMA = pa.schema(
     [
@@ -44,6 +45,7 @@ class QueryTable:
     Attributes:
         split, part: what was evaluated.
         protocol: queries, gallery and rules.
+        items: fingerprint of all captions and videos that were ranked.
         ranks: direction -> [Q] float64.
         query_ids, video_ids: direction -> Q ids of the queries, and of the videos they belong to.
     """
@@ -51,6 +53,7 @@ class QueryTable:
     split: str
     part: Part
     protocol: Protocol
+    items: str
     ranks: dict[Direction, NDArray[np.float64]]
     query_ids: dict[Direction, tuple[str, ...]]
     video_ids: dict[Direction, tuple[str, ...]]
@@ -78,7 +81,12 @@ def write_queries(path: Path, subject: Subject, t2v: Counts, v2t: Counts, rules:
         )
         for name, some in zip(SCHEMA.names, values, strict=True):
             columns[name] += some.tolist()
-    facts = {"split": subject.coverage.split, "part": subject.coverage.part, "protocol": asdict(protocol)}
+    facts = {
+        "split": subject.coverage.split,
+        "part": subject.coverage.part,
+        "protocol": asdict(protocol),
+        "items": fingerprint([sorted(subject.text_ids), sorted(video.id for video in subject.videos)]),
+    }
     table = pa.table(columns, schema=SCHEMA.with_metadata({KEY: json.dumps(facts).encode()}))
     with atomic_file(path) as temporary:
         pq.write_table(table, temporary)
@@ -100,13 +108,15 @@ def read_queries(path: Path) -> QueryTable:
             str(facts["split"]),
             part,
             protocol,
+            str(facts["items"]),
             {d: some["rank"].to_numpy() for d, some in parts.items()},
             {d: tuple(some["query_id"].to_pylist()) for d, some in parts.items()},
             {d: tuple(some["video_id"].to_pylist()) for d, some in parts.items()},
         )
     except OSError as error:
+        reason = error.strerror or ("it is not there" if not path.exists() else error)
         raise InputError(
-            f"{path} cannot be read ({error}). Give a run, or a table that `vtr evaluate` wrote."
+            f"{path} cannot be read: {reason}. Give a run, or a table that `vtr evaluate` wrote."
         ) from error
     except (pa.ArrowException, KeyError, TypeError, ValueError) as error:
         raise InputError(

@@ -29,6 +29,7 @@ class Subject:
         selected_by: ids of the videos its checkpoint was chosen by.
         present: expert -> [V] bool, the videos it found something in; empty where no features are known.
         notes: what else a reader must know of them.
+        left_out: how many queries of these videos are not among the texts.
     """
 
     coverage: Coverage
@@ -41,6 +42,7 @@ class Subject:
     selected_by: Collection[str] = ()
     present: Mapping[str, NDArray[np.bool_]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    left_out: int = 0
 
     @classmethod
     def of(
@@ -54,6 +56,7 @@ class Subject:
         selected_by: Collection[str] = (),
         present: Mapping[str, Collection[str]] | None = None,
         notes: tuple[str, ...] = (),
+        left_out: int = 0,
     ) -> Subject:
         """Return the subject of some captions and videos of annotations.
 
@@ -63,7 +66,7 @@ class Subject:
             text_ids, video_ids: the query captions and the gallery.
             train, selected_by: ids of videos, see there.
             present: expert -> ids of the videos it found something in.
-            notes: what else a reader must know.
+            notes, left_out: see there.
 
         Raises:
             KeyError: an id is not in the annotations.
@@ -82,6 +85,7 @@ class Subject:
             selected_by,
             {expert: np.asarray([video_id in ids for video_id in video_ids]) for expert, ids in known.items()},
             notes,
+            left_out,
         )
 
     @cached_property

@@ -10,6 +10,7 @@ from vtr.evaluation.breakdown import Slice
 from vtr.evaluation.confidence import Interval
 from vtr.evaluation.judge import DUPLICATES
 from vtr.evaluation.metrics import DIRECTIONS, RECALL_AT, RSUM_AT, BothWays
+from vtr.evaluation.ranks import VIDEO_TO_TEXT
 from vtr.evaluation.results import Evaluation, IndexCheck
 from vtr.types import RetrievalMetrics
 
@@ -116,8 +117,10 @@ def index_table(evaluation: Evaluation) -> Table | None:
     for name in DIRECTIONS:
         found: RetrievalMetrics = getattr(index.metrics, name)
         exact: RetrievalMetrics = getattr(evaluation.metrics, name)
-        rows.append((WORDS[name], *_figures(found, 1), f"{index.recall_at_10[name]:.1f} %"))
-        if exact.num_items == found.num_items:  # the same protocol
+        same_rule = name == DIRECTIONS[0] or evaluation.protocol.video_to_text_rule == VIDEO_TO_TEXT[0]
+        head = WORDS[name] if same_rule else f"{WORDS[name]} ({VIDEO_TO_TEXT[0]})"
+        rows.append((head, *_figures(found, 1), f"{index.recall_at_10[name]:.1f} %"))
+        if same_rule:
             changes = [found.recall[at] - exact.recall[at] for at in RECALL_AT]
             changes += [found.median_rank - exact.median_rank, found.mean_rank - exact.mean_rank]
             rows.append(("  change", *(f"{change:+.1f}" for change in changes), ""))

@@ -108,7 +108,7 @@ def compare_runs(
     Args:
         first, second: runs, or *.ranks.parquet files that `vtr evaluate` wrote.
         split, part: what to evaluate, for runs; by default what the first run is evaluated on.
-        rules: the rules to evaluate runs under, None for the default ones.
+        rules: the rules to evaluate runs under, and those that tables must be of; None for the default ones, and any.
         device, available_only: see `vtr.stages.evaluate.evaluate`.
         samples, permutations, seed: see `vtr.evaluation.confidence.compare`.
 
@@ -116,9 +116,10 @@ def compare_runs(
         InputError: the two were evaluated on different queries, galleries or rules.
         WorkspaceError: a run cannot be evaluated.
     """
-    rules = rules or Rules()
-    one = _table(first, split, part, rules, device, available_only)
-    other = _table(second, split or one.split, part or one.part, rules, device, available_only)
+    one = _table(first, split, part, rules or Rules(), device, available_only)
+    other = _table(second, split or one.split, part or one.part, rules or Rules(), device, available_only)
+    for path, table in ((first, one), (second, other)):
+        _check_asked(path, table, split, part, rules)
     _check_same(first, one, second, other)
     rows = {video_id: row for row, video_id in enumerate(sorted({v for d in DIRECTIONS for v in one.video_ids[d]}))}
     ranks = [_ranks(one, one, rows), _ranks(other, one, rows)]
@@ -138,7 +139,7 @@ def _table(
     path: Path, split: str | None, part: Part | None, rules: Rules, device: str, available_only: bool
 ) -> QueryTable:
     if path.suffix == TABLE_SUFFIX:
-        return read_queries(path)
+        return read_queries(path)  # what was asked for is held against it by `_check_asked`
     run = Run.open(path)
     indexed = embed_and_index(run, split, part, device=device, available_only=available_only)
     result = run.evaluation / f"{indexed.split}-{indexed.part}{rules.suffix}.json"
@@ -148,6 +149,19 @@ def _table(
         return read_queries(queries)
     summary = evaluate(run, indexed.split, indexed.part, rules=rules, device=device, available_only=available_only)
     return read_queries(summary.queries)
+
+
+def _check_asked(path: Path, table: QueryTable, split: str | None, part: Part | None, rules: Rules | None) -> None:
+    """Raise `InputError` where a table is not what the options ask for."""
+    if (split or table.split, part or table.part) != (table.split, table.part):
+        raise InputError(f"{path} is of {table.split} {table.part}, which --split and --part contradict.")
+    asked = None if rules is None else (rules.ties, rules.video_to_text, rules.post_in_words)
+    protocol = table.protocol
+    if asked not in (None, (protocol.ties, protocol.video_to_text_rule, protocol.post_processing)):
+        raise InputError(
+            f"{path} was evaluated under other rules than those asked for ({protocol.title}). Leave the options out "
+            "or evaluate again."
+        )
 
 
 def _check_same(first: Path, one: QueryTable, second: Path, other: QueryTable) -> None:
@@ -167,6 +181,11 @@ def _check_same(first: Path, one: QueryTable, second: Path, other: QueryTable) -
                 f"{first} and {second} differ in {len(odd)} queries, {WORDS[direction]}, for example {odd[0]}. "
                 "Evaluate both with the same videos."
             )
+    if one.items != other.items:
+        raise InputError(
+            f"{first} and {second} have the same queries, and ranked other videos or captions. Evaluate both with the "
+            "same videos."
+        )
 
 
 def _in_words(table: QueryTable) -> str:

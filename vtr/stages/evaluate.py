@@ -81,9 +81,11 @@ def evaluate(
         available_only: go on although some of the part's videos have no features.
 
     Raises:
+        InputError: the outputs do not go together with the rules.
         WorkspaceError: the part has no captions, the index does not hold the embeddings, or see `embed_and_index`.
     """
     rules, outputs = rules or Rules(), outputs or Outputs()
+    outputs.check(rules)
     indexed = embed_and_index(run, split, part, device=device, available_only=available_only)
     embedded = indexed.embedded
     if not embedded.texts.ids:
@@ -111,6 +113,8 @@ def describe_subject(run: Run, part: EmbeddedPart) -> Subject:
     """
     annotations, store = load_annotations(run.workspace), FeatureStore(run.workspace.features)
     split, notes = _training_split(run)
+    queries = load_split(run.workspace, part.coverage.split).queries(part.coverage.part, annotations)
+    gallery = frozenset(part.videos.ids)
     return Subject.of(
         annotations,
         part.coverage,
@@ -120,6 +124,7 @@ def describe_subject(run: Run, part: EmbeddedPart) -> Subject:
         selected_by=() if split is None else split.validation,
         present={expert: store.video_ids(expert) for expert in part.experts},
         notes=notes,
+        left_out=sum(caption.video_id in gallery for caption in queries) - len(part.texts.ids),
     )
 
 

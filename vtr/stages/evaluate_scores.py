@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtr.annotations.ids import read_ids
-from vtr.annotations.splits import some
+from vtr.annotations.splits import VALIDATION_NAMES, some
 from vtr.annotations.tables import load_annotations, load_split
 from vtr.coverage import Coverage
 from vtr.errors import InputError, WorkspaceError
@@ -29,6 +29,8 @@ from vtr.progress import progress
 from vtr.stages.evaluate import post_process, write_outputs
 from vtr.types import Annotations, Part, Split
 from vtr.workspace import FORMAT, Workspace, versions
+
+ASSUMED = "A matrix does not say what its model was trained on: the split's own training list is assumed."
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +88,7 @@ def evaluate_scores(
     matrix: Matrix,
     workspace: Workspace,
     split: str,
-    part: Part = "test",
+    part: Part | None = None,
     *,
     rules: Rules | None = None,
     outputs: Outputs | None = None,
@@ -99,7 +101,7 @@ def evaluate_scores(
         matrix: the file and its layout. Query ids are caption ids ("video7010#3"), or video ids where a video has one
             query.
         workspace: holds the split.
-        split, part: whose queries and videos the matrix is of.
+        split, part: whose queries and videos the matrix is of; by default test, or validation where there is no test.
         rules: tie rule, protocol and post-processing; None for the default ones.
         outputs: what else to write.
         out: folder for the JSON and the table of every query's ranks; None writes neither.
@@ -116,10 +118,10 @@ def evaluate_scores(
             f"--post {rules.post} needs a bank of training queries, which a matrix does not hold. Choose from {names}, "
             "or evaluate a run."
         )
-    target = None if out is None else out / f"{split}-{part}{rules.suffix}.json"
-    if target is not None and target.exists() and "checkpoint" in read_json(target):
-        raise InputError(f"{target} is the evaluation of a run, which a matrix must not replace. Choose another --out.")
-    annotations, chosen = load_annotations(workspace), load_split(workspace, split)
+    outputs.check(rules)
+    annotations, chosen = load_annotations(workspace), _split(workspace, split)
+    part = part or ("test" if chosen.test or not chosen.validation else "validation")
+    target = None if out is None else _target(out, f"{split}-{part}{rules.suffix}.json")
     scores = read_scores(matrix.path)
     if matrix.transposed:
         scores = scores.T
@@ -138,6 +140,23 @@ def evaluate_scores(
         write_queries(files[1], subject, judged.t2v, judged.v2t, rules, judged.evaluation.protocol)
     files += write_outputs(outputs, subject, ordered, t2v, v2t)
     return ScoresSummary(judged.evaluation, tuple(files))
+
+
+def _target(out: Path, name: str) -> Path:
+    if out.is_file():
+        raise InputError(f"{out} is a file, a folder for the results was expected. Choose another --out.")
+    if (target := out / name).exists() and "checkpoint" in read_json(target):
+        raise InputError(f"{target} is the evaluation of a run, which a matrix must not replace. Choose another --out.")
+    return target
+
+
+def _split(workspace: Workspace, name: str) -> Split:
+    if name in VALIDATION_NAMES:
+        raise InputError(
+            f"--split {name} is the validation part of a run's split, and a matrix has no run. Name the split, and add "
+            "--part validation."
+        )
+    return load_split(workspace, name)
 
 
 def _placed(
@@ -165,12 +184,15 @@ def _placed(
     columns = _order(matrix.video_order, videos, {}, "videos", available_only)
     check_shape(shape, int((rows >= 0).sum()), int((columns >= 0).sum()), source=str(matrix.path), split=name)
     there = [video_id for video_id, column in zip(videos, columns, strict=True) if column >= 0]
+    gallery = frozenset(there)
     subject = Subject.of(
         annotations,
         Coverage(split.name, part, len(there), len(videos)),
         [caption_id for caption_id, row in zip(query_ids, rows, strict=True) if row >= 0],
         there,
         train=() if part == "train" else split.train,
+        notes=(ASSUMED,) if split.train and part != "train" else (),
+        left_out=sum(caption.video_id in gallery for caption in queries) - int((rows >= 0).sum()),
     )
     if not len(subject.right.texts):
         raise InputError(

@@ -37,7 +37,7 @@ def check_index(
     A rank is read off the index's list where the list goes on beyond the right answer and all that tie with it. Where
     it does not, the right answer is further down, and its rank is counted from exact scores, not cut off: MedR and
     MeanR are exact however short the lists. A right answer that is missing although it scores higher than the list's
-    end was lost by the index; it is ranked behind the list.
+    end was lost by the index: it is ranked last, and no R@K but that of the whole gallery counts it.
 
     Args:
         part: the embeddings.
@@ -101,13 +101,9 @@ def listed_counts(
     lost = ~told & (best > last)
     tied = listed == first[:, None]
     higher, same, same_right = (
-        np.where(told, by_list, np.where(lost, behind, counted[:, 0]))[:, None]
-        for by_list, behind, counted in (
-            (
-                (listed > first[:, None]).sum(1),
-                np.maximum(exact.higher[:, 0], np.isfinite(listed).sum(1)),
-                exact.higher,
-            ),
+        np.where(told, by_list, np.where(lost, at_the_end, counted[:, 0]))[:, None]
+        for by_list, at_the_end, counted in (
+            ((listed > first[:, None]).sum(1), exact.num_items - 1, exact.higher),
             (tied.sum(1), 1, exact.same),
             ((tied & own).sum(1), 1, exact.same_right),
         )

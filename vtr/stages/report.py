@@ -56,11 +56,18 @@ def _section(run: Run, path: Path, trained: Mapping[str, Any]) -> Section:
     stale = ""
     if "checkpoint" not in content:
         stale = "These figures are of a matrix of scores, not of this run's model."
-    elif content["checkpoint"]["output"] != trained.get("output"):
+    elif content["checkpoint"]["output"] != trained.get("output") or _index_changed(run, content):
         again = f"vtr evaluate {run.root} --split {content['split']} --part {content['part']}"
-        again += Rules(**content["rules"]).options
-        stale = f"These figures are of another checkpoint than the run's present one. Run `{again}` again."
+        stale = (
+            "These figures are of another checkpoint, or of other videos, than the present ones. Run "
+            f"`{again}{Rules(**content['rules']).options}` again."
+        )
     return section(path.stem, evaluation, cache(lambda video_id: thumbnail(paths.get(video_id))), stale=stale)
+
+
+def _index_changed(run: Run, content: Mapping[str, Any]) -> bool:
+    manifest = run.index / f"{content['split']}-{content['part']}" / MANIFEST
+    return not manifest.exists() or read_json(manifest)["output"] != content["inputs"]["index"]
 
 
 def _facts(run: Run, trained: Mapping[str, Any]) -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import re
@@ -13,6 +14,7 @@ from pathlib import Path
 from vtr.annotations.tables import annotations_fingerprint, load_split, load_videos
 from vtr.config import TrainConfig, load
 from vtr.errors import VtrError, WorkspaceError
+from vtr.evaluation.protocols import Rules
 from vtr.files import locked_by, read_json
 from vtr.store.reader import FeatureStore
 from vtr.training.checkpoint import STATE
@@ -218,11 +220,17 @@ def _part_lines(run: Run, name: str, current: Mapping[str, str]) -> Iterator[Lin
         return  # a gallery to be searched; there is nothing to evaluate
     if not result.exists():
         yield Line(f"evaluate {name}", "to do", "", f"vtr evaluate {options}{flag}")
-        return
-    content = read_json(result)
-    stale = "index is stale" if stale else _changed(content.get("inputs", {}), {"index": indexed["output"]}, ("index",))
-    detail = f"RSUM {content['rsum']:.1f}, {covered}"
-    yield _line(f"evaluate {name}", None, stale, detail, f"vtr evaluate {options}{flag}")
+    for path in sorted(run.evaluation.glob(f"{glob.escape(name)}*.json")):
+        if path == result or path.name.startswith(f"{name}+"):
+            yield _evaluation_line(path, stale, indexed["output"], covered, f"vtr evaluate {options}{flag}")
+
+
+def _evaluation_line(path: Path, stale: str, index: str, covered: str, command: str) -> Line:
+    """Return the state of one result, of the default rules or of others."""
+    content = read_json(path)
+    stale = "index is stale" if stale else _changed(content.get("inputs", {}), {"index": index}, ("index",))
+    command += Rules(**content.get("rules", {})).options
+    return _line(f"evaluate {path.stem}", None, stale, f"RSUM {content['rsum']:.1f}, {covered}", command)
 
 
 def _mine_lines(run: Run, current: Mapping[str, str]) -> Iterator[Line]:
