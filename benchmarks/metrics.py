@@ -267,7 +267,8 @@ def _memory(memory: dict[str, Memory], videos: int) -> list[str]:
         *paragraph(
             f"`evaluate_scores` of a matrix: at its peak {extra[MATRIX]} beyond the scores, which take {size}. Of "
             f"`EmbeddedScores`, {EXPERTS} experts of {DIM} dimensions, which are multiplied in float64 a block of "
-            f"texts at a time: {extra[STREAMED]} beyond the embeddings, in {_time(memory[STREAMED][1])}."
+            f"texts at a time: {extra[STREAMED]} beyond the embeddings, in {_time(memory[STREAMED][1])}; "
+            f"{8 * videos * EXPERTS * DIM / MIB:,.0f} MiB of it are the videos' vectors in float64, 8 bytes a number."
         ),
         "",
     ]
