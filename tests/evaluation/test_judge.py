@@ -170,7 +170,7 @@ def test_captions_of_one_video_only_have_no_slice_of_identical_captions() -> Non
 
 def test_of_very_many_right_answers_only_the_best_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = judged(make_subject()).slices[0].text_to_video
-    monkeypatch.setattr("vtr.evaluation.judge.MOST_PLACED", 1)
+    monkeypatch.setattr("vtr.evaluation.judge.MOST_PLACES", 1)
     best = judged(make_subject()).slices[0].text_to_video
     assert whole is not None
     assert best == replace(whole, ndcg_at_10=None, mean_average_precision=None)

@@ -10,12 +10,11 @@ from numpy.typing import NDArray
 
 from vtr.evaluation.breakdown import Counted, Slice, breakdown
 from vtr.evaluation.confidence import QueryRanks, intervals
-from vtr.evaluation.correspondence import Correspondence
 from vtr.evaluation.duplicates import ceiling
 from vtr.evaluation.leaks import leaks
 from vtr.evaluation.metrics import both_ways, chance_of, count
 from vtr.evaluation.protocols import Rules, describe, selection_notes
-from vtr.evaluation.ranks import VIDEO_TO_TEXT, Counts, Ranks, Which, count_both, count_texts, count_videos, max_caption
+from vtr.evaluation.ranks import VIDEO_TO_TEXT, Counts, Ranks
 from vtr.evaluation.results import Evaluation, Example
 from vtr.evaluation.scores import ScoreSource
 from vtr.evaluation.subject import Subject
@@ -24,8 +23,8 @@ NUM_EXAMPLES = 8
 TOP_OF_EXAMPLE = 5
 DUPLICATES, SOURCES = "identical captions", "source shared with training videos"
 NUM_PASSES = 4
-MOST_PLACED = 200
-"""Right answers of a query up to which all are looked for: each takes a comparison with every score."""
+MOST_PLACES = 1 << 23
+"""Queries times right answers up to which all right answers are placed. MSR-VTT full takes most of it."""
 
 Advance = Callable[[int, str], None]
 
@@ -67,7 +66,7 @@ def judge(
         InputError: scores are NaN.
         ValueError: the scores have another shape than the subject.
     """
-    t2v, v2t = _count(t2v_scores, v2t_scores, subject.right, rules)
+    t2v, v2t = count(t2v_scores, v2t_scores, subject.right, rules.video_to_text)
     advance(1, "ranks")
     counted = Counted(subject, t2v, v2t, rules.ties)
     protocol = describe(subject.video_of_text, len(subject.videos), rules, subject.left_out)
@@ -113,16 +112,6 @@ def query_ranks(counted: Counted) -> tuple[QueryRanks, QueryRanks]:
     )
 
 
-def _count(
-    t2v_scores: ScoreSource, v2t_scores: ScoreSource, right: Correspondence, rules: Rules
-) -> tuple[Counts, Counts]:
-    if t2v_scores is v2t_scores:
-        return count(t2v_scores, right, rules.video_to_text)
-    by_caption = rules.video_to_text == VIDEO_TO_TEXT[0]
-    v2t = count_videos(v2t_scores, right, "all") if by_caption else max_caption(v2t_scores, right)
-    return count_texts(t2v_scores, right, "all"), v2t
-
-
 def _duplicates(subject: Subject, t2v_scores: ScoreSource, v2t_scores: ScoreSource, rules: Rules) -> Iterator[Slice]:
     """Yield the metrics in which every video that carries the identical caption is a right answer, where any is.
 
@@ -132,12 +121,8 @@ def _duplicates(subject: Subject, t2v_scores: ScoreSource, v2t_scores: ScoreSour
     right = subject.right_by_text
     if len(right.texts) == len(subject.right.texts):
         return
-    most = max(np.bincount(right.texts).max(), np.bincount(right.videos).max())
-    which: Which = "all" if most <= MOST_PLACED else "best"
-    if t2v_scores is v2t_scores:
-        t2v, v2t = count_both(t2v_scores, right, which)
-    else:
-        t2v, v2t = count_texts(t2v_scores, right, which), count_videos(v2t_scores, right, which)
+    places = max(len(per) * per.max() for per in (np.bincount(right.texts), np.bincount(right.videos)))
+    t2v, v2t = count(t2v_scores, v2t_scores, right, which="all" if places <= MOST_PLACES else "best")
     found = both_ways(t2v, v2t, ties=rules.ties, protocols=("any video with the identical caption is right",) * 2)
     v2t_of_rule = found.video_to_text if rules.video_to_text == VIDEO_TO_TEXT[0] else None
     yield Slice(DUPLICATES, "any video that carries the caption is right", found.text_to_video, v2t_of_rule)
@@ -151,9 +136,9 @@ def _leaks(counted: Counted) -> tuple[list[str], list[Slice]]:
     """
     subject = counted.subject
     learnt = {video.id for video in subject.train}
-    found = leaks(subject.videos, subject.train)
-    if not subject.train or all(video.id in learnt for video in subject.videos):
+    if not learnt or all(video.id in learnt for video in subject.videos):
         return [], []
+    found = leaks(subject.videos, subject.train)
     if not (found.known or found.known_train):
         return [], []
     sentence = str(found)

@@ -16,8 +16,10 @@ from vtr.evaluation.ranks import (
     Ranks,
     TieRule,
     VideoToText,
+    Which,
     count_both,
     count_texts,
+    count_videos,
     max_caption,
 )
 from vtr.evaluation.scores import Scores, ScoreSource
@@ -136,22 +138,30 @@ def _running_sum(values: Values) -> Values:
 
 
 def count(
-    source: Scores | ScoreSource, right: Owners | Correspondence, video_to_text: VideoToText = VIDEO_TO_TEXT[0]
+    t2v_source: Scores | ScoreSource,
+    v2t_source: Scores | ScoreSource,
+    right: Owners | Correspondence,
+    video_to_text: VideoToText = VIDEO_TO_TEXT[0],
+    which: Which = "all",
 ) -> tuple[Counts, Counts]:
-    """Return where all right answers stand, text-to-video and video-to-text, by a protocol.
+    """Return where the right answers stand, text-to-video and video-to-text, by a protocol.
 
     Args:
-        source: scores [T, V], texts in rows, or a source of them.
+        t2v_source, v2t_source: scores [T, V] to rank videos by, and to rank texts by; where they are the same object,
+            it is read once.
         right: [T], the column of each text's video (-1 for none), or a correspondence.
         video_to_text: how a video with several captions is counted.
+        which: place all right answers of each query, or the best one.
 
     Raises:
         InputError: scores are NaN.
         ValueError: the shapes do not fit.
     """
-    if video_to_text == VIDEO_TO_TEXT[0]:
-        return count_both(source, right, "all")
-    return count_texts(source, right, "all"), max_caption(source, right)
+    by_caption = video_to_text == VIDEO_TO_TEXT[0]
+    if by_caption and t2v_source is v2t_source:
+        return count_both(t2v_source, right, which)
+    v2t = count_videos(v2t_source, right, which) if by_caption else max_caption(v2t_source, right)
+    return count_texts(t2v_source, right, which), v2t
 
 
 def evaluate_scores(
@@ -175,7 +185,7 @@ def evaluate_scores(
         InputError: scores are NaN.
         ValueError: the shapes do not fit, or there are no queries.
     """
-    return both_ways(*count(source, right, video_to_text), ties=ties, protocols=(protocol, protocol))
+    return both_ways(*count(source, source, right, video_to_text), ties=ties, protocols=(protocol, protocol))
 
 
 def both_ways(
