@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vtr.similarity import flat_scores, flat_texts, flat_videos, score_candidates, score_matrix
+from vtr.similarity import ExactGallery, flat_scores, flat_texts, flat_videos, score_matrix
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
 
@@ -47,7 +47,7 @@ def test_candidates_get_the_same_scores(missing: bool) -> None:
     texts, videos = embeddings(missing)
     candidates = torch.tensor([[0, 6, 2], [1, 1, 3], [4, 5, 6], [2, 0, 1], [3, 2, 5]])
     expected = score_matrix(texts, videos).gather(1, candidates)
-    torch.testing.assert_close(score_candidates(texts, videos, candidates), expected)
+    torch.testing.assert_close(ExactGallery(videos).score_candidates(texts, candidates), expected.float())
 
 
 def test_with_all_experts_the_score_is_one_inner_product() -> None:
@@ -61,7 +61,7 @@ def test_other_experts_are_refused_with_both_shapes() -> None:
     with pytest.raises(ValueError, match=r"\(5, 3, 4\).*\(7, 2, 4\)"):
         score_matrix(texts, other)
     with pytest.raises(ValueError, match="for 5 texts"):
-        score_candidates(texts, videos, torch.zeros((2, 1), dtype=torch.long))
+        ExactGallery(videos).score_candidates(texts, torch.zeros((2, 1), dtype=torch.long))
 
 
 def test_a_video_without_experts_sends_no_nan_backwards() -> None:

@@ -11,14 +11,11 @@ Scores are `scores[t, v]`: texts in rows, videos in columns. A [T, V, E] tensor 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TypeVar
 
 import torch
 from torch import Tensor
 
 from vtr.types import TextEmbeddings, VideoEmbeddings
-
-Embeddings = TypeVar("Embeddings", TextEmbeddings, VideoEmbeddings)
 
 TINY = 1e-8
 """Below this weight on the experts a video has, there is nothing to compare and the score is 0."""
@@ -92,37 +89,8 @@ def flat_scores(texts: Tensor, videos: Tensor, weights: Tensor, present: Tensor)
     return _divide(numerator, weights.to(numerator.dtype) @ present.to(numerator.dtype).T)
 
 
-def score_candidates(texts: TextEmbeddings, videos: VideoEmbeddings, candidates: Tensor) -> Tensor:
-    """Return the scores [T, K] of each text with its own K candidate videos.
-
-    Args:
-        texts: T texts.
-        videos: V videos.
-        candidates: [T, K] int64 rows of `videos`.
-
-    Raises:
-        ValueError: texts and videos differ in experts or dimension, or `candidates` has another number of rows.
-    """
-    _check(texts, videos)
-    if candidates.ndim != 2 or len(candidates) != len(texts.ids):
-        raise ValueError(f"candidates {tuple(candidates.shape)} for {len(texts.ids)} texts: [T, K] expected")
-    return _gathered(texts, flat_videos(videos), videos.present, candidates)
-
-
-def _gathered(texts: TextEmbeddings, gallery: Tensor, present: Tensor, candidates: Tensor) -> Tensor:
-    """Return `score_candidates` [T, K] from the videos' flat vectors [V, E*D]."""
-    queries, weights, present = flat_texts(texts), texts.weights.to(gallery.dtype), present.to(gallery.dtype)
-    scores = queries.new_empty(candidates.shape)
-    for text, rows in enumerate(candidates):
-        scores[text] = _divide(gallery[rows] @ queries[text], present[rows] @ weights[text])
-    return scores
-
-
-def in_float64(embeddings: Embeddings) -> Embeddings:
-    """Return the embeddings with float64 vectors."""
-    if isinstance(embeddings, TextEmbeddings):
-        return TextEmbeddings(embeddings.ids, embeddings.vectors.double(), embeddings.weights.double())
-    return VideoEmbeddings(embeddings.ids, embeddings.vectors.double(), embeddings.present)
+def _in_float64(texts: TextEmbeddings) -> TextEmbeddings:
+    return TextEmbeddings(texts.ids, texts.vectors.double(), texts.weights.double())
 
 
 def exact_scores(texts: TextEmbeddings, videos: VideoEmbeddings, block: int = BLOCK) -> Tensor:
@@ -160,7 +128,7 @@ class ExactGallery:
             ValueError: texts and videos differ in experts or dimension.
         """
         _check(texts, self.videos)
-        some = in_float64(texts)
+        some = _in_float64(texts)
         return flat_scores(flat_texts(some), self._flat, some.weights, self._present).float()
 
     def score_candidates(self, texts: TextEmbeddings, candidates: Tensor) -> Tensor:
@@ -171,10 +139,16 @@ class ExactGallery:
             candidates: [T, K] int64 rows of the videos.
 
         Raises:
-            ValueError: texts and videos differ in experts or dimension.
+            ValueError: texts and videos differ in experts or dimension, or `candidates` has another number of rows.
         """
         _check(texts, self.videos)
-        return _gathered(in_float64(texts), self._flat, self._present, candidates).float()
+        if candidates.ndim != 2 or len(candidates) != len(texts.ids):
+            raise ValueError(f"candidates {tuple(candidates.shape)} for {len(texts.ids)} texts: [T, K] expected")
+        some = _in_float64(texts)
+        queries, scores = flat_texts(some), torch.empty(candidates.shape, dtype=torch.float32)
+        for text, rows in enumerate(candidates):
+            scores[text] = _divide(self._flat[rows] @ queries[text], self._present[rows] @ some.weights[text])
+        return scores
 
 
 def exact_pairs(texts: TextEmbeddings, videos: VideoEmbeddings, text_rows: Tensor, video_rows: Tensor) -> Tensor:

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from by_chance import by_chance
 from numpy.typing import NDArray
 
 from vtr.evaluation import ranks
 from vtr.evaluation.correspondence import Correspondence
-from vtr.evaluation.metrics import RECALL_AT, BothWays, all_right, chance, evaluate_scores, hits, measure, rsum
+from vtr.evaluation.metrics import RECALL_AT, BothWays, all_right, evaluate_scores, hits, measure, rsum
 from vtr.evaluation.ranks import Counts, count_both
 
 CASES = ("square_50", "square_200_hard", "captions_60x5_masked", "ties_80", "ties_40x3_masked", "constant_10")
@@ -75,7 +76,7 @@ def test_a_constant_matrix_gets_the_middle_of_the_gallery(value: float) -> None:
     """No rule but `optimistic` may reward a model that scores everything the same."""
     owners = np.repeat(np.arange(240), 2)
     scores = np.full((480, 240), value)
-    expected = chance(owners, 240)
+    expected = by_chance(owners, 240)
     average = evaluate_scores(scores, owners)
     t2v, v2t = average.text_to_video, average.video_to_text
     assert (t2v.mean_rank, t2v.median_rank) == (expected.text_to_video.mean_rank, expected.text_to_video.median_rank)
@@ -137,7 +138,7 @@ def simulated_means(owners: NDArray[np.int64], num_videos: int, rounds: int) -> 
 
 def test_chance_equals_simulation() -> None:
     owners = np.repeat(np.arange(30), np.arange(30) % 5 + (np.arange(30) % 5 == 0))  # 1, 1, 2, 3, 4 captions a video
-    expected = chance(owners, 34)  # four videos have no caption
+    expected = by_chance(owners, 34)  # four videos have no caption
     both = (expected.text_to_video, expected.video_to_text)
     for theory, drawn in zip(both, simulate(owners, 34, 400), strict=True):
         for at in RECALL_AT:
@@ -155,11 +156,11 @@ def test_chance_equals_simulation() -> None:
 
 
 def test_chance_on_the_published_protocols() -> None:
-    full = chance(np.repeat(np.arange(2990), 20), 2990)
+    full = by_chance(np.repeat(np.arange(2990), 20), 2990)
     t2v, v2t = full.text_to_video, full.video_to_text
     assert t2v.recall[10] == pytest.approx(100 * 10 / 2990)
     assert v2t.recall[1] == pytest.approx(100 * 20 / 59_800)
     assert (t2v.median_rank, t2v.mean_rank) == (1495.5, 1495.5)
-    one_each = chance(np.arange(1000), 1000)
+    one_each = by_chance(np.arange(1000), 1000)
     assert one_each.text_to_video.recall == pytest.approx(one_each.video_to_text.recall)
     assert one_each.rsum == pytest.approx(2 * (0.1 + 0.5 + 1.0))

@@ -52,6 +52,7 @@ def check_reads(source: ScoreSource, matrix: Matrix) -> None:
     for found, expected in ((source.rows(texts), matrix[texts]), (source.columns(videos), matrix.T[videos])):
         assert found.dtype == source.dtype
         np.testing.assert_array_equal(found, expected)
+    np.testing.assert_array_equal(source.matrix(), matrix)
     assert source.rows(texts[:0]).shape == (0, matrix.shape[1])
     assert source.columns(videos[:0]).shape == (0, len(matrix))
 

@@ -15,11 +15,11 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from by_chance import by_chance
 from toy import ROOT, make_workspace
 
 from vtr.config import TrainConfig, dump
 from vtr.errors import ConfigError, UnavailableError, VtrError, WorkspaceError
-from vtr.evaluation.metrics import chance
 from vtr.files import read_json
 from vtr.training.objective import Objective
 from vtr.training.optimiser import rate_factor
@@ -45,7 +45,7 @@ def test_it_learns_and_keeps_the_best_epoch(tmp_path: Path, toy_config: MakeConf
     assert len(rsums) == 25
     assert summary.progress.best_rsum == max(rsums)
     assert summary.progress.best_epoch == 1 + rsums.index(max(rsums))
-    assert max(rsums) > 1.5 * chance(np.repeat(np.arange(20), 3), 20).rsum
+    assert max(rsums) > 1.5 * by_chance(np.repeat(np.arange(20), 3), 20).rsum
     manifest = read_json(tmp_path / "run" / "manifest.json")
     assert manifest["coverage"] == ["toy train: 80 of 80", "toy validation: 20 of 20"]
     assert "validation part" in manifest["selection"]

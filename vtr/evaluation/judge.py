@@ -12,7 +12,7 @@ from vtr.evaluation.breakdown import Counted, Slice, breakdown
 from vtr.evaluation.confidence import QueryRanks, intervals
 from vtr.evaluation.duplicates import ceiling
 from vtr.evaluation.leaks import leaks
-from vtr.evaluation.metrics import both_ways, chance_of, count
+from vtr.evaluation.metrics import both_ways, chance, count
 from vtr.evaluation.protocols import Rules, describe, selection_notes
 from vtr.evaluation.ranks import VIDEO_TO_TEXT, Counts, Ranks
 from vtr.evaluation.results import Evaluation, Example
@@ -82,7 +82,7 @@ def judge(
         protocol=protocol,
         experts=experts or {},
         metrics=both_ways(t2v, v2t, ties=rules.ties, protocols=(protocol.text_to_video, protocol.video_to_text)),
-        chance=chance_of(t2v, v2t),
+        chance=chance(t2v, v2t),
         intervals=found,
         notes=(
             *subject.notes,

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vtr.evaluation.correspondence import Correspondence, Owners, Rows, as_correspondence
+from vtr.evaluation.correspondence import Correspondence, Owners, Rows
 from vtr.evaluation.ranks import (
     TIES_IN_WORDS,
     VIDEO_TO_TEXT,
@@ -214,31 +214,11 @@ def rsum(t2v: RetrievalMetrics, v2t: RetrievalMetrics) -> float:
     return sum(direction.recall[at] for direction in (t2v, v2t) for at in RSUM_AT)
 
 
-def chance(right: Owners | Correspondence, num_videos: int) -> BothWays:
-    """Return what a uniformly random order of the gallery is expected to get, text-to-video and video-to-text.
+def chance(t2v: Counts, v2t: Counts) -> BothWays:
+    """Return what a uniformly random order is expected to get on the very queries and items that were counted.
 
-    A video with c of the T captions is found in the top K unless the K places hold none of the c:
-    P = 1 - C(T - c, K) / C(T, K). Its mean rank is (T + 1) / (c + 1). A text with one right video has c = 1.
-
-    Args:
-        right: [T], the column of each text's video (-1 for none), or a correspondence.
-        num_videos: V, the size of the gallery.
-
-    Raises:
-        ValueError: no text describes a video.
-    """
-    num_texts = right.num_texts if isinstance(right, Correspondence) else len(right)
-    pairs = as_correspondence(right, (num_texts, num_videos))
-    if not len(pairs.texts):
-        raise ValueError("there are no texts that describe a video, at least one query was expected")
-    return BothWays(
-        _chance(np.unique(pairs.texts, return_counts=True)[1], num_videos, "text_to_video"),
-        _chance(np.unique(pairs.videos, return_counts=True)[1], num_texts, "video_to_text"),
-    )
-
-
-def chance_of(t2v: Counts, v2t: Counts) -> BothWays:
-    """Return what a random order is expected to get on the very queries and items that were counted.
+    A query with c right answers among N items has one in the top K unless the K places hold none of the c:
+    P = 1 - C(N - c, K) / C(N, K). Its mean rank is (N + 1) / (c + 1).
 
     Args:
         t2v, v2t: what was counted, by whatever protocol.

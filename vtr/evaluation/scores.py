@@ -51,6 +51,9 @@ class ScoreSource(Protocol):
     def columns(self, videos: Rows) -> Array:
         """Return the scores [n, T] of some videos: videos in rows, here alone."""
 
+    def matrix(self) -> Array:
+        """Return all scores [T, V] at once."""
+
 
 class MatrixScores:
     """Scores that are there as a whole.
@@ -98,6 +101,10 @@ class MatrixScores:
     def columns(self, videos: Rows) -> Array:
         """Return the scores [n, T] of some videos: videos in rows, here alone."""
         return np.ascontiguousarray(self.values[:, videos].T)
+
+    def matrix(self) -> Array:
+        """Return all scores [T, V] at once."""
+        return self.values
 
 
 class EmbeddedScores:
@@ -165,6 +172,10 @@ class EmbeddedScores:
         some = VideoEmbeddings(ids, self._videos.vectors[chosen], self._videos.present[chosen])
         found: Array = exact_scores(self._texts, some).numpy().T
         return found
+
+    def matrix(self) -> Array:
+        """Return all scores [T, V] at once, float32."""
+        return np.concatenate([block for _, block in self.blocks()])
 
 
 def score_embeddings(texts: TextEmbeddings, videos: VideoEmbeddings, right: Correspondence) -> ScoreSource:

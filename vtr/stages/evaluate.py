@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -24,7 +23,6 @@ from vtr.evaluation.table import as_text
 from vtr.files import write_json
 from vtr.index.search import RetrievalIndex
 from vtr.progress import progress
-from vtr.similarity import exact_scores
 from vtr.stages.index import Indexed, embed_and_index
 from vtr.stages.index_check import check_index
 from vtr.stages.query_bank import Banks, query_banks
@@ -165,23 +163,20 @@ def write_outputs(
     return tuple(written)
 
 
-def post_process(
-    scores: ScoreSource, matrix: Callable[[], MatrixScores], rules: Rules, banks: Banks | None = None
-) -> tuple[ScoreSource, ScoreSource]:
-    """Return scores to rank videos by, and to rank texts by.
+def post_process(scores: ScoreSource, rules: Rules, banks: Banks | None = None) -> tuple[ScoreSource, ScoreSource]:
+    """Return scores to rank videos by, and to rank texts by; the same object where nothing is done to them.
 
     Args:
         scores: as they are.
-        matrix: makes the same scores as a matrix, which post-processing needs.
         rules: what to do to them.
         banks: for QB-Norm.
     """
     if rules.post is None:
         return scores, scores
     if banks is None:
-        t2v, v2t = apply(rules.post, matrix().values, scale=rules.scale)
+        t2v, v2t = apply(rules.post, scores.matrix(), scale=rules.scale)
     else:
-        t2v, v2t = apply(rules.post, matrix().values, text_bank=banks.texts, video_bank=banks.videos)
+        t2v, v2t = apply(rules.post, scores.matrix(), text_bank=banks.texts, video_bank=banks.videos)
     return MatrixScores(t2v), MatrixScores(v2t)
 
 
@@ -198,14 +193,10 @@ def _judge(
     What the index answers and what single experts would get is said of the scores as they are, not after
     post-processing.
     """
-
-    def matrix() -> MatrixScores:
-        return scores if isinstance(scores, MatrixScores) else MatrixScores(exact_scores(part.texts, part.videos))
-
     experts = dict(zip(part.experts, (part.videos.present > 0).float().mean(dim=0).tolist(), strict=True))
     passes = NUM_PASSES if rules.post else NUM_PASSES + 1 + num_ablations(part)
     with progress("evaluate", passes, "passes") as advance:
-        t2v, v2t = post_process(scores, matrix, rules, banks)
+        t2v, v2t = post_process(scores, rules, banks)
         judged = judge(subject, t2v, v2t, rules, experts=experts, advance=advance)
         if rules.post:
             return judged, t2v, v2t

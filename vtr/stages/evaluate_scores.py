@@ -129,7 +129,7 @@ def evaluate_scores(
     _refuse_nan(matrix, scores)
     ordered = _ordered(scores, rows, columns)
     with progress("evaluate", NUM_PASSES, "passes") as advance:
-        t2v, v2t = post_process(ordered, lambda: ordered, rules)
+        t2v, v2t = post_process(ordered, rules)
         judged = judge(subject, t2v, v2t, rules, advance=advance)
     files: list[Path] = []
     if target is not None:
