@@ -3,6 +3,13 @@
 Every message names the thing, the value found, what was expected, and what to do.
 """
 
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+SHOWN = 5
+"""Entries an error names before it says how many more there are."""
+
 
 class VtrError(Exception):
     """Base of every error caused by input, configuration or environment rather than by a defect in vtr."""
@@ -30,3 +37,9 @@ def nearest(name: str, valid: list[str]) -> str:
 
     close = difflib.get_close_matches(name, valid, n=1, cutoff=0.5)
     return f" Did you mean '{close[0]}'?" if close else ""
+
+
+def some(values: Sequence[str]) -> str:
+    """Return the first few values, and how many more there are."""
+    more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
+    return ", ".join(values[:SHOWN]) + more

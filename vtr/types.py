@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from vtr.errors import InputError
+from vtr.errors import InputError, some
 
 if TYPE_CHECKING:  # stages without a model start in a fraction of a second without it
     import torch
@@ -71,16 +71,14 @@ class Annotations:
 
     def __post_init__(self) -> None:
         if repeated := _duplicates(video.id for video in self.videos):
-            raise InputError(f"video ids occur more than once: {_some(repeated)}. Ids must be unique.")
+            raise InputError(f"video ids occur more than once: {some(repeated)}. Ids must be unique.")
         if repeated := _duplicates(caption.id for caption in self.captions):
-            raise InputError(f"caption ids occur more than once: {_some(repeated)}. Ids must be unique.")
+            raise InputError(f"caption ids occur more than once: {some(repeated)}. Ids must be unique.")
         known = {video.id for video in self.videos}
         if unknown := sorted({c.video_id for c in self.captions} - known):
-            raise InputError(
-                f"captions name videos that are not listed: {_some(unknown)}. Add the videos or drop them."
-            )
+            raise InputError(f"captions name videos that are not listed: {some(unknown)}. Add the videos or drop them.")
         if empty := [caption.id for caption in self.captions if not caption.text.strip()]:
-            raise InputError(f"captions are empty: {_some(empty)}. Remove them or fill them in.")
+            raise InputError(f"captions are empty: {some(empty)}. Remove them or fill them in.")
 
     @cached_property
     def video_by_id(self) -> Mapping[str, Video]:
@@ -126,11 +124,11 @@ class Split:
     def __post_init__(self) -> None:
         for part in PARTS:
             if repeated := _duplicates(self.part(part)):
-                raise InputError(f"split {self.name}: {part} lists videos twice: {_some(repeated)}.")
+                raise InputError(f"split {self.name}: {part} lists videos twice: {some(repeated)}.")
         for first, second in (("train", "validation"), ("train", "test"), ("validation", "test")):
             if both := sorted(set(getattr(self, first)) & set(getattr(self, second))):
                 raise InputError(
-                    f"split {self.name}: {first} and {second} overlap in {len(both)} videos: {_some(both)}. "
+                    f"split {self.name}: {first} and {second} overlap in {len(both)} videos: {some(both)}. "
                     "A video may be in one part only."
                 )
 
@@ -148,7 +146,7 @@ class Split:
         if self.query_caption_ids is None:
             return tuple(captions)
         if unknown := sorted(set(self.query_caption_ids) - annotations.caption_by_id.keys()):
-            raise InputError(f"split {self.name}: query captions are not in the annotations: {_some(unknown)}.")
+            raise InputError(f"split {self.name}: query captions are not in the annotations: {some(unknown)}.")
         chosen = set(self.query_caption_ids)
         return tuple(caption for caption in captions if caption.id in chosen)
 
@@ -406,9 +404,3 @@ class RetrievalMetrics:
     def geometric_mean(self) -> float:
         """The geometric mean of R@1, R@5 and R@10, in percent."""
         return float((self.recall[1] * self.recall[5] * self.recall[10]) ** (1 / 3))
-
-
-def _some(values: list[str], limit: int = 5) -> str:
-    """Return the first few values, and how many more there are."""
-    shown = ", ".join(values[:limit])
-    return shown if len(values) <= limit else f"{shown} and {len(values) - limit} more"

@@ -128,7 +128,7 @@ def test_large_scores_do_not_overflow(name: str) -> None:
 def test_blocks_do_not_change_the_softmaxes(function: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = cosines(23, 5)
     whole = function(scores)
-    monkeypatch.setattr(postprocess, "BLOCK_VALUES", 15)
+    monkeypatch.setattr("vtr.evaluation.scores.BLOCK_VALUES", 15)
     np.testing.assert_allclose(function(scores), whole, rtol=1e-12)
 
 
@@ -141,7 +141,7 @@ def test_a_bank_in_blocks_is_the_bank_in_one(k: int, monkeypatch: pytest.MonkeyP
     np.testing.assert_array_equal(parts.activated, whole.activated)
     assert (parts.num_queries, parts.k, parts.beta) == (50, k, 20.0)
     normalised = whole.normalise(scores)
-    monkeypatch.setattr(postprocess, "BLOCK_VALUES", 40)
+    monkeypatch.setattr("vtr.evaluation.scores.BLOCK_VALUES", 40)
     np.testing.assert_array_equal(whole.normalise(scores), normalised)
 
 

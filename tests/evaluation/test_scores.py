@@ -57,6 +57,12 @@ def check_reads(source: ScoreSource, matrix: Matrix) -> None:
     assert source.columns(videos[:0]).shape == (0, len(matrix))
 
 
+def test_a_matrix_is_read_in_as_many_blocks_as_its_size_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrix = np.arange(40, dtype=np.float32).reshape(10, 4)
+    monkeypatch.setattr(module, "BLOCK_VALUES", 12)
+    assert [rows for rows, _ in MatrixScores(matrix).blocks()] == [slice(0, 3), slice(3, 6), slice(6, 9), slice(9, 10)]
+
+
 @given(st.integers(0, 50), st.integers(0, 30), st.integers(1, 200))
 def test_row_blocks_cover_all_rows_once_and_are_as_large_as_allowed(rows: int, columns: int, values: int) -> None:
     blocks = list(row_blocks(rows, columns, values))

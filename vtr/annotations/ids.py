@@ -8,8 +8,7 @@ import json
 from collections.abc import Iterable
 from pathlib import Path
 
-from vtr.annotations.splits import some
-from vtr.errors import InputError
+from vtr.errors import InputError, some
 
 ID_COLUMNS = ("caption_id", "query_id", "video_id", "id", "key")
 

@@ -20,9 +20,8 @@ from vtr.annotations.splits import (
     match_queries,
     one_caption_a_video,
     read_list,
-    some,
 )
-from vtr.errors import InputError
+from vtr.errors import InputError, some
 from vtr.safe_pickle import load_pickle
 from vtr.types import Annotations, Caption, Split, Video
 

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from vtr.annotations.ids import read_ids
 from vtr.annotations.prepare import PartCounts, count_parts, counts_in_lines
-from vtr.annotations.splits import VALIDATION_NAMES, some
+from vtr.annotations.splits import VALIDATION_NAMES
 from vtr.annotations.tables import is_own, load_annotations, load_split, save_own_split, split_names
-from vtr.errors import InputError
+from vtr.errors import InputError, some
 from vtr.files import lock
 from vtr.types import PARTS, Part, Split
 from vtr.workspace import Workspace

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from vtr.annotations.folder import files_by_stem, find_videos, folder_annotations
 from vtr.annotations.msrvtt import read_annotations, read_splits
-from vtr.annotations.splits import hashed_split, one_caption_a_video, some
+from vtr.annotations.splits import hashed_split, one_caption_a_video
 from vtr.annotations.tables import load_videos, save
-from vtr.errors import InputError, WorkspaceError
+from vtr.errors import InputError, WorkspaceError, some
 from vtr.files import lock, remove_temporaries
 from vtr.types import PARTS, Annotations, Part, Split, Video
 from vtr.workspace import MANIFEST, Workspace

@@ -7,14 +7,11 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from vtr.errors import InputError
+from vtr.errors import InputError, some
 from vtr.types import Annotations, Caption, Split
 
 VALIDATION_NAMES = ("val", "validation")
 """What `--split` takes for the validation part of a run's split; no split can be named so."""
-
-SHOWN = 5
-"""Ids an error names before it says how many more there are."""
 
 
 def read_list(path: Path, known: Iterable[str]) -> tuple[str, ...]:
@@ -42,12 +39,6 @@ def read_list(path: Path, known: Iterable[str]) -> tuple[str, ...]:
     if repeated := [f"'{name}' (lines {first[name]} and {n})" for n, name in ids if first.setdefault(name, n) != n]:
         raise InputError(f"{path} names videos more than once: {some(repeated)}. Each may be there once.")
     return tuple(name for _, name in ids)
-
-
-def some(values: Sequence[str]) -> str:
-    """Return the first few values, and how many more there are."""
-    more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
-    return ", ".join(values[:SHOWN]) + more
 
 
 def check_disjoint(lists: Mapping[Path, Sequence[str]]) -> None:

@@ -144,9 +144,9 @@ def load_split(workspace: Workspace, name: str) -> Split:
     if name not in names:
         hint = nearest(name, list(names))
         raise WorkspaceError(f"{workspace.root} has no split '{name}'.{hint} It has: {', '.join(names)}.")
-    path = workspace.annotations / SPLITS / f"{name}.json"
-    make = MAKE
-    if is_own(workspace, name):
+    own = is_own(workspace, name)
+    path, make = workspace.annotations / SPLITS / f"{name}.json", MAKE
+    if own:
         path, make = workspace.own_splits / f"{name}.json", f"vtr prepare split {workspace.root} {name} ..."
     try:
         values = read_json(path)
@@ -155,7 +155,7 @@ def load_split(workspace: Workspace, name: str) -> Split:
         split = Split(name, train, validation, test, None if queries is None else tuple(queries), values["note"])
     except (InputError, KeyError, TypeError) as error:
         raise WorkspaceError(f"{path} is damaged ({error}). Run `{make}` again.") from error
-    if is_own(workspace, name):  # the others were written together with the annotations
+    if own:  # the others were written together with the annotations
         known = {video.id for video in load_videos(workspace)}
         if unknown := [video_id for part in PARTS for video_id in split.part(part) if video_id not in known]:
             raise WorkspaceError(

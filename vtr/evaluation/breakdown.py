@@ -13,6 +13,9 @@ from vtr.evaluation.ranks import Counts, TieRule
 from vtr.evaluation.subject import Subject
 from vtr.types import RetrievalMetrics
 
+CATEGORY, LENGTH, EXPERT = "category", "words in the caption", "expert"
+"""What `breakdown` tells queries apart by."""
+
 WORDS_UP_TO = (5, 8, 12, 20)
 """The last number of words of each class of captions; longer ones are a class of their own."""
 
@@ -81,14 +84,14 @@ def breakdown(counted: Counted) -> Iterator[Slice]:
     subject = counted.subject
     categories = np.asarray([video.category or "" for video in subject.videos], str)
     for category in sorted(set(categories.tolist()) - {""}):
-        yield counted.of_videos("category", category, categories == category)
+        yield counted.of_videos(CATEGORY, category, categories == category)
     if len(subject.texts):
         yield from _by_length(counted, [len(text.split()) for text in subject.texts])
     for expert, present in sorted(subject.present.items()):
         if present.all() or not present.any():
             continue
-        yield counted.of_videos("expert", f"with {expert}", present)
-        yield counted.of_videos("expert", f"without {expert}", ~present)
+        yield counted.of_videos(EXPERT, f"with {expert}", present)
+        yield counted.of_videos(EXPERT, f"without {expert}", ~present)
 
 
 def _by_length(counted: Counted, words: Sequence[int]) -> Iterator[Slice]:
@@ -98,5 +101,5 @@ def _by_length(counted: Counted, words: Sequence[int]) -> Iterator[Slice]:
         chosen = (length >= least) & (length <= most)
         if chosen.any():
             label = f"{least} to {most}" if most in WORDS_UP_TO else f"{least} or more"
-            yield counted.of_texts("words in the caption", label, chosen)
+            yield counted.of_texts(LENGTH, label, chosen)
         least = max(least, most + 1)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from vtr.annotations.splits import some
-from vtr.errors import InputError
+from vtr.errors import InputError, some
+from vtr.evaluation.scores import Array
 
 SCORE_NAMES = ("scores", "similarities", "sims")
 FLOAT32_INTEGERS = 1 << 24
@@ -20,10 +20,8 @@ FLOAT32_INTEGERS = 1 << 24
 
 _SAVE = "Save one array [texts, videos] of floats with numpy.save."
 
-Scores = NDArray[np.floating[Any]]
 
-
-def read_scores(path: Path) -> Scores:
+def read_scores(path: Path) -> Array:
     """Return a matrix of scores, as it lies in the file.
 
     A .npy file is mapped, not read: its values come when they are asked for. NaN is not looked for here.
@@ -127,7 +125,7 @@ def _array_name(path: Path, names: Sequence[str]) -> str:
     return chosen[0]
 
 
-def _checked(path: Path, held: Any) -> Scores:
+def _checked(path: Path, held: Any) -> Array:
     if not isinstance(held, np.ndarray):  # what numpy makes of a foreign file in an archive
         raise InputError(f"{path} holds something other than a NumPy array. {_SAVE}")
     if held.ndim != 2 or not held.size:

@@ -1,4 +1,4 @@
-"""Scores normalised against hubs before they are ranked: dual softmax, inverted softmax and QB-Norm, by name.
+"""Array normalised against hubs before they are ranked: dual softmax, inverted softmax and QB-Norm, by name.
 
 A hub is an item that scores well with many queries. What takes hubs out of text-to-video scores is not what takes
 them out of video-to-text scores, so each direction gets a matrix of its own, [T, V] both. Dual and inverted softmax
@@ -15,19 +15,16 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from vtr.annotations.splits import some
-from vtr.errors import InputError, nearest
+from vtr.errors import InputError, nearest, some
+from vtr.evaluation.scores import Array, row_blocks
 from vtr.files import atomic_file
 
-BLOCK_VALUES = 1 << 21  # scores worked on together: 16 MiB in float64
 DAMAGE = (OSError, EOFError, KeyError, RuntimeError, TypeError, ValueError, zipfile.BadZipFile, zlib.error)
 
-Scores = NDArray[np.floating[Any]]
 Values = NDArray[np.float64]
 
 
@@ -97,7 +94,7 @@ class QueryBank:
             )
 
     @classmethod
-    def gather(cls, blocks: Iterable[Scores], *, beta: float = QB_NORM.scale, k: int = 1) -> QueryBank:
+    def gather(cls, blocks: Iterable[Array], *, beta: float = QB_NORM.scale, k: int = 1) -> QueryBank:
         """Read a bank's scores once, block after block; the memory needed does not grow with the bank.
 
         Args:
@@ -126,7 +123,7 @@ class QueryBank:
             raise ValueError("the bank is empty, at least one query was expected")
         return cls(log_sums, activated, float(beta), int(k), num_queries)
 
-    def normalise(self, scores: Scores) -> Values:
+    def normalise(self, scores: Array) -> Values:
         """Return the dynamic inverted softmax of each query, in logs.
 
         A query whose best item is activated gets beta * s - log_sums, the log of its inverted softmax; any other keeps
@@ -175,7 +172,7 @@ class QueryBank:
             raise InputError(f"{path} is not a whole query bank ({error}). Delete it and gather it again.") from error
 
 
-def inverted_softmax(scores: Scores, scale: float = INVERTED_SOFTMAX.scale) -> tuple[Values, Values]:
+def inverted_softmax(scores: Array, scale: float = INVERTED_SOFTMAX.scale) -> tuple[Values, Values]:
     """Return the logs of the inverted softmax of both directions (Smith et al. 2017, arXiv 1702.03859).
 
     exp(scale * s) is divided by the sum of that item's over all test queries: over the texts for text-to-video, over
@@ -205,7 +202,7 @@ def inverted_softmax(scores: Scores, scale: float = INVERTED_SOFTMAX.scale) -> t
     return t2v, v2t
 
 
-def dual_softmax(scores: Scores, scale: float = DUAL_SOFTMAX.scale) -> tuple[Values, Values]:
+def dual_softmax(scores: Array, scale: float = DUAL_SOFTMAX.scale) -> tuple[Values, Values]:
     """Return scores times their softmax over all test queries (DSL, Cheng et al. 2021, arXiv 2109.04290).
 
     Text-to-video scores are multiplied by their softmax over the texts, video-to-text scores by their softmax over the
@@ -230,7 +227,7 @@ def dual_softmax(scores: Scores, scale: float = DUAL_SOFTMAX.scale) -> tuple[Val
 
 def apply(
     name: str,
-    scores: Scores,
+    scores: Array,
     *,
     scale: float | None = None,
     text_bank: QueryBank | None = None,
@@ -277,7 +274,7 @@ def check_scale(name: str, scale: float) -> None:
         raise InputError(f"{name} is {scale}, a positive number was expected. Choose one; 20 to 100 suit cosines.")
 
 
-def _checked(scores: Scores) -> Scores:
+def _checked(scores: Array) -> Array:
     values = np.asarray(scores)
     if values.ndim != 2 or not values.shape[1]:
         raise ValueError(f"scores {values.shape}: [Q, N] with at least one item expected")
@@ -290,8 +287,7 @@ def _checked(scores: Scores) -> Scores:
     return values
 
 
-def _blocks(values: Scores) -> Iterator[tuple[slice, Values]]:
+def _blocks(values: Array) -> Iterator[tuple[slice, Values]]:
     """Yield some rows, and their scores in float64."""
-    step = max(1, BLOCK_VALUES // values.shape[1])
-    for start in range(0, len(values), step):
-        yield slice(start, min(start + step, len(values))), values[start : start + step].astype(np.float64)
+    for rows in row_blocks(*values.shape):
+        yield rows, values[rows].astype(np.float64)

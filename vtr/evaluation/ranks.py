@@ -24,8 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtr.annotations.splits import some
-from vtr.errors import InputError
+from vtr.errors import InputError, some
 from vtr.evaluation.correspondence import Correspondence, Owners, Rows, as_correspondence
 from vtr.evaluation.scores import Array, MatrixScores, Scores, ScoreSource
 

@@ -190,8 +190,8 @@ def score_embeddings(texts: TextEmbeddings, videos: VideoEmbeddings, right: Corr
     return EmbeddedScores(texts, videos, right)
 
 
-def row_blocks(num_rows: int, num_columns: int, values: int = BLOCK_VALUES) -> Iterator[slice]:
-    """Yield the rows of a matrix, about so many `values` at a time."""
-    step = max(1, values // max(1, num_columns))
+def row_blocks(num_rows: int, num_columns: int, values: int | None = None) -> Iterator[slice]:
+    """Yield the rows of a matrix, about so many `values` at a time, `BLOCK_VALUES` where that is None."""
+    step = max(1, (BLOCK_VALUES if values is None else values) // max(1, num_columns))
     for start in range(0, num_rows, step):
         yield slice(start, min(start + step, num_rows))

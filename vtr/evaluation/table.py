@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 
-from vtr.evaluation.breakdown import Slice
+from vtr.evaluation.breakdown import CATEGORY, EXPERT, LENGTH, Slice
 from vtr.evaluation.confidence import Interval
 from vtr.evaluation.judge import DUPLICATES
 from vtr.evaluation.metrics import DIRECTIONS, RECALL_AT, RSUM_AT, BothWays
@@ -15,7 +15,7 @@ from vtr.evaluation.results import Evaluation, IndexCheck
 from vtr.types import RetrievalMetrics
 
 WORDS = {"text_to_video": "text to video", "video_to_text": "video to text"}
-PARTS_OF_QUERIES = ("category", "words in the caption", "expert")
+PARTS_OF_QUERIES = (CATEGORY, LENGTH, EXPERT)
 """The groups of slices that only look closer; the others are checks that every reader needs."""
 
 

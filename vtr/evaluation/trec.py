@@ -17,8 +17,7 @@ from urllib.parse import quote
 import numpy as np
 from numpy.typing import NDArray
 
-from vtr.annotations.splits import some
-from vtr.errors import InputError
+from vtr.errors import InputError, some
 from vtr.files import atomic_file
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 
 from vtr.annotations.prepare import prepare_annotations
-from vtr.annotations.splits import some
 from vtr.annotations.tables import annotations_fingerprint
-from vtr.errors import InputError
+from vtr.errors import InputError, some
 from vtr.interop.ce_layout import (
     CAPTIONS,
     FULL_LISTS,

@@ -10,9 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from vtr.annotations.prepare import prepare_annotations
-from vtr.annotations.splits import some
 from vtr.annotations.tables import annotations_fingerprint
-from vtr.errors import InputError
+from vtr.errors import InputError, some
 from vtr.interop.features import (
     ALL_EXPERTS,
     PIECES,

@@ -10,10 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from vtr.annotations.ids import read_ids
-from vtr.annotations.splits import VALIDATION_NAMES, some
+from vtr.annotations.splits import VALIDATION_NAMES
 from vtr.annotations.tables import load_annotations, load_split
 from vtr.coverage import Coverage
-from vtr.errors import InputError, WorkspaceError
+from vtr.errors import InputError, WorkspaceError, some
 from vtr.evaluation.export import Outputs
 from vtr.evaluation.judge import NUM_PASSES, judge
 from vtr.evaluation.orders import check_shape, place_rows, read_scores
