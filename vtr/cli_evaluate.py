@@ -31,7 +31,35 @@ ScaleOption = Annotated[
 ]
 
 FormatOption = Annotated[Literal["table", "json", "csv", "latex"], typer.Option("--format", help="What to print.")]
+BreakdownOption = Annotated[bool, typer.Option("--breakdown", help="Print by category, caption length and expert too.")]
+TrecOption = Annotated[Path | None, typer.Option(help="Folder to write TREC run and qrels files into.")]
+TrecDepthOption = Annotated[int, typer.Option(min=1, help="Items of a query in a TREC run file.")]
+SaveScoresOption = Annotated[
+    Path | None, typer.Option(help="Write the scores, before any --post, to this .npy; ids of rows and columns too.")
+]
+
 OF_A_MATRIX = "Somebody's similarity matrix instead of a run"
+ScoresOption = Annotated[
+    Path | None, typer.Option(help="The matrix, .npy or .npz, texts in rows.", rich_help_panel=OF_A_MATRIX)
+]
+MatrixWorkspaceOption = Annotated[
+    Path | None, typer.Option(help="Holds the split; by default the workspace here.", rich_help_panel=OF_A_MATRIX)
+]
+QueryOrderOption = Annotated[
+    Path | None,
+    typer.Option(
+        help="Ids of its rows (.txt, .csv or .json); by default the split's order.", rich_help_panel=OF_A_MATRIX
+    ),
+]
+VideoOrderOption = Annotated[
+    Path | None, typer.Option(help="Ids of its columns, likewise.", rich_help_panel=OF_A_MATRIX)
+]
+TransposedOption = Annotated[
+    bool, typer.Option("--transposed", help="Videos are in its rows.", rich_help_panel=OF_A_MATRIX)
+]
+MatrixOutOption = Annotated[
+    Path | None, typer.Option(help="Folder for the JSON and the ranks of every query.", rich_help_panel=OF_A_MATRIX)
+]
 
 
 def evaluate(
@@ -43,38 +71,16 @@ def evaluate(
     post: PostOption = None,
     scale: ScaleOption = None,
     form: FormatOption = "table",
-    breakdown: Annotated[
-        bool, typer.Option("--breakdown", help="Print by category, caption length and expert too.")
-    ] = False,
-    trec: Annotated[Path | None, typer.Option(help="Folder to write TREC run and qrels files into.")] = None,
-    trec_depth: Annotated[int, typer.Option(min=1, help="Items of a query in a TREC run file.")] = 100,
-    save_scores: Annotated[
-        Path | None,
-        typer.Option(help="Write the scores, before any --post, to this .npy; ids of rows and columns too."),
-    ] = None,
-    scores: Annotated[
-        Path | None, typer.Option(help="The matrix, .npy or .npz, texts in rows.", rich_help_panel=OF_A_MATRIX)
-    ] = None,
-    workspace: Annotated[
-        Path | None,
-        typer.Option(help="Holds the split; by default the workspace here.", rich_help_panel=OF_A_MATRIX),
-    ] = None,
-    query_order: Annotated[
-        Path | None,
-        typer.Option(
-            help="Ids of its rows (.txt, .csv or .json); by default the split's order.", rich_help_panel=OF_A_MATRIX
-        ),
-    ] = None,
-    video_order: Annotated[
-        Path | None, typer.Option(help="Ids of its columns, likewise.", rich_help_panel=OF_A_MATRIX)
-    ] = None,
-    transposed: Annotated[
-        bool, typer.Option("--transposed", help="Videos are in its rows.", rich_help_panel=OF_A_MATRIX)
-    ] = False,
-    out: Annotated[
-        Path | None,
-        typer.Option(help="Folder for the JSON and the ranks of every query.", rich_help_panel=OF_A_MATRIX),
-    ] = None,
+    breakdown: BreakdownOption = False,
+    trec: TrecOption = None,
+    trec_depth: TrecDepthOption = 100,
+    save_scores: SaveScoresOption = None,
+    scores: ScoresOption = None,
+    workspace: MatrixWorkspaceOption = None,
+    query_order: QueryOrderOption = None,
+    video_order: VideoOrderOption = None,
+    transposed: TransposedOption = False,
+    out: MatrixOutOption = None,
     device: DeviceOption = "auto",
     available_only: AvailableOnlyOption = False,
 ) -> None:
