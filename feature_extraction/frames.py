@@ -3,9 +3,48 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
+
+SamplingKind = Literal["fps", "uniform", "all", "shots"]
+
+
+@dataclass(frozen=True, slots=True)
+class Sampling:
+    """Which frames of a video are read. Times come from the container, never from index / rate.
+
+    Attributes:
+        kind: "fps", a regular grid in time of `per_second` frames a second, but at most `most` over the whole video;
+            "uniform", `most` frames evenly over the video; "all", every frame (thinned evenly to `most`);
+            "shots", `per_shot` frames evenly in each shot.
+        per_second: for "fps".
+        most: see `kind`; None for no limit.
+        per_shot: for "shots".
+    """
+
+    kind: SamplingKind = "fps"
+    per_second: float = 2.0
+    most: int | None = 64
+    per_shot: int = 1
+
+
+@dataclass(frozen=True, slots=True)
+class FrameNeed:
+    """Which frames an expert reads and how they look. Experts with equal needs share the same decoded pictures.
+
+    Attributes:
+        sampling: which frames.
+        side: the shorter side is scaled down (never up) to at most so many pixels, aspect kept.
+        exact: (width, height) the frames are scaled to instead, aspect not kept.
+        grey: [N, H, W] grey instead of [N, H, W, 3] RGB.
+    """
+
+    sampling: Sampling = Sampling()
+    side: int = 480
+    exact: tuple[int, int] | None = None
+    grey: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import json
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 from vtr.errors import WorkspaceError
 from vtr.files import write_text
@@ -14,23 +15,40 @@ from vtr.files import write_text
 ALL_EXPERTS = "*"
 """The expert of a failure that concerns the whole video: it could not be decoded, or a worker died over it."""
 
+Kind = Literal[
+    "unreadable", "truncated", "no_video", "no_audio", "timeout", "out_of_memory", "crash", "expert_error", "store_error"
+]
+"""Why, as a class: the file is damaged or no video; it ends early or has holes; it has no video stream; a sound expert
+found no sound track (`absent`); a time limit was reached; memory ran out; a process died; an expert raised; features
+could not be stored (a wrong shape, NaN)."""
+Status = Literal["failed", "partial", "absent"]
+"""failed: no features. partial: features of the readable part. absent: there is nothing for the expert to read."""
+
 
 @dataclass(frozen=True, slots=True)
 class Failure:
-    """One failure.
+    """What went wrong with one video for one expert.
 
     Attributes:
         video_id: the video.
         expert: the expert, or ALL_EXPERTS.
-        stage: "open", "decode", "timeout", "crash", "sound", "extract", "store" or "worker".
-        reason: why, in words.
-        at: when, ISO 8601 in UTC.
+        stage: "fetch", "open", "decode", "sound", "extract" or "store".
+        kind: the class of reason.
+        message: why, in words.
+        status: whether features are missing.
+        decoder: "decord", "pyav", "images" or "ffmpeg", where one was at it.
+        attempts: how often it was tried.
+        at: when it was last tried, ISO 8601 in UTC.
     """
 
     video_id: str
     expert: str
     stage: str
-    reason: str
+    kind: Kind
+    message: str
+    status: Status = "failed"
+    decoder: str = ""
+    attempts: int = 1
     at: str = ""
 
 
