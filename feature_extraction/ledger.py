@@ -16,7 +16,15 @@ ALL_EXPERTS = "*"
 """The expert of a failure that concerns the whole video: it could not be decoded, or a worker died over it."""
 
 Kind = Literal[
-    "unreadable", "truncated", "no_video", "no_audio", "timeout", "out_of_memory", "crash", "expert_error", "store_error"
+    "unreadable",
+    "truncated",
+    "no_video",
+    "no_audio",
+    "timeout",
+    "out_of_memory",
+    "crash",
+    "expert_error",
+    "store_error",
 ]
 """Why, as a class: the file is damaged or no video; it ends early or has holes; it has no video stream; a sound expert
 found no sound track (`absent`); a time limit was reached; memory ran out; a process died; an expert raised; features

@@ -1,99 +1,152 @@
-"""The worker processes: started with one thread each, watched, and replaced when they die or hang."""
+"""The local engine: worker processes that are watched and replaced, and one process a device that holds the models."""
 
 from __future__ import annotations
 
-import contextlib
-import multiprocessing
-import os
+import shutil
 import signal
+import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Protocol
 
-from feature_extraction.ledger import ALL_EXPERTS, Failure
+from feature_extraction.children import ONE_THREAD, Child, ChildDied
+from feature_extraction.ledger import ALL_EXPERTS, Failure, Kind
+from feature_extraction.model_server import devices, run_model_server
 from feature_extraction.spool import Spool, Spooled
-from feature_extraction.worker import At, Ready, Task, run_worker
+from feature_extraction.worker import NOBODY, At, Models, Ready, Task, run_worker
 from vtr.config import ExtractConfig
 from vtr.errors import VtrError
 
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
-POLITE_SECONDS = 2.0
 LIMIT_FACTOR = 5
-"""A video may take this many times `timeout_seconds` in all (two readers, the sound, the experts)."""
+"""Decoding the next piece of a video, or an expert's turn with it, may take this many times `timeout_seconds` (two
+readers, the sound); a worker that is at it longer hangs."""
+START_TRIES = 3
+"""How many workers in a row may die while loading before that is taken for a defect."""
+
+Outcome = tuple[Task, tuple[Failure, ...]]
+
+
+class Engine(Protocol):
+    """What reads videos: worker processes here, or those of a cluster.
+
+    Attributes:
+        peak_bytes: the most memory that one worker with its decoder has held, as far as seen.
+    """
+
+    peak_bytes: int
+
+    def wait_ready(self) -> Ready:
+        """Return what the experts are, once loaded."""
+
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
+        """Yield each task once it is done and in the spool, with its failures."""
+
+    def close(self) -> None:
+        """End all processes."""
+
+
+class Server:
+    """One model server and how workers reach it."""
+
+    def __init__(self, device: str, address: Path, arguments: tuple[object, ...]) -> None:
+        self.device, self.address = device, address
+        self.child = Child(run_model_server, (str(address), *arguments, device))
+        self.models: Models | None = None
+
+    def wait_serving(self) -> Models:
+        """Return which experts it serves, once their models are loaded.
+
+        Raises:
+            VtrError: it could not start.
+        """
+        if self.models is None:
+            serving = self.child.first_message(f"the process that holds the models on {self.device}")
+            self.models = Models(str(self.address), serving.experts, serving.unavailable)
+        return self.models
 
 
 class Slot:
-    """One worker process and the task it is at."""
+    """One worker process and the task it is at.
 
-    def __init__(self, process: BaseProcess, connection: Connection) -> None:
-        self.process, self.connection = process, connection
+    Attributes:
+        place: which model server it asks, if there are any.
+        task: what it is at; None when it is idle.
+        expert: who is at work on it; NOBODY while the video is being decoded.
+        alone: whether the task is tried without any other beside it.
+    """
+
+    def __init__(self, child: Child, place: int) -> None:
+        self.child, self.place = child, place
         self.task: Task | None = None
-        self.expert: str | None = None
+        self.expert = NOBODY
+        self.alone = False
         self.ready = False
         self.since = time.monotonic()
 
-    def give(self, task: Task) -> None:
+    def give(self, task: Task, *, alone: bool) -> None:
         """Hand the worker a task.
 
         Raises:
             BrokenPipeError: it has died meanwhile.
         """
-        self.connection.send(task)
-        self.task, self.expert, self.since = task, None, time.monotonic()
+        self.child.connection.send(task)
+        self.task, self.alone = task, alone
+        self.at(NOBODY)
 
-    def terminate(self) -> None:
-        """Ask the process to end, so that it frees what it holds."""
-        self.process.terminate()
-
-    def stop(self) -> None:
-        """End the process: politely, then by force."""
-        self.terminate()
-        self.process.join(POLITE_SECONDS)
-        self.process.kill()
-        self.process.join()
-        self.connection.close()
+    def at(self, expert: str) -> None:
+        """Note who is at work now."""
+        self.expert, self.since = expert, time.monotonic()
 
 
 class Pool:
     """Runs tasks on worker processes. Use it as an iterator: `for task, failures in pool.run(tasks)`.
 
+    A worker that dies or hangs is replaced; the expert it was at gets the blame and the video goes back to the queue for
+    the others. When a model server dies or hangs, any of the videos that waited for it may be to blame: each is tried
+    again alone, and only what fails alone is blamed.
+
     Args:
         workers: how many processes.
         config, experts, extractors, spool: for the workers; see `feature_extraction.worker.run_worker`.
+
+    Raises:
+        VtrError: a process could not start.
     """
 
     def __init__(
-        self,
-        workers: int,
-        config: ExtractConfig,
-        experts: Sequence[str],
-        extractors: Mapping[str, str],
-        spool: Spool,
+        self, workers: int, config: ExtractConfig, experts: Sequence[str], extractors: Mapping[str, str], spool: Spool
     ) -> None:
-        self._arguments = (config, tuple(experts), dict(extractors), spool)
+        self._arguments = (config, tuple(experts), dict(extractors))
         self._spool = spool
         self._limit_seconds = LIMIT_FACTOR * config.timeout_seconds
-        self._context = multiprocessing.get_context("spawn")
         self._queue: list[Task] = []
+        self._suspects: list[Task] = []
         self._blamed: dict[str, tuple[Failure, ...]] = {}
+        self._sockets = Path(tempfile.mkdtemp(prefix="vtr-models-"))
+        self._servers: list[Server] = []
         self._slots: list[Slot] = []
+        self._started_servers = self._failed_starts = 0
         self.ready: Ready | None = None
+        self.peak_bytes = 0
         try:
-            for _ in range(workers):
-                self._slots.append(self._start())
+            for device in devices(config):
+                self._servers.append(self._start_server(device))
+            for number in range(workers):
+                self._slots.append(self._start(number % max(len(self._servers), 1)))
         except BaseException:
             self.close()
             raise
 
-    def _start(self) -> Slot:
-        ours, theirs = self._context.Pipe()
-        process = self._context.Process(target=run_worker, args=(theirs, *self._arguments), daemon=True)
-        with _environment(ONE_THREAD), _interrupts_held_back():
-            process.start()
-        theirs.close()
-        return Slot(process, ours)
+    def _start_server(self, device: str) -> Server:
+        self._started_servers += 1
+        return Server(device, self._sockets / str(self._started_servers), self._arguments)
+
+    def _start(self, place: int) -> Slot:
+        models = self._servers[place].wait_serving() if self._servers else Models()
+        return Slot(Child(run_worker, (*self._arguments, self._spool, models), ONE_THREAD), place)
 
     def wait_ready(self) -> Ready:
         """Return what the first worker has loaded.
@@ -102,119 +155,145 @@ class Pool:
             VtrError: a worker could not start.
         """
         while self.ready is None:
-            self._ready(self._slots[0])
+            self._ready(0, self._slots[0])
         return self.ready
 
-    def _ready(self, slot: Slot) -> None:
+    def _ready(self, number: int, slot: Slot) -> None:
+        """Take a worker's first message; one that died while loading is replaced, as it may have been killed."""
         try:
-            message = slot.connection.recv()
-        except EOFError as error:
-            slot.process.join()
-            raise VtrError(
-                f"an extraction worker ended while loading its experts (status {slot.process.exitcode}). "
-                "Run with --set workers=1 and fewer --experts to find the one at fault."
-            ) from error
-        if isinstance(message, VtrError):
-            raise message
+            message = slot.child.first_message("an extraction worker")
+        except ChildDied:
+            self._failed_starts += 1
+            if self._failed_starts == START_TRIES:
+                raise
+            slot.child.stop()
+            self._slots[number] = self._start(slot.place)
+            return
+        self._failed_starts = 0
         slot.ready = True
         self.ready = self.ready or message
 
-    def run(self, tasks: Sequence[Task]) -> Iterator[tuple[Task, tuple[Failure, ...]]]:
+    def run(self, tasks: Sequence[Task]) -> Iterator[Outcome]:
         """Yield each task as it is done, with its failures.
-
-        A worker that dies or hangs is replaced. The expert it was at gets the blame and the video goes back to the
-        queue for the others; if it was at none, the whole video has failed.
 
         Raises:
             VtrError: a worker could not be started, or not write.
         """
         self._queue = list(reversed(tasks))
-        while self._queue or any(slot.task for slot in self._slots):
-            for place, slot in enumerate(self._slots):
-                if self._queue and slot.ready and slot.task is None:
-                    self._give(place, slot)
-            waiting = [slot.connection for slot in self._slots if slot.task or not slot.ready]
-            answered = wait(waiting, timeout=1.0)
-            for place, slot in enumerate(self._slots):
-                if slot.connection in answered:
-                    yield from self._answer(place, slot)
+        while self._queue or self._suspects or any(slot.task for slot in self._slots):
+            self._hand_out()
+            connections = [slot.child.connection for slot in self._slots if slot.task or not slot.ready]
+            sentinels = [server.child.process.sentinel for server in self._servers]
+            answered = wait([*connections, *sentinels], timeout=1.0)
+            for place, server in enumerate(self._servers):
+                if server.child.process.sentinel in answered:
+                    yield from self._server_lost(place, f"died with status {server.child.process.exitcode}", "crash")
+            for number, slot in enumerate(self._slots):
+                if slot.child.connection in answered:
+                    yield from self._answer(number, slot)
                 elif slot.task and time.monotonic() - slot.since > self._limit_seconds:
-                    yield from self._replace(place, slot, f"no answer within {self._limit_seconds:g} seconds")
+                    yield from self._overdue(number, slot)
 
-    def _give(self, place: int, slot: Slot) -> None:
+    def _hand_out(self) -> None:
+        """Give idle workers tasks: from the queue, or one suspect once all others are idle."""
+        for number, slot in enumerate(self._slots):
+            if not slot.ready or slot.task is not None:
+                continue
+            if not self._suspects:
+                if self._queue and self._give(number, self._queue[-1], alone=False):
+                    self._queue.pop()
+            elif not any(other.task for other in self._slots) and self._give(number, self._suspects[-1], alone=True):
+                self._suspects.pop()
+
+    def _give(self, number: int, task: Task, *, alone: bool) -> bool:
+        """Return whether a worker took a task; one that has died between two videos is replaced."""
+        slot = self._slots[number]
         try:
-            slot.give(self._queue[-1])
-        except BrokenPipeError:  # it died between two videos; the next one is not to blame
-            slot.stop()
-            self._slots[place] = self._start()
-        else:
-            self._queue.pop()
+            slot.give(task, alone=alone)
+        except BrokenPipeError:
+            slot.child.stop()
+            self._slots[number] = self._start(slot.place)
+            return False
+        return True
 
-    def _answer(self, place: int, slot: Slot) -> Iterator[tuple[Task, tuple[Failure, ...]]]:
+    def _answer(self, number: int, slot: Slot) -> Iterator[Outcome]:
         if not slot.ready:
-            self._ready(slot)
+            self._ready(number, slot)
             return
-        assert slot.task is not None
         try:
-            message = slot.connection.recv()
+            message = slot.child.connection.recv()
         except (EOFError, ConnectionResetError):
-            slot.process.join()
-            yield from self._replace(place, slot, f"the worker died with status {slot.process.exitcode}")
+            slot.child.process.join()
+            yield from self._replace(number, *_death(slot.child.process.exitcode))
             return
         if isinstance(message, VtrError):
             raise message
         if isinstance(message, At):
-            slot.expert = message.expert
+            slot.at(message.expert)
             return
+        self.peak_bytes = max(self.peak_bytes, message.peak_bytes)
+        assert slot.task is not None
         task, slot.task = slot.task, None
         yield task, (*self._blamed.pop(task.video_id, ()), *message.failures)
 
-    def _replace(self, place: int, slot: Slot, reason: str) -> Iterator[tuple[Task, tuple[Failure, ...]]]:
+    def _overdue(self, number: int, slot: Slot) -> Iterator[Outcome]:
+        reason = f"no answer within {self._limit_seconds:g} seconds"
+        if self._servers and slot.expert in self._servers[slot.place].wait_serving().served:
+            yield from self._server_lost(slot.place, reason, "timeout")
+        else:
+            yield from self._replace(number, reason, "timeout")
+
+    def _server_lost(self, place: int, reason: str, kind: Kind) -> Iterator[Outcome]:
+        """Replace a model server with its workers. A video that was alone with it is to blame, others are suspects."""
+        server = self._servers[place]
+        served = server.wait_serving().served
+        server.child.stop()
+        server.address.unlink(missing_ok=True)
+        self._servers[place] = self._start_server(server.device)
+        for number, slot in enumerate(self._slots):
+            if slot.place != place:
+                continue
+            if slot.task is not None and slot.alone and slot.expert in served:
+                yield from self._replace(number, f"the process that holds the models {reason}", kind)
+            else:
+                if slot.task is not None:
+                    self._suspects.append(slot.task)
+                slot.child.stop()
+                self._slots[number] = self._start(place)
+
+    def _replace(self, number: int, reason: str, kind: Kind) -> Iterator[Outcome]:
+        """Replace a worker and blame the expert it was at; the video goes back to the queue for the other experts."""
+        slot = self._slots[number]
         task, expert = slot.task, slot.expert
         assert task is not None
-        slot.stop()
-        self._slots[place] = self._start()
-        failure = Failure(task.video_id, expert or ALL_EXPERTS, "worker", reason)
+        slot.child.stop()
+        self._slots[number] = self._start(slot.place)
+        stage = "decode" if expert == NOBODY else "extract"
+        failure = Failure(task.video_id, expert or ALL_EXPERTS, stage, kind, reason)
         blamed = (*self._blamed.pop(task.video_id, ()), failure)
         others = tuple(name for name in task.experts if name != expert)
-        if expert is not None and others:
+        if expert != NOBODY and others:
             self._blamed[task.video_id] = blamed
-            self._queue.append(replace(task, experts=others))
+            (self._suspects if slot.alone else self._queue).append(replace(task, experts=others))
             return
         self._spool.put(Spooled(task.video_id, {}, (), blamed))
         yield task, blamed
 
     def close(self) -> None:
-        """End all workers."""
-        for slot in self._slots:
-            slot.terminate()
-        for slot in self._slots:
-            slot.stop()
+        """End all processes."""
+        children = [slot.child for slot in self._slots] + [server.child for server in self._servers]
+        for child in children:
+            child.terminate()
+        for child in children:
+            child.stop()
+        self._slots, self._servers = [], []
+        shutil.rmtree(self._sockets, ignore_errors=True)
 
 
-@contextlib.contextmanager
-def _interrupts_held_back() -> Iterator[None]:
-    """Keep a terminal's Ctrl-C from processes started inside the block, also before they are up; the parent ends them.
-
-    Ours comes when the block is left.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
-@contextlib.contextmanager
-def _environment(values: Mapping[str, str]) -> Iterator[None]:
-    """Set environment variables for what is started inside the block."""
-    before = {name: os.environ.get(name) for name in values}
-    os.environ.update(values)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                del os.environ[name]
-            else:
-                os.environ[name] = value
+def _death(status: int | None) -> tuple[str, Kind]:
+    """Return in words, and as a class, how a worker died."""
+    if status is not None and status < 0:
+        name = signal.Signals(-status).name
+        hint = ", as the kernel does when memory runs out" if -status == signal.SIGKILL else ""
+        return f"the worker was killed by {name}{hint}", "crash"
+    return f"the worker ended with status {status}", "crash"

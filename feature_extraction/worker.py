@@ -1,25 +1,37 @@
-"""One extraction worker: decodes a video once, runs the experts on it, spools the result."""
+"""One extraction worker: decodes a video once, shows it to the experts piece by piece, spools the result."""
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import signal
 import sys
+import tempfile
 import traceback
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 from feature_extraction.decoder import die_with_parent
 from feature_extraction.experts import make_extractor
-from feature_extraction.extractor import Extracted, Extractor
-from feature_extraction.ledger import ALL_EXPERTS, Failure
-from feature_extraction.media import Decoder, DecodeRequest, MediaError
+from feature_extraction.extractor import Expert, Extracted, ModelExpert, Reading
+from feature_extraction.frames import FrameNeed, Sampling
+from feature_extraction.ledger import ALL_EXPERTS, Failure, Kind, Status
+from feature_extraction.media import Decoder, DecodeRequest, MediaError, OpenVideo
+from feature_extraction.memory import peak_bytes
+from feature_extraction.model_server import RemoteModel, ServerLost
+from feature_extraction.shots import ShotFinder
+from feature_extraction.sources import SourceError, local_copy
 from feature_extraction.spool import Spool, Spooled
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
 from vtr.store.schema import encode_row
 from vtr.types import ExpertSpec
+
+NOBODY = ""
+"""The expert at work while the video is being decoded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,16 +45,17 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class At:
-    """A worker begins with an expert; if it dies or hangs now, that expert is to blame."""
+    """A worker goes on with an expert, or NOBODY; who hangs or dies now is to blame."""
 
     expert: str
 
 
 @dataclass(frozen=True, slots=True)
 class Done:
-    """A worker has spooled a video."""
+    """A worker has spooled a video. `peak_bytes`: the most memory the worker and its decoder have held so far."""
 
     failures: tuple[Failure, ...]
+    peak_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,90 +71,232 @@ class Ready:
     unavailable: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Models:
+    """Where the models of model experts are.
+
+    Attributes:
+        address: of the model server; "" when each worker loads its own.
+        served: the experts whose models the server holds.
+        unavailable: expert -> why the server could not load it.
+    """
+
+    address: str = ""
+    served: tuple[str, ...] = ()
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class Found:
+    """What the experts made of one video.
+
+    Attributes:
+        extracted: expert -> what it found, None for nothing.
+        failures: what went wrong, also what is flagged only.
+    """
+
+    extracted: dict[str, Extracted | None] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+
 class VideoWorker:
     """Loaded experts and a decoder. Call `close` at the end."""
 
-    def __init__(self, config: ExtractConfig, experts: Sequence[str], extractors: Mapping[str, str]) -> None:
+    def __init__(
+        self, config: ExtractConfig, experts: Sequence[str], extractors: Mapping[str, str], models: Models = Models()
+    ) -> None:
         self.config = config
-        self.extractors: dict[str, Extractor] = {}
-        self.unavailable: dict[str, str] = {}
+        self.extractors: dict[str, Expert] = {}
+        self.unavailable: dict[str, str] = dict(models.unavailable)
+        self._remote = RemoteModel(models.address)
         for name in experts:
+            if name in self.unavailable:
+                continue
             try:
-                self.extractors[name] = make_extractor(name, config, extractors)
+                expert = make_extractor(name, config, extractors)
+                if isinstance(expert, ModelExpert):
+                    if name in models.served:
+                        expert.embed_with = functools.partial(self._remote.embed, name)
+                    else:
+                        expert.load("cpu")
+                self.extractors[name] = expert
             except UnavailableError as error:
                 self.unavailable[name] = str(error)
         self._decoder = Decoder()
+        self._shots: ShotFinder | None = None
+        self._folder = tempfile.TemporaryDirectory(prefix="vtr-fetched-")
+        self._peak = 0
 
     def read(
-        self, path: str, experts: Sequence[str], begin: Callable[[str], None] = lambda _: None
-    ) -> tuple[dict[str, Extracted | None], dict[str, MediaError]]:
-        """Return what each expert finds in a file, and each expert's failure.
+        self, video_id: str, locator: str, experts: Sequence[str], begin: Callable[[str], None] = lambda _: None
+    ) -> Found:
+        """Return what each expert finds in a video.
 
         Args:
-            path: the file.
+            video_id: for the failures.
+            locator: a file, or what `feature_extraction.sources` fetches.
             experts: those to ask.
-            begin: called with each expert's name before the expert is asked.
+            begin: called with an expert's name whenever it goes on, and with NOBODY when the decoder does.
 
         Raises:
-            MediaError: the file cannot be decoded.
+            MediaError, SourceError: the video cannot be read at all.
+            ServerLost: the process with the models has died.
         """
         chosen = {name: self.extractors[name] for name in experts if name in self.extractors}
-        config = self.config
-        media = self._decoder.decode(
-            path,
-            DecodeRequest(
-                frames_per_second=config.frames_per_second,
-                max_frames=config.max_frames,
-                frame_side=config.frame_side,
-                max_seconds=config.max_seconds,
-                timeout_seconds=config.timeout_seconds,
-                reader=config.reader,
-                motion=any(extractor.needs_motion for extractor in chosen.values()),
-                sound=any(extractor.needs_sound for extractor in chosen.values()),
-            ),
-        )
-        found: dict[str, Extracted | None] = {}
-        failed: dict[str, MediaError] = {}
-        for name, extractor in chosen.items():
-            if extractor.needs_sound and media.sound_error:
-                failed[name] = MediaError("sound", media.sound_error)
-                continue
-            begin(name)
-            try:
-                found[name] = extractor.extract(media)
-            except Exception as error:
-                failed[name] = MediaError("extract", f"{type(error).__name__}: {error}")
-        return found, failed
+        with local_copy(locator, Path(self._folder.name)) as source:
+            request = DecodeRequest(
+                needs=tuple(dict.fromkeys(e.frames for e in chosen.values() if e.frames is not None)),
+                sound=any(expert.sound for expert in chosen.values()),
+                max_seconds=self.config.max_seconds,
+                timeout_seconds=self.config.timeout_seconds,
+                reader=self.config.reader,
+                strict=self.config.strict,
+                images_per_second=source.images_per_second,
+            )
+            if any(need.sampling.kind == "shots" for need in request.needs):
+                request = self._with_shots(source.path, request)
+            with self._decoder.open(source.path, request) as video:
+                found = _Watching(video_id, chosen, request.needs, video, begin).watch()
+            self._peak = max(self._peak, peak_bytes() + self._decoder.peak_bytes())
+        return found
+
+    def _with_shots(self, path: Path, request: DecodeRequest) -> DecodeRequest:
+        """Return the request with the video's shots, which takes a pass over all its frames."""
+        self._shots = self._shots or ShotFinder()
+        need = FrameNeed(Sampling("all", most=None), exact=ShotFinder.size)
+        with self._decoder.open(path, replace(request, needs=(need,), sound=False)) as video:
+            finding = self._shots.begin(video.info.duration_seconds)
+            for (frames,) in video.chunks():
+                if frames is not None:
+                    finding.add(frames)
+        return replace(request, shots=finding.finish())
 
     def process(self, task: Task, begin: Callable[[str], None] = lambda _: None) -> Spooled:
-        """Return the encoded rows and the failures of one video; `begin` as in `read`."""
+        """Return the encoded rows and the failures of one video; `begin` and ServerLost as in `read`."""
         try:
-            found, failed = self.read(task.path, task.experts, begin)
+            found = self.read(task.video_id, task.path, task.experts, begin)
         except MediaError as error:
-            return Spooled(task.video_id, {}, (), (Failure(task.video_id, ALL_EXPERTS, error.stage, error.reason),))
-        except BrokenPipeError:  # the parent has gone
+            return _all_failed(task, error.stage, error.kind, error.reason, error.decoder)
+        except SourceError as error:
+            return _all_failed(task, "fetch", "unreadable", str(error))
+        except (BrokenPipeError, ServerLost):  # the parent has gone; or the parent will know
             raise
         except Exception as error:  # one odd file must not end the run
-            reason = f"{type(error).__name__}: {error}"
-            return Spooled(task.video_id, {}, (), (Failure(task.video_id, ALL_EXPERTS, "decode", reason),))
+            return _all_failed(task, "decode", _kind_of(error, "unreadable"), _words(error))
         rows: dict[str, dict[str, Any]] = {}
-        for name, extracted in list(found.items()):
+        for name, extracted in list(found.extracted.items()):
             if extracted is None:
                 continue
             try:
-                rows[name] = encode_row(task.video_id, extracted.features, extracted.texts, self.config.dtype)
-                if rows[name]["dim"] != self.extractors[name].spec.dim:
-                    expected = self.extractors[name].spec.dim
-                    raise ValueError(f"features have dim {rows.pop(name)['dim']}, the expert's spec says {expected}")
+                rows[name] = self._encoded(task.video_id, name, extracted)
             except ValueError as error:
-                failed[name] = MediaError("store", str(error))
-                del found[name]
-        failures = tuple(Failure(task.video_id, name, error.stage, error.reason) for name, error in failed.items())
-        return Spooled(task.video_id, rows, tuple(sorted(found)), failures)
+                found.failures.append(Failure(task.video_id, name, "store", "store_error", str(error)))
+                del found.extracted[name]
+        texts = {name: e.found for name, e in found.extracted.items() if e is not None and e.found}
+        return Spooled(task.video_id, rows, tuple(sorted(found.extracted)), tuple(found.failures), texts)
+
+    def _encoded(self, video_id: str, name: str, extracted: Extracted) -> dict[str, Any]:
+        row = encode_row(video_id, extracted.features, extracted.texts, self.config.dtype)
+        if row["dim"] != self.extractors[name].spec.dim:
+            expected = self.extractors[name].spec.dim
+            raise ValueError(f"features have dim {row['dim']}, the expert's spec says {expected}")
+        return row
+
+    @property
+    def peak_bytes(self) -> int:
+        """The most memory that this process and its decoder have held together, as far as seen."""
+        return self._peak
 
     def close(self) -> None:
-        """End the decoder."""
+        """End the decoder and remove what was fetched."""
         self._decoder.close()
+        self._folder.cleanup()
+
+
+class _Watching:
+    """Shows one open video to the experts, piece by piece; an expert that fails costs the others nothing."""
+
+    def __init__(
+        self,
+        video_id: str,
+        experts: Mapping[str, Expert],
+        needs: Sequence[FrameNeed],
+        video: OpenVideo,
+        begin: Callable[[str], None],
+    ) -> None:
+        self._video_id, self._experts, self._video, self._begin = video_id, experts, video, begin
+        self._piece = {name: needs.index(e.frames) for name, e in experts.items() if e.frames is not None}
+        self._readings: dict[str, Reading] = {}
+        self._found = Found()
+
+    def watch(self) -> Found:
+        """Return what the experts find.
+
+        Raises:
+            MediaError: no part of the video can be read, or not all of it and `strict` is set.
+        """
+        for name, expert in self._experts.items():
+            with self._blaming(name):
+                self._readings[name] = expert.begin(self._video.info)
+        for pieces in self._video.chunks():
+            self._add(pieces)
+        for name in tuple(self._readings):
+            self._finish(name)
+        if self._video.damage:
+            self._fail(ALL_EXPERTS, "decode", "truncated", self._video.damage, "partial")
+        return self._found
+
+    def _add(self, pieces: Sequence[Any]) -> None:
+        for name in tuple(self._readings):
+            frames = pieces[self._piece[name]] if name in self._piece else None
+            if frames is not None and len(frames.images):
+                with self._blaming(name):
+                    self._readings[name].add(frames)
+
+    def _finish(self, name: str) -> None:
+        sound = None
+        if self._experts[name].sound:
+            if not self._video.info.has_sound:
+                self._fail(name, "sound", "no_audio", "the video has no sound track", "absent")
+            elif (error := self._video.sound_error) is not None:
+                self._fail(name, error.stage, error.kind, error.reason, decoder=error.decoder)
+                return
+            sound = self._video.sound
+        with self._blaming(name):
+            self._found.extracted[name] = self._readings[name].finish(sound)
+
+    @contextlib.contextmanager
+    def _blaming(self, name: str) -> Iterator[None]:
+        """Enter what goes wrong inside the block as the expert's failure, and ask it no more."""
+        self._begin(name)
+        try:
+            yield
+        except (BrokenPipeError, ServerLost):
+            raise
+        except Exception as error:
+            self._readings.pop(name, None)
+            self._fail(name, "extract", _kind_of(error, "expert_error"), _words(error))
+        self._begin(NOBODY)
+
+    def _fail(
+        self, name: str, stage: str, kind: Kind, message: str, status: Status = "failed", decoder: str = ""
+    ) -> None:
+        failure = Failure(self._video_id, name, stage, kind, message, status, decoder or self._video.decoder)
+        self._found.failures.append(failure)
+
+
+def _all_failed(task: Task, stage: str, kind: Kind, message: str, decoder: str = "") -> Spooled:
+    failure = Failure(task.video_id, ALL_EXPERTS, stage, kind, message, decoder=decoder)
+    return Spooled(task.video_id, {}, (), (failure,))
+
+
+def _kind_of(error: Exception, otherwise: Kind) -> Kind:
+    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "_ArrayMemoryError")
+    return "out_of_memory" if out_of_memory else otherwise
+
+
+def _words(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
 
 
 def run_worker(
@@ -150,27 +305,33 @@ def run_worker(
     experts: Sequence[str],
     extractors: Mapping[str, str],
     spool: Spool,
+    models: Models,
 ) -> None:
     """Answer tasks until the connection ends.
 
-    Sends Ready first; then for each task At before each expert, and Done. What stops the whole run (a disk that is
-    full, a defect) is sent as a VtrError.
+    Sends Ready first; then for each task At whenever another expert goes on, and Done. What stops the whole run (a disk
+    that is full, a defect) is sent as a VtrError. When the model server dies it only waits: the parent replaces both.
     """
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    worker = None
     try:
-        worker = VideoWorker(config, experts, extractors)
-        specs = {name: (extractor.spec, extractor.scaler) for name, extractor in worker.extractors.items()}
+        worker = VideoWorker(config, experts, extractors, models)
+        specs = {name: (expert.spec, expert.scaler) for name, expert in worker.extractors.items()}
         connection.send(Ready(specs, worker.unavailable))
         while True:
             task = connection.recv()
-            done = worker.process(task, lambda expert: connection.send(At(expert)))
-            spool.put(done)
-            connection.send(Done(done.failures))
+            with contextlib.suppress(ServerLost):
+                done = worker.process(task, lambda expert: connection.send(At(expert)))
+                spool.put(done)
+                connection.send(Done(done.failures, worker.peak_bytes))
     except (EOFError, BrokenPipeError):
         return
     except VtrError as error:
         connection.send(error)
     except Exception:
         connection.send(VtrError(f"an extraction worker failed unexpectedly:\n{traceback.format_exc()}"))
+    finally:
+        if worker is not None:
+            worker.close()

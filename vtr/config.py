@@ -108,6 +108,9 @@ class ExtractConfig(Config):
     reader: Literal["auto", "decord", "pyav"] = "auto"
     """The decoder: decord first and PyAV where decord fails ("auto"), or only one of them."""
 
+    strict: bool = False
+    """Refuse a video that is damaged or cut short; otherwise its readable part is used, and flagged in the ledger."""
+
     workers: int = Field(default=0, ge=0)
     """Processes that decode in parallel; 0 means one per core. With engine ray: per actor."""
 

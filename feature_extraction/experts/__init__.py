@@ -6,7 +6,7 @@ import importlib
 from collections.abc import Mapping
 from typing import cast
 
-from feature_extraction.extractor import Extractor
+from feature_extraction.extractor import Expert
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import EXPERTS
@@ -20,7 +20,7 @@ EXTRACTORS: Mapping[str, str] = {
     "ocr": "feature_extraction.experts.ocr:OCRExtractor",
     "speech": "feature_extraction.experts.speech:SpeechExtractor",
 }
-"""Expert -> "module:callable" that takes an ExtractConfig."""
+"""Expert -> "module:callable" that takes an ExtractConfig and the expert's name."""
 
 
 def missing_packages(name: str) -> tuple[str, ...]:
@@ -28,7 +28,7 @@ def missing_packages(name: str) -> tuple[str, ...]:
     return tuple(package for package in EXPERTS[name].packages if not has_module(package))
 
 
-def make_extractor(name: str, config: ExtractConfig, extractors: Mapping[str, str] = EXTRACTORS) -> Extractor:
+def make_extractor(name: str, config: ExtractConfig, extractors: Mapping[str, str] = EXTRACTORS) -> Expert:
     """Load an expert.
 
     Raises:
@@ -39,6 +39,6 @@ def make_extractor(name: str, config: ExtractConfig, extractors: Mapping[str, st
         raise ConfigError(f"there is no expert '{name}'. The experts are: {', '.join(extractors)}.")
     module, _, factory = extractors[name].partition(":")
     try:
-        return cast(Extractor, getattr(importlib.import_module(module), factory)(config))
+        return cast(Expert, getattr(importlib.import_module(module), factory)(config, name))
     except ImportError as error:
         raise UnavailableError(f"expert {name}: {error}. Install what it needs with: {INSTALL_EXPERTS}") from error

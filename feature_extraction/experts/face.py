@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-import numpy as np
+from typing import Any
 
-from feature_extraction.extractor import Extracted, Media, features
+import numpy as np
+from numpy.typing import NDArray
+
+from feature_extraction.extractor import Expert, Extracted, Frames, Reading, Sound, VideoInfo, features
+from feature_extraction.needs import frame_need
 from vtr.config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.packaged import dlib_model
@@ -19,23 +23,21 @@ MIN_SCORE = 0.1
 """The detector's score below which a find is dropped; false finds cluster near 0."""
 
 
-class FaceExtractor:
+class FaceExtractor(Expert):
     """One feature a face and frame."""
 
-    needs_motion = False
-    needs_sound = False
     scaler = f"grey frames, doubled for detection where the shorter side is below {DOUBLED_BELOW}"
 
-    def __init__(self, config: ExtractConfig) -> None:
+    def __init__(self, config: ExtractConfig, name: str = "face") -> None:
         import dlib
 
-        del config
         weights = dlib_model("dlib_face_recognition_resnet_model_v1.dat")
         self._detector = dlib.get_frontal_face_detector()
         self._landmarks = dlib.shape_predictor(str(dlib_model("shape_predictor_5_face_landmarks.dat")))
         self._describe = dlib.face_recognition_model_v1(str(weights))
+        self.frames = frame_need(config, name)
         self.spec = ExpertSpec(
-            name="face",
+            name=name,
             dim=128,
             modality="image",
             window_seconds=None,
@@ -44,16 +46,33 @@ class FaceExtractor:
             pretrained_on="about 3 million faces (face scrub, VGG faces, web)",
         )
 
-    def extract(self, media: Media) -> Extracted | None:
-        """Return one feature a face, or None when no face is found."""
-        found = []
-        for image, seconds in zip(media.frames.images, media.frames.seconds.tolist(), strict=True):
-            grey = np.ascontiguousarray(image.astype(np.uint16) @ LUMA >> 8, np.uint8)
-            boxes, _, _ = self._detector.run(grey, int(min(grey.shape) < DOUBLED_BELOW), MIN_SCORE)
-            for box in boxes:
-                shape = self._landmarks(image, box)
-                found.append((np.array(self._describe.compute_face_descriptor(image, shape)), seconds))
-        if not found:
+    def begin(self, info: VideoInfo) -> Reading:
+        """Start on a video."""
+        del info
+        return _FaceReading(self)
+
+    def faces(self, image: NDArray[np.uint8]) -> list[NDArray[np.float64]]:
+        """Return the descriptor [128] of each face in a picture [H, W, 3]."""
+        grey = np.ascontiguousarray(image.astype(np.uint16) @ LUMA >> 8, np.uint8)
+        boxes, _, _ = self._detector.run(grey, int(min(grey.shape) < DOUBLED_BELOW), MIN_SCORE)
+        shapes: list[Any] = [self._landmarks(image, box) for box in boxes]
+        return [np.array(self._describe.compute_face_descriptor(image, shape)) for shape in shapes]
+
+
+class _FaceReading(Reading):
+    def __init__(self, expert: FaceExtractor) -> None:
+        self._expert = expert
+        self._values: list[NDArray[np.float64]] = []
+        self._seconds: list[float] = []
+
+    def add(self, frames: Frames) -> None:
+        for image, seconds in zip(frames.images, frames.seconds.tolist(), strict=True):
+            faces = self._expert.faces(image)
+            self._values += faces
+            self._seconds += [seconds] * len(faces)
+
+    def finish(self, sound: Sound | None) -> Extracted | None:
+        del sound
+        if not self._values:
             return None
-        values, start = zip(*found, strict=True)
-        return Extracted(features(values, start, start))
+        return Extracted(features(self._values, self._seconds, self._seconds))

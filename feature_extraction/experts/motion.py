@@ -11,13 +11,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_extraction.extractor import Extracted, Media, features
+from feature_extraction.extractor import Expert, Extracted, Frames, Reading, Sound, VideoInfo, features
+from feature_extraction.frames import FrameNeed, Sampling
 from vtr.config import ExtractConfig
 from vtr.types import ExpertSpec
 
 GRID = 3
 DIRECTIONS = 8
 WINDOW_SECONDS = 1.0
+FRAMES_PER_SECOND = 12.5
+SIDE = 112
 MOVING = 0.05
 """Flow below this many frame heights per second is standing still."""
 MIN_FRAMES_PER_SECOND = 4.0
@@ -25,7 +28,7 @@ MIN_FRAMES_PER_SECOND = 4.0
 DIM = GRID * GRID * (DIRECTIONS + 1) + 14
 
 
-class MotionExtractor:
+class MotionExtractor(Expert):
     """One feature a second: where in the picture what moves in which direction, and how the whole picture moves.
 
     The 95 numbers are, per cell of a 3 x 3 grid, the share of flow in 8 directions (weighted by speed) and of standing
@@ -34,40 +37,71 @@ class MotionExtractor:
     often the mean direction turns round, left and right, up and down (bouncing, shaking).
     """
 
-    needs_motion = True
-    needs_sound = False
-    scaler = "grey, shorter side 112 px"
-    spec = ExpertSpec("motion", DIM, "video", WINDOW_SECONDS, "DIS optical-flow histograms", pretrained_on="nothing")
+    frames = FrameNeed(Sampling("fps", FRAMES_PER_SECOND, most=None), side=SIDE, grey=True)
+    scaler = f"grey, shorter side {SIDE} px"
 
-    def __init__(self, config: ExtractConfig) -> None:
+    def __init__(self, config: ExtractConfig, name: str = "motion") -> None:
         import cv2
 
         del config
         cv2.setNumThreads(1)
         flow: Any = cv2
         self._flow = flow.DISOpticalFlow_create(flow.DISOPTICAL_FLOW_PRESET_ULTRAFAST)
+        self.spec = ExpertSpec(
+            name, DIM, "video", WINDOW_SECONDS, "DIS optical-flow histograms", pretrained_on="nothing"
+        )
 
-    def extract(self, media: Media) -> Extracted | None:
-        """Return one feature a second, or None when the frames are too far apart for motion to be seen."""
-        if media.motion is None or len(media.motion.images) < 2:
-            return None
-        images, seconds = media.motion.images, media.motion.seconds
-        if (len(seconds) - 1) / (seconds[-1] - seconds[0]) < MIN_FRAMES_PER_SECOND:
-            return None
-        windows = (seconds[:-1] // WINDOW_SECONDS).astype(int)
-        kept = np.unique(windows)
-        values = []
-        for window in kept:
-            pairs = np.flatnonzero(windows == window).tolist()
-            values.append(describe(np.stack([self._velocity(images, seconds, index) for index in pairs])))
-        start = kept * WINDOW_SECONDS
-        return Extracted(features(values, start, np.minimum(start + WINDOW_SECONDS, media.info.duration_seconds)))
+    def begin(self, info: VideoInfo) -> Reading:
+        """Start on a video."""
+        return _MotionReading(self, info.duration_seconds)
 
-    def _velocity(self, images: NDArray[np.uint8], seconds: NDArray[np.float64], index: int) -> NDArray[np.float32]:
-        """Return [H, W, 2] flow from frame `index` to the next, in frame heights per second."""
-        flow: NDArray[np.float32] = self._flow.calc(images[index], images[index + 1], None)
-        flow /= max(float(seconds[index + 1] - seconds[index]), 1e-3) * images.shape[1]
+    def velocity(self, first: NDArray[np.uint8], second: NDArray[np.uint8], seconds: float) -> NDArray[np.float32]:
+        """Return [H, W, 2] flow between two grey frames `seconds` apart, in frame heights per second."""
+        flow: NDArray[np.float32] = self._flow.calc(first, second, None)
+        flow /= max(seconds, 1e-3) * first.shape[0]
         return flow
+
+
+class _MotionReading(Reading):
+    """Keeps the last frame and the flow of the present window, whatever pieces the frames come in."""
+
+    def __init__(self, expert: MotionExtractor, duration_seconds: float) -> None:
+        self._expert, self._duration_seconds = expert, duration_seconds
+        self._last: NDArray[np.uint8] | None = None
+        self._first_seconds = self._last_seconds = 0.0
+        self._pairs = 0
+        self._window, self._flow = 0, list[NDArray[np.float32]]()
+        self._windows: list[int] = []
+        self._values: list[NDArray[np.float32]] = []
+
+    def add(self, frames: Frames) -> None:
+        for image, seconds in zip(frames.images, frames.seconds.tolist(), strict=True):
+            if self._last is None:
+                self._first_seconds = seconds
+            else:
+                window = int(self._last_seconds // WINDOW_SECONDS)
+                if window != self._window:
+                    self._close_window()
+                    self._window = window
+                self._flow.append(self._expert.velocity(self._last, image, seconds - self._last_seconds))
+                self._pairs += 1
+            self._last, self._last_seconds = image.copy(), seconds
+
+    def finish(self, sound: Sound | None) -> Extracted | None:
+        """Return one feature a second, or None when the frames are too far apart for motion to be seen."""
+        del sound
+        self._close_window()
+        span = self._last_seconds - self._first_seconds
+        if not self._values or self._pairs / span < MIN_FRAMES_PER_SECOND:
+            return None
+        start = np.asarray(self._windows) * WINDOW_SECONDS
+        return Extracted(features(self._values, start, np.minimum(start + WINDOW_SECONDS, self._duration_seconds)))
+
+    def _close_window(self) -> None:
+        if self._flow:
+            self._windows.append(self._window)
+            self._values.append(describe(np.stack(self._flow)))
+            self._flow = []
 
 
 def describe(flow: NDArray[np.float32]) -> NDArray[np.float32]:
