@@ -20,7 +20,7 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "vtr needs Python 3.11 or newer, this is %d.%d: set PYTHON=..." % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[experts,serve,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[experts,ray,serve,dev]'
 	@touch $@
 
 demo: $(STAMP)

@@ -14,7 +14,7 @@ from feature_extraction.extractor import Extracted
 from feature_extraction.ledger import ALL_EXPERTS, Ledger
 from feature_extraction.media import MediaError
 from feature_extraction.plan import Plan, make_groups
-from feature_extraction.pool import Pool
+from feature_extraction.pool import Engine, Pool
 from feature_extraction.shards import ShardWriter, shaping_settings
 from feature_extraction.spool import Spool
 from feature_extraction.worker import Task, VideoWorker
@@ -41,8 +41,11 @@ class ExtractSummary:
         extracted: videos read in this run, those that failed included.
         done_before: videos that all experts had read in earlier runs.
         no_file: videos of the workspace that have no file on this machine.
-        failures: entries that stand in the failure ledger, of this run and earlier ones.
+        failures: failures that stand in the ledger, of this run and earlier ones.
+        partial: damaged videos of which the readable part was used, of this run and earlier ones.
         unavailable: expert -> why it was passed over.
+        seconds: how long it took.
+        peak_bytes: the most memory that one worker with its decoder has held; 0 when nothing was read.
     """
 
     workspace: Workspace
@@ -50,21 +53,28 @@ class ExtractSummary:
     done_before: int
     no_file: int
     failures: int
+    partial: int
     unavailable: Mapping[str, str]
     seconds: float
+    peak_bytes: int
 
     def __str__(self) -> str:
         lines = [
             f"{self.extracted} videos read in {self.seconds:.0f} s, {self.done_before} were done before"
             + (f", {self.no_file} have no file here" if self.no_file else "")
         ]
+        if self.peak_bytes:
+            lines.append(f"peak memory: {self.peak_bytes / 2**20:.0f} MiB in one worker with its decoder")
         lines += [f"expert {name} is unavailable: {reason}" for name, reason in self.unavailable.items()]
+        root = self.workspace.root
+        if self.partial:
+            lines.append(f"{self.partial} damaged videos: their readable part was used (`vtr extract {root} --report`)")
         if self.failures:
             lines.append(
-                f"{self.failures} failures: see {self.workspace.ledger}; "
-                f"`vtr extract {self.workspace.root} --retry-failed` tries them again"
+                f"{self.failures} failures: `vtr extract {root} --report` lists them, "
+                f"`vtr extract {root} --retry-failed` tries them again"
             )
-        lines.append(f"see what there is: vtr features {self.workspace.root}")
+        lines.append(f"see what there is: vtr features {root}")
         return "\n".join(lines)
 
 
@@ -73,6 +83,7 @@ def extract(
     config: ExtractConfig,
     *,
     retry_failed: bool = False,
+    out: str | None = None,
     extractors: Mapping[str, str] = EXTRACTORS,
 ) -> ExtractSummary:
     """Extract the features of all videos of a workspace that some expert has not read yet.
@@ -81,21 +92,24 @@ def extract(
         workspace: the workspace.
         config: experts and settings.
         retry_failed: also try the videos that failed before.
+        out: where the feature store goes, any fsspec URL; by default where it is, or `workspace.features`.
         extractors: expert -> "module:callable"; the default is the real ones.
 
     Raises:
         ConfigError: an expert does not exist.
-        UnavailableError: no expert asked for is installed.
+        UnavailableError: no expert asked for is installed, or the engine is not.
         WorkspaceError: settings or models differ from those the store was made with; the workspace is in use or cannot
             be written.
     """
     started = time.monotonic()
-    experts, unavailable = available_experts(config.experts, extractors)
+    experts, unavailable = available_experts(config, extractors)
     annotations = load_annotations(workspace)
     with_file = {video.id for video in annotations.videos if video.path is not None}
     with lock(workspace.features / ".lock", f"extract features into {workspace.root}"):
         _tidy(workspace.features)
-        store = FeatureStore(workspace.features)
+        if out is not None:
+            workspace.set_location(out)
+        store = FeatureStore(workspace.store)
         writer = ShardWriter(store, config, annotations_fingerprint(workspace))
         writer.check_settings(experts)
         settings = {name: fingerprint(shaping_settings(config, name)) for name in experts}
@@ -107,7 +121,7 @@ def extract(
         plan = Plan(groups, annotations, examined, spool, ledger)
         done_before = plan.done()
         extraction = Extraction(config, extractors, spool, ledger, writer, plan)
-        read, not_loaded = extraction.run(experts, retry_failed)
+        read, not_loaded, peak_bytes = extraction.run(experts, retry_failed)
         for expert in experts:
             writer.refresh(expert)
     return ExtractSummary(
@@ -116,8 +130,10 @@ def extract(
         done_before=done_before,
         no_file=len(annotations.videos) - len(with_file),
         failures=len(ledger),
+        partial=sum(failure.status == "partial" for failure in ledger),
         unavailable=unavailable | not_loaded,
         seconds=time.monotonic() - started,
+        peak_bytes=peak_bytes,
     )
 
 
@@ -127,18 +143,21 @@ def _tidy(features: Path) -> None:
         remove_temporaries(folder)
 
 
-def available_experts(names: Sequence[str], extractors: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
+def available_experts(config: ExtractConfig, extractors: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
     """Return the experts that can run, and for each other one why it cannot.
 
     Raises:
         ConfigError: an expert does not exist.
         UnavailableError: none can run.
     """
-    chosen = check_experts(names) if extractors is EXTRACTORS else tuple(names)
-    unavailable = {}
-    for name in chosen:
-        if name in EXPERTS and extractors is EXTRACTORS and (missing := missing_packages(name)):
-            unavailable[name] = f"{', '.join(missing)} not installed; install with: {INSTALL_EXPERTS}"
+    if extractors is not EXTRACTORS:
+        return list(config.experts), {}
+    chosen = check_experts(config.experts, own=[name for name in config.experts if config.of(name).kind])
+    unavailable = {
+        name: f"{', '.join(missing)} not installed; install with: {INSTALL_EXPERTS}"
+        for name in chosen
+        if (missing := missing_packages(name))
+    }
     experts = [name for name in chosen if name not in unavailable]
     _tell(unavailable, experts)
     return experts, unavailable
@@ -159,7 +178,7 @@ def _tell(unavailable: Mapping[str, str], experts: Sequence[str]) -> None:
 
 @dataclass(frozen=True)
 class Extraction:
-    """One run of the workers over what the plan says is left."""
+    """One run of an engine over what the plan says is left."""
 
     config: ExtractConfig
     extractors: Mapping[str, str]
@@ -168,8 +187,8 @@ class Extraction:
     writer: ShardWriter
     plan: Plan
 
-    def run(self, experts: Sequence[str], retry_failed: bool) -> tuple[int, dict[str, str]]:
-        """Return how many videos were read, and for each expert that could not be loaded why.
+    def run(self, experts: Sequence[str], retry_failed: bool) -> tuple[int, dict[str, str], int]:
+        """Return how many videos were read, why experts could not be loaded, and the peak memory in bytes.
 
         Raises:
             UnavailableError: none could be loaded.
@@ -179,37 +198,44 @@ class Extraction:
         spooled = self.plan.spooled_groups()
         tasks = self.plan.tasks(experts, retry_failed)
         if not tasks and not spooled:
-            return 0, {}
-        workers = min(self.config.workers or os.cpu_count() or 1, max(len(tasks), 1))
-        say(f"loading {', '.join(experts)} in {workers} process{'es' if workers > 1 else ''}")
-        pool = Pool(workers, self.config, experts, self.extractors, self.spool)
+            return 0, {}, 0
+        engine = self._engine(experts, len(tasks))
         try:
-            ready = pool.wait_ready()
+            ready = engine.wait_ready()
             _tell(ready.unavailable, list(ready.specs))
             self.writer.check(ready.specs)
             tasks = self.plan.tasks(list(ready.specs), retry_failed)
-            self._read(pool, tasks, spooled, ready.specs)
+            self._read(engine, tasks, spooled, ready.specs)
         finally:
-            pool.close()
-        return len(tasks), dict(ready.unavailable)
+            engine.close()
+        return len(tasks), dict(ready.unavailable), engine.peak_bytes
+
+    def _engine(self, experts: Sequence[str], num_tasks: int) -> Engine:
+        if self.config.engine == "ray":
+            from feature_extraction.distributed import RayEngine
+
+            return RayEngine(self.config, experts, self.extractors, self.spool)
+        workers = min(self.config.workers or os.cpu_count() or 1, max(num_tasks, 1))
+        say(f"loading {', '.join(experts)} in {workers} process{'es' if workers > 1 else ''}")
+        return Pool(workers, self.config, experts, self.extractors, self.spool)
 
     def _settle_spooled(self) -> None:
         """Enter in the ledger how videos ended that a killed run had read and not yet entered."""
         for group in self.plan.groups:
-            for video_id in group:
+            for video_id in group.video_ids:
                 if (done := self.spool.get(video_id)) is not None:
                     self.ledger.settle(video_id, done.examined, done.failures)
 
-    def _read(self, pool: Pool, tasks: Sequence[Task], spooled: Sequence[int], specs: Specs) -> None:
+    def _read(self, engine: Engine, tasks: Sequence[Task], spooled: Sequence[int], specs: Specs) -> None:
         """Do the tasks, and write every group's shards as soon as its last video is done."""
-        group_of = {video_id: number for number, group in enumerate(self.plan.groups) for video_id in group}
+        group_of = {video_id: number for number, group in enumerate(self.plan.groups) for video_id in group.video_ids}
         left = Counter(group_of[task.video_id] for task in tasks)
         for number in spooled:
             if not left[number]:
                 self._write_group(number, specs)
         with progress("extract", len(tasks), "videos") as advance:
-            for task, failures in pool.run(tasks):
-                failed = {failure.expert for failure in failures}
+            for task, failures in engine.run(tasks):
+                failed = {failure.expert for failure in failures if failure.status == "failed"}
                 read_by = () if ALL_EXPERTS in failed else set(task.experts) - failed
                 self.ledger.settle(task.video_id, read_by, failures)
                 number = group_of[task.video_id]
@@ -219,9 +245,10 @@ class Extraction:
                 advance(1, f"{len(self.ledger)} failures" if len(self.ledger) else "")
 
     def _write_group(self, number: int, specs: Specs) -> None:
+        group = self.plan.groups[number]
         for expert, spec in specs.items():
-            self.writer.write(number, self.plan.groups[number], expert, spec, self.spool)
-        self.spool.drop(self.plan.groups[number])
+            self.writer.write(group, expert, spec, self.spool)
+        self.spool.drop(group.video_ids)
 
 
 def store_config(store: FeatureStore, experts: Sequence[str]) -> ExtractConfig:
@@ -249,18 +276,19 @@ def extract_one(path: Path, config: ExtractConfig) -> dict[str, Extracted]:
     """
     if not path.is_file():
         raise InputError(f"{path} is {'a folder' if path.is_dir() else 'not there'}, a video file was expected.")
-    experts, _ = available_experts(config.experts, EXTRACTORS)
+    experts, _ = available_experts(config, EXTRACTORS)
     worker = VideoWorker(config, experts, EXTRACTORS)
     try:
         _tell(worker.unavailable, list(worker.extractors))
-        found, failed = worker.read(str(path), experts)
+        found = worker.read(path.stem, str(path), experts)
     except MediaError as error:
         raise InputError(f"{path} cannot be read as a video ({error}). Give another file, or convert it.") from error
     finally:
         worker.close()
-    for name, failure in failed.items():
-        say(f"{path}: {name} failed ({failure.reason})")
-    kept = {name: extracted for name, extracted in found.items() if extracted is not None}
+    for failure in found.failures:
+        if failure.status != "absent":
+            say(f"{path}: {failure.expert.replace(ALL_EXPERTS, 'the file')}: {failure.message}")
+    kept = {name: extracted for name, extracted in found.extracted.items() if extracted is not None}
     if not kept:
         raise InputError(f"no expert finds anything in {path}; {', '.join(experts)} were asked.")
     return kept

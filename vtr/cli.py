@@ -11,7 +11,8 @@ import typer
 
 from vtr import __version__
 from vtr.cli_evaluate import compare, evaluate
-from vtr.cli_import import SOME_FAILED, imports
+from vtr.cli_extract import experts, extract, features
+from vtr.cli_import import imports
 from vtr.cli_options import (
     AvailableOnlyOption,
     ConfigOption,
@@ -122,40 +123,9 @@ def prepare_split(
     typer.echo(run(Workspace.open(workspace), name, lists, queries))
 
 
-@app.command()
-def extract(
-    workspace: WorkspaceArgument,
-    experts: Annotated[
-        str | None, typer.Option(help="Comma-separated: appearance,audio,face,motion,ocr,speech.")
-    ] = None,
-    config: ConfigOption = None,
-    set_: SetOption = None,
-    retry_failed: Annotated[bool, typer.Option("--retry-failed", help="Try the failed videos again.")] = False,
-) -> None:
-    """Videos to features: one Parquet data set an expert. Kill it at any moment and run it again."""
-    from feature_extraction.pipeline import extract as run
-    from vtr.config import ExtractConfig, load
-    from vtr.workspace import Workspace
-
-    overrides = list(set_ or [])
-    if experts is not None:
-        overrides.append(f"experts=[{experts}]")
-    summary = run(Workspace.open(workspace), load(ExtractConfig, config, overrides), retry_failed=retry_failed)
-    typer.echo(summary)
-    if summary.failures:
-        raise typer.Exit(SOME_FAILED)
-
-
-@app.command()
-def features(
-    workspace: WorkspaceArgument,
-    verify: Annotated[bool, typer.Option(help="Read every shard and check its checksum and values.")] = True,
-) -> None:
-    """List the experts in the feature store: coverage, dims, sizes; and verify them."""
-    from vtr.stages.features import describe
-    from vtr.workspace import Workspace
-
-    typer.echo(describe(Workspace.open(workspace), verify=verify))
+app.command()(extract)
+app.command()(experts)
+app.add_typer(features, name="features")
 
 
 @app.command()

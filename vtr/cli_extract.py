@@ -1,0 +1,126 @@
+"""`vtr extract`, `vtr experts` and `vtr features`: videos to features, by which experts, and what there is."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+import click
+import typer
+from typer.core import TyperGroup
+
+from vtr.cli_import import SOME_FAILED
+from vtr.cli_options import ConfigOption, SetOption, WorkspaceArgument
+
+ExpertsOption = Annotated[
+    str | None, typer.Option(help="Comma-separated names; `vtr experts` lists them. By default the six packaged ones.")
+]
+EngineOption = Annotated[
+    Literal["local", "ray"] | None,
+    typer.Option(help="local: processes of this machine, the default. ray: the actors of a Ray cluster (RAY_ADDRESS)."),
+]
+WorkersOption = Annotated[
+    int | None, typer.Option(min=1, help="Processes that decode in parallel; by default one per core.")
+]
+DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        metavar="auto|cpu|cuda:0,...",
+        help="Devices that each get one process for the models, shared by all workers; by default every GPU.",
+    ),
+]
+OutOption = Annotated[
+    str | None,
+    typer.Option(
+        "--out", metavar="URL", help="Where the feature store goes, for example s3://bucket/ws; by default WS/features."
+    ),
+]
+RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try the failed videos again.")]
+StrictOption = Annotated[
+    bool, typer.Option("--strict", help="Refuse damaged videos, of which else the readable part is used and flagged.")
+]
+ReportOption = Annotated[
+    bool, typer.Option("--report", help="Extract nothing; show the failure ledger as a table, with what to do.")
+]
+
+
+def extract(
+    workspace: WorkspaceArgument,
+    experts: ExpertsOption = None,
+    config: ConfigOption = None,
+    set_: SetOption = None,
+    engine: EngineOption = None,
+    workers: WorkersOption = None,
+    devices: DevicesOption = None,
+    out: OutOption = None,
+    retry_failed: RetryOption = False,
+    strict: StrictOption = False,
+    report: ReportOption = False,
+) -> None:
+    """Videos to features: one Parquet data set an expert. Kill it at any moment and run it again."""
+    from vtr.workspace import Workspace
+
+    opened = Workspace.open(workspace)
+    if report:
+        from feature_extraction.report import report as show
+
+        typer.echo(show(opened))
+        return
+    from feature_extraction.pipeline import extract as run
+    from vtr.config import ExtractConfig, load
+
+    given = {
+        "experts": None if experts is None else f"[{experts}]",
+        "engine": engine,
+        "workers": workers,
+        "devices": None if devices is None else f"[{devices}]",
+        "strict": "true" if strict else None,
+    }
+    overrides = [*(set_ or []), *(f"{name}={value}" for name, value in given.items() if value is not None)]
+    summary = run(opened, load(ExtractConfig, config, overrides), retry_failed=retry_failed, out=out)
+    typer.echo(summary)
+    if summary.failures:
+        raise typer.Exit(SOME_FAILED)
+
+
+def experts() -> None:
+    """List the experts: what each reads and yields, what it needs, what is missing, the licence of its weights."""
+    from vtr.stages.experts import experts as run
+
+    typer.echo(run())
+
+
+class _ListUnlessNamed(TyperGroup):
+    """A group whose command may be left out: `vtr features WS` lists."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        if args and args[0] not in (*self.commands, "--help"):
+            args = ["list", *args]
+        return super().parse_args(ctx, args)
+
+
+features = typer.Typer(
+    cls=_ListUnlessNamed,
+    no_args_is_help=True,
+    help="What the feature store holds. `vtr features WS` is `vtr features list WS`.",
+)
+
+
+@features.command("list")
+def list_features(
+    workspace: WorkspaceArgument,
+    verify: Annotated[bool, typer.Option(help="Read every shard and check its checksum and values.")] = True,
+) -> None:
+    """List the experts in the feature store: coverage, dims, sizes; and verify them."""
+    from vtr.stages.features import describe
+    from vtr.workspace import Workspace
+
+    typer.echo(describe(Workspace.open(workspace), verify=verify))
+
+
+@features.command("compact")
+def compact_features(workspace: WorkspaceArgument) -> None:
+    """Merge the small shards that a growing collection leaves into full ones; rows stay as they are."""
+    from feature_extraction.compact import compact
+    from vtr.workspace import Workspace
+
+    typer.echo(compact(Workspace.open(workspace)))
