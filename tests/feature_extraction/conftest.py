@@ -10,7 +10,7 @@ import pytest
 from painted_clips import ffmpeg, painted, render
 
 from feature_extraction.experts import make_extractor, missing_packages
-from feature_extraction.extractor import Extractor
+from feature_extraction.extractor import Expert, ModelExpert
 from vtr.config import ExtractConfig
 
 
@@ -29,13 +29,16 @@ def clip_with_sound(clip: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def extractor() -> Callable[[str], Extractor]:
+def extractor() -> Callable[[str], Expert]:
     """Return a function that loads an expert, once for all tests; skipped where its packages are not installed."""
 
     @cache
-    def load(name: str) -> Extractor:
+    def load(name: str) -> Expert:
         if missing := missing_packages(name):
             pytest.skip(f"the expert {name} needs {', '.join(missing)}: pip install 'vtr[experts]'")
-        return make_extractor(name, ExtractConfig())
+        expert = make_extractor(name, ExtractConfig())
+        if isinstance(expert, ModelExpert):
+            expert.load("cpu")
+        return expert
 
     return load
