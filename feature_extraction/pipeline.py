@@ -13,11 +13,11 @@ from feature_extraction.experts import EXTRACTORS, missing_packages
 from feature_extraction.extractor import Extracted
 from feature_extraction.ledger import ALL_EXPERTS, Ledger
 from feature_extraction.media import MediaError
-from feature_extraction.plan import Plan, make_groups
+from feature_extraction.plan import Plan, Task, make_groups
 from feature_extraction.pool import Engine, Pool
-from feature_extraction.shards import ShardWriter, shaping_settings
+from feature_extraction.shards import ShardWriter, recorded_config, shaping_settings
 from feature_extraction.spool import Spool
-from feature_extraction.worker import Task, VideoWorker
+from feature_extraction.worker import VideoWorker
 from vtr.annotations.tables import annotations_fingerprint, load_annotations
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, InputError, UnavailableError
@@ -110,13 +110,13 @@ def extract(
         if out is not None:
             workspace.set_location(out)
         store = FeatureStore(workspace.store)
-        writer = ShardWriter(store, config, annotations_fingerprint(workspace))
-        writer.check_settings(experts)
+        ShardWriter(store, config, annotations_fingerprint(workspace)).check_settings(experts)
         settings = {name: fingerprint(shaping_settings(config, name)) for name in experts}
         spool = Spool(workspace.features / ".spool", settings)
         ledger = Ledger(workspace.ledger)
         ledger.keep(with_file)
         groups = make_groups(workspace.features, annotations, config.shard_videos)
+        writer = ShardWriter(store, config, annotations_fingerprint(workspace), groups)
         examined = {expert: writer.examined(expert) for expert in experts}
         plan = Plan(groups, annotations, examined, spool, ledger)
         done_before = plan.done()
@@ -221,14 +221,13 @@ class Extraction:
 
     def _settle_spooled(self) -> None:
         """Enter in the ledger how videos ended that a killed run had read and not yet entered."""
-        for group in self.plan.groups:
-            for video_id in group.video_ids:
-                if (done := self.spool.get(video_id)) is not None:
-                    self.ledger.settle(video_id, done.examined, done.failures)
+        for video_id in self.spool.examined():
+            if (done := self.spool.get(video_id)) is not None:
+                self.ledger.settle(video_id, done.examined, done.failures)
 
     def _read(self, engine: Engine, tasks: Sequence[Task], spooled: Sequence[int], specs: Specs) -> None:
         """Do the tasks, and write every group's shards as soon as its last video is done."""
-        group_of = {video_id: number for number, group in enumerate(self.plan.groups) for video_id in group.video_ids}
+        group_of = {video_id: number for number, group in enumerate(self.plan.groups) for video_id in group.ids}
         left = Counter(group_of[task.video_id] for task in tasks)
         for number in spooled:
             if not left[number]:
@@ -248,7 +247,7 @@ class Extraction:
         group = self.plan.groups[number]
         for expert, spec in specs.items():
             self.writer.write(group, expert, spec, self.spool)
-        self.spool.drop(group.video_ids)
+        self.spool.drop(group.ids)
 
 
 def store_config(store: FeatureStore, experts: Sequence[str]) -> ExtractConfig:
@@ -257,14 +256,7 @@ def store_config(store: FeatureStore, experts: Sequence[str]) -> ExtractConfig:
     Raises:
         ConfigError: the experts were extracted with settings that differ.
     """
-    values: dict[str, object] = {}
-    for expert in experts:
-        for name, value in store.manifest(expert)["config"].items():
-            if values.setdefault(name, value) != value:
-                raise ConfigError(
-                    f"the experts in {store.root} were extracted with differing {name}: {values[name]}, {value}."
-                )
-    return ExtractConfig.model_validate({"experts": tuple(experts), **values})
+    return recorded_config({expert: store.manifest(expert)["config"] for expert in experts})
 
 
 def extract_one(path: Path, config: ExtractConfig) -> dict[str, Extracted]:

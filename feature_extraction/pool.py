@@ -15,8 +15,9 @@ from typing import Protocol
 from feature_extraction.children import ONE_THREAD, Child, ChildDied
 from feature_extraction.ledger import ALL_EXPERTS, Failure, Kind
 from feature_extraction.model_server import devices, run_model_server
+from feature_extraction.plan import Task
 from feature_extraction.spool import Spool, Spooled
-from feature_extraction.worker import NOBODY, At, Models, Ready, Task, run_worker
+from feature_extraction.worker import NOBODY, At, Models, Ready, run_worker
 from vtr.config import ExtractConfig
 from vtr.errors import VtrError
 

@@ -24,6 +24,7 @@ from feature_extraction.memory import peak_bytes
 from feature_extraction.model_server import RemoteModel, ServerLost
 from feature_extraction.shots import ShotFinder
 from feature_extraction.sources import SourceError, local_copy
+from feature_extraction.plan import Task
 from feature_extraction.spool import Spool, Spooled
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
@@ -32,15 +33,6 @@ from vtr.types import ExpertSpec
 
 NOBODY = ""
 """The expert at work while the video is being decoded."""
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One video to read, for the experts that still lack it."""
-
-    video_id: str
-    path: str
-    experts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,10 +85,12 @@ class Found:
     Attributes:
         extracted: expert -> what it found, None for nothing.
         failures: what went wrong, also what is flagged only.
+        decoder: who decoded it.
     """
 
     extracted: dict[str, Extracted | None] = field(default_factory=dict)
     failures: list[Failure] = field(default_factory=list)
+    decoder: str = ""
 
 
 class VideoWorker:
@@ -157,6 +151,7 @@ class VideoWorker:
                 request = self._with_shots(source.path, request)
             with self._decoder.open(source.path, request) as video:
                 found = _Watching(video_id, chosen, request.needs, video, begin).watch()
+                found.decoder = video.decoder
             self._peak = max(self._peak, peak_bytes() + self._decoder.peak_bytes())
         return found
 
@@ -193,7 +188,7 @@ class VideoWorker:
                 found.failures.append(Failure(task.video_id, name, "store", "store_error", str(error)))
                 del found.extracted[name]
         texts = {name: e.found for name, e in found.extracted.items() if e is not None and e.found}
-        return Spooled(task.video_id, rows, tuple(sorted(found.extracted)), tuple(found.failures), texts)
+        return Spooled(task.video_id, rows, tuple(sorted(found.extracted)), tuple(found.failures), texts, found.decoder)
 
     def _encoded(self, video_id: str, name: str, extracted: Extracted) -> dict[str, Any]:
         row = encode_row(video_id, extracted.features, extracted.texts, self.config.dtype)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 import click
 import typer
@@ -120,7 +120,7 @@ def list_features(
 @features.command("compact")
 def compact_features(workspace: WorkspaceArgument) -> None:
     """Merge the small shards that a growing collection leaves into full ones; rows stay as they are."""
-    from feature_extraction.compact import compact
+    from vtr.stages.compact import compact
     from vtr.workspace import Workspace
 
     typer.echo(compact(Workspace.open(workspace)))
