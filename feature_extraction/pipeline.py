@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -110,13 +111,13 @@ def extract(
         if out is not None:
             workspace.set_location(out)
         store = FeatureStore(workspace.store)
-        ShardWriter(store, config, annotations_fingerprint(workspace)).check_settings(experts)
         settings = {name: fingerprint(shaping_settings(config, name)) for name in experts}
         spool = Spool(workspace.features / ".spool", settings)
         ledger = Ledger(workspace.ledger)
         ledger.keep(with_file)
         groups = make_groups(workspace.features, annotations, config.shard_videos)
         writer = ShardWriter(store, config, annotations_fingerprint(workspace), groups)
+        writer.check_settings(experts)
         examined = {expert: writer.examined(expert) for expert in experts}
         plan = Plan(groups, annotations, examined, spool, ledger)
         done_before = plan.done()
@@ -269,14 +270,14 @@ def extract_one(path: Path, config: ExtractConfig) -> dict[str, Extracted]:
     if not path.is_file():
         raise InputError(f"{path} is {'a folder' if path.is_dir() else 'not there'}, a video file was expected.")
     experts, _ = available_experts(config, EXTRACTORS)
-    worker = VideoWorker(config, experts, EXTRACTORS)
-    try:
+    with tempfile.TemporaryDirectory() as scratch, VideoWorker(config, experts, EXTRACTORS, Path(scratch)) as worker:
         _tell(worker.unavailable, list(worker.extractors))
-        found = worker.read(path.stem, str(path), experts)
-    except MediaError as error:
-        raise InputError(f"{path} cannot be read as a video ({error}). Give another file, or convert it.") from error
-    finally:
-        worker.close()
+        try:
+            found = worker.read(path.stem, str(path), experts)
+        except MediaError as error:
+            raise InputError(
+                f"{path} cannot be read as a video ({error}). Give another file, or convert it."
+            ) from error
     for failure in found.failures:
         if failure.status != "absent":
             say(f"{path}: {failure.expert.replace(ALL_EXPERTS, 'the file')}: {failure.message}")

@@ -147,7 +147,7 @@ class Pool:
 
     def _start(self, place: int) -> Slot:
         models = self._servers[place].wait_serving() if self._servers else Models()
-        return Slot(Child(run_worker, (*self._arguments, self._spool, models), ONE_THREAD), place)
+        return Slot(Child(run_worker, (*self._arguments, self._spool, self._spool.scratch, models), ONE_THREAD), place)
 
     def wait_ready(self) -> Ready:
         """Return what the first worker has loaded.

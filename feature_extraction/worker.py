@@ -6,13 +6,13 @@ import contextlib
 import functools
 import signal
 import sys
-import tempfile
+import threading
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from feature_extraction.decoder import die_with_parent
 from feature_extraction.experts import make_extractor
@@ -94,11 +94,23 @@ class Found:
 
 
 class VideoWorker:
-    """Loaded experts and a decoder. Call `close` at the end."""
+    """Loaded experts and a decoder. Call `close` at the end.
+
+    Args:
+        config, experts, extractors: which experts, and their settings.
+        scratch: a folder for videos that have to be fetched.
+        models: the experts whose models another process holds.
+    """
 
     def __init__(
-        self, config: ExtractConfig, experts: Sequence[str], extractors: Mapping[str, str], models: Models = Models()
+        self,
+        config: ExtractConfig,
+        experts: Sequence[str],
+        extractors: Mapping[str, str],
+        scratch: Path,
+        models: Models = Models(),
     ) -> None:
+        _quiet_tqdm()
         self.config = config
         self.extractors: dict[str, Expert] = {}
         self.unavailable: dict[str, str] = dict(models.unavailable)
@@ -118,7 +130,7 @@ class VideoWorker:
                 self.unavailable[name] = str(error)
         self._decoder = Decoder()
         self._shots: ShotFinder | None = None
-        self._folder = tempfile.TemporaryDirectory(prefix="vtr-fetched-")
+        self._scratch = scratch
         self._peak = 0
 
     def read(
@@ -137,7 +149,7 @@ class VideoWorker:
             ServerLost: the process with the models has died.
         """
         chosen = {name: self.extractors[name] for name in experts if name in self.extractors}
-        with local_copy(locator, Path(self._folder.name)) as source:
+        with local_copy(locator, self._scratch) as source:
             request = DecodeRequest(
                 needs=tuple(dict.fromkeys(e.frames for e in chosen.values() if e.frames is not None)),
                 sound=any(expert.sound for expert in chosen.values()),
@@ -203,9 +215,14 @@ class VideoWorker:
         return self._peak
 
     def close(self) -> None:
-        """End the decoder and remove what was fetched."""
+        """End the decoder."""
         self._decoder.close()
-        self._folder.cleanup()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
 
 class _Watching:
@@ -280,6 +297,13 @@ class _Watching:
         self._found.failures.append(failure)
 
 
+def _quiet_tqdm() -> None:
+    """Give tqdm, which some libraries use, a lock of this process: its own is a semaphore that a killed process leaks."""
+    from tqdm import tqdm
+
+    tqdm.set_lock(threading.RLock())
+
+
 def _all_failed(task: Task, stage: str, kind: Kind, message: str, decoder: str = "") -> Spooled:
     failure = Failure(task.video_id, ALL_EXPERTS, stage, kind, message, decoder=decoder)
     return Spooled(task.video_id, {}, (), (failure,))
@@ -300,6 +324,7 @@ def run_worker(
     experts: Sequence[str],
     extractors: Mapping[str, str],
     spool: Spool,
+    scratch: Path,
     models: Models,
 ) -> None:
     """Answer tasks until the connection ends.
@@ -312,7 +337,7 @@ def run_worker(
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     worker = None
     try:
-        worker = VideoWorker(config, experts, extractors, models)
+        worker = VideoWorker(config, experts, extractors, scratch, models)
         specs = {name: (expert.spec, expert.scaler) for name, expert in worker.extractors.items()}
         connection.send(Ready(specs, worker.unavailable))
         while True:
