@@ -194,14 +194,19 @@ class Found:
         targets = [
             Target("rate of reading 30 uniform frames, to bare decord", f"{decord_:.2f}", ">= 0.95", decord_ >= 0.95),
             Target("the same, to an ffmpeg subprocess", f"{ffmpeg:.2f}", ">= 1.8", ffmpeg >= 1.8),
-            Target("decoding for 4 experts that ask for other frames, to that for 1", f"{four:.2f}", "<= 1.3", four <= 1.3),
+            Target(
+                "decoding for 4 experts that ask for other frames, to that for 1", f"{four:.2f}", "<= 1.3", four <= 1.3
+            ),
             Target("clips a second with two processes, to one", f"{two:.2f}", ">= 1.7", two >= 1.7),
             *self.store.targets(),
         ]
         if self.overhead is None:
             return [*targets, Target("time outside the experts, to that inside them", "", "< 10 %", None)]
         share = self.overhead.ratio
-        return [*targets, Target("time outside the experts, to that inside them", f"{share:.1%}", "< 10 %", share < 0.1)]
+        return [
+            *targets,
+            Target("time outside the experts, to that inside them", f"{share:.1%}", "< 10 %", share < 0.1),
+        ]
 
 
 def measure(clips: Sequence[Path], rounds: int) -> Found:

@@ -1,61 +1,74 @@
-"""Decoding: frames from a child process that can be killed, sound from ffmpeg. All times are in seconds."""
+"""Decoding: frames piece by piece from a child process that can be killed, sound from ffmpeg. All times are in seconds."""
 
 from __future__ import annotations
 
 import contextlib
+import fcntl
+import os
 import pickle
-import queue
-import shutil
+import select
 import subprocess
 import sys
-import threading
-from collections.abc import Sequence
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
-import ffmpeg
-import imageio_ffmpeg
 import numpy as np
-from numpy.typing import NDArray
 
-from feature_extraction.decoder import FrameAnswer, FrameRequest, read_message, write_message
-from feature_extraction.extractor import SOUND_RATE, Media
+from feature_extraction.decoder import HEADER, Ended, FrameRequest, Opened, Piece, ReaderName, Refused, write_message
+from feature_extraction.extractor import Sound
+from feature_extraction.frames import FrameNeed, Frames, VideoInfo
+from feature_extraction.ledger import Kind
+from feature_extraction.memory import peak_bytes
 from feature_extraction.probing import probe as probe
+from feature_extraction.sound import SoundError, Track, read_sound
 from vtr.errors import VtrError
+
+PIPE_BYTES = 2**20
 
 
 class MediaError(VtrError):
     """A video could not be read.
 
     Attributes:
-        stage: "open", "decode", "timeout", "crash" or "sound".
+        stage: "open", "decode" or "sound".
+        kind: the class of reason.
         reason: why, in words.
+        decoder: who was at it: "decord", "pyav", "images", "ffmpeg"; "" for none.
     """
 
-    def __init__(self, stage: str, reason: str) -> None:
+    def __init__(self, stage: str, kind: Kind, reason: str, decoder: str = "") -> None:
         super().__init__(f"{stage}: {reason}")
-        self.stage, self.reason = stage, reason
+        self.stage, self.kind, self.reason, self.decoder = stage, kind, reason, decoder
 
 
 @dataclass(frozen=True, slots=True)
 class DecodeRequest:
-    """What to decode. Rates per second, sides in pixels; see `vtr.config.ExtractConfig`."""
+    """What to decode.
 
-    frames_per_second: float = 2.0
-    max_frames: int = 64
-    frame_side: int = 480
+    Attributes:
+        needs: which frames, and how they are to look; all come out of one pass over the video.
+        sound: whether the sound is wanted.
+        max_seconds: where to stop.
+        timeout_seconds: how long the readers may take for one video, and ffmpeg for its sound.
+        reader: decord first and PyAV where decord fails or cannot be trusted ("auto"), or only one of them.
+        strict: refuse a video of which something is missing or damaged.
+        images_per_second: of a folder of images.
+        shots: (start, end) of the video's shots, for sampling "shots".
+    """
+
+    needs: tuple[FrameNeed, ...] = ()
+    sound: bool = False
     max_seconds: float = 600.0
     timeout_seconds: float = 120.0
     reader: Literal["auto", "decord", "pyav"] = "auto"
-    motion: bool = False
-    sound: bool = False
-
-
-def ffmpeg_binary() -> str:
-    """Return the ffmpeg on PATH, or the one the wheel imageio-ffmpeg carries."""
-    return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
+    strict: bool = False
+    images_per_second: float | None = None
+    shots: tuple[tuple[float, float], ...] = ()
 
 
 DECODER_COMMAND = (sys.executable, "-c", "from feature_extraction.decoder import main; main()")
@@ -64,7 +77,7 @@ DECODER_COMMAND = (sys.executable, "-c", "from feature_extraction.decoder import
 class Decoder:
     """Reads videos through one child process, which is replaced when a reader hangs or crashes.
 
-    Use it as a context manager, or call `close`.
+    Use it as a context manager, or call `close`. It reads one video at a time.
 
     Args:
         command: starts the child process.
@@ -73,76 +86,56 @@ class Decoder:
     def __init__(self, command: Sequence[str] = DECODER_COMMAND) -> None:
         self._command = command
         self._child: subprocess.Popen[bytes] | None = None
+        self._peak_bytes = 0
 
-    def decode(self, path: str | Path, request: DecodeRequest) -> Media:
-        """Return a video's frames and, if asked for, its motion frames and sound.
+    @contextlib.contextmanager
+    def open(self, path: str | Path, request: DecodeRequest) -> Iterator[OpenVideo]:
+        """Open a video, or a folder of images.
 
         Raises:
-            MediaError: the file cannot be read, or not within `timeout_seconds`.
+            MediaError: it cannot be read; also while its frames are read.
         """
-        path = str(Path(path).absolute())
-        if not Path(path).is_file():
-            raise MediaError("open", f"{path} is {'a folder' if Path(path).is_dir() else 'not there'}")
-        answer = self._frames(path, request)
-        if answer.info is None or answer.frames is None:
-            raise MediaError(answer.stage, answer.reason)
-        sound, sound_error = None, None
-        if request.sound and answer.info.has_sound:
-            try:
-                sound = read_sound(path, request.max_seconds, request.timeout_seconds, answer.video_start_seconds)
-            except MediaError as error:
-                sound_error = error.reason
-        return Media(answer.info, answer.frames, answer.motion, sound, sound_error)
+        absolute = Path(path).absolute()
+        if not absolute.exists():
+            raise MediaError("open", "unreadable", f"{absolute} is not there")
+        if not absolute.is_file() and not absolute.is_dir():
+            raise MediaError("open", "unreadable", f"{absolute} is neither a file nor a folder of images")
+        if absolute.is_dir() and request.images_per_second is None:
+            raise MediaError("open", "unreadable", f"{absolute} is a folder; how many images a second is not known")
+        video = OpenVideo(self, str(absolute), request)
+        try:
+            yield video
+        finally:
+            if not video.is_read:  # the child still has pieces to send
+                self.close()
 
-    def _frames(self, path: str, request: DecodeRequest) -> FrameAnswer:
-        """Ask decord first, then PyAV, or the one reader configured."""
-        readers: tuple[Literal["decord", "pyav"], ...]
-        readers = ("decord", "pyav") if request.reader == "auto" else (request.reader,)
-        answer = FrameAnswer(stage="open", reason="no reader was tried")
-        for reader in readers:
-            answer = self._ask(
-                FrameRequest(
-                    path,
-                    reader,
-                    request.frames_per_second,
-                    request.max_frames,
-                    request.frame_side,
-                    request.max_seconds,
-                    request.motion,
-                ),
-                request.timeout_seconds,
-            )
-            if answer.frames is not None or answer.stage == "open":
-                break
-        return answer
+    def ask(self, request: FrameRequest, timeout_seconds: float) -> Iterator[object]:
+        """Yield what the child answers: Opened, then (Piece, pictures), and Ended or Refused at the end.
 
-    def _ask(self, request: FrameRequest, timeout_seconds: float) -> FrameAnswer:
+        A child that takes longer than `timeout_seconds` in all, or dies, is ended and the answer is a `Refused`.
+        """
         child = self._running_child()
         assert child.stdin is not None
-        assert child.stdout is not None
-        answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        stream = child.stdout
-        thread = threading.Thread(target=lambda: answers.put(read_message(stream)), daemon=True)
         with contextlib.suppress(BrokenPipeError):
             write_message(child.stdin, pickle.dumps(request))
-        thread.start()
+        channel = _Channel(child, timeout_seconds)
         try:
-            message = answers.get(timeout=timeout_seconds)
-        except queue.Empty:
+            answer: Any = None
+            while not isinstance(answer, Ended | Refused):
+                answer = channel.message()
+                yield (
+                    answer if not isinstance(answer, Piece) else (answer, [channel.pictures(s) for s in answer.shapes])
+                )
+        except _TooSlowError:
             self.close()
-            thread.join()
-            return FrameAnswer(stage="timeout", reason=f"{request.reader} took longer than {timeout_seconds:g} seconds")
-        except BaseException:  # Ctrl-C: leave no child behind
+            yield Refused("timeout", "unreadable", f"{request.reader} took longer than {timeout_seconds:g} seconds")
+        except EOFError:
+            status = child.wait()
+            self.close()
+            yield Refused("crash", "unreadable", f"{request.reader} ended the decoder with status {status}")
+        except KeyboardInterrupt:  # leave no child behind
             self.close()
             raise
-        thread.join()
-        if not message:
-            code = child.wait()
-            self.close()
-            return FrameAnswer(stage="crash", reason=f"{request.reader} ended the decoder with status {code}")
-        answer = pickle.loads(message)
-        assert isinstance(answer, FrameAnswer)
-        return answer
 
     def _running_child(self) -> subprocess.Popen[bytes]:
         if self._child is None or self._child.poll() is not None:
@@ -152,13 +145,24 @@ class Decoder:
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,
+                bufsize=0,
                 process_group=0,  # a terminal's Ctrl-C is for the parent, which decides what becomes of the video
             )
+            with contextlib.suppress(OSError, AttributeError):  # a wider pipe is only faster
+                assert self._child.stdout is not None
+                fcntl.fcntl(self._child.stdout, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         return self._child
+
+    def peak_bytes(self) -> int:
+        """Return the most memory that a child has held."""
+        if self._child is not None:
+            self._peak_bytes = max(self._peak_bytes, peak_bytes(self._child.pid))
+        return self._peak_bytes
 
     def close(self) -> None:
         """End the child process."""
         if self._child is not None:
+            self.peak_bytes()
             self._child.kill()
             self._child.wait()
             for stream in (self._child.stdin, self._child.stdout):
@@ -176,54 +180,208 @@ class Decoder:
         self.close()
 
 
-def decode(path: str | Path, request: DecodeRequest) -> Media:
-    """Read one video with a decoder of its own; for many videos, `Decoder` starts its child process only once.
+class OpenVideo:
+    """A video that is being read. Made by `Decoder.open`.
+
+    Attributes:
+        info: the container's facts, with the exact duration.
+        decoder: who reads it: "decord", "pyav" or "images".
+        damage: what of it is missing or damaged, in words; None when nothing is. Final once the pieces have been read.
+        is_read: whether all pieces have been taken.
+    """
+
+    info: VideoInfo
+    decoder: ReaderName
+
+    def __init__(self, decoder: Decoder, path: str, request: DecodeRequest) -> None:
+        self._by, self._path, self._request = decoder, path, request
+        self._left_seconds = request.timeout_seconds
+        self._readers: list[ReaderName] = ["decord", "pyav"] if request.reader == "auto" else [request.reader]
+        if Path(path).is_dir():
+            self._readers = ["images"]
+        self._last = -1
+        self.damage: str | None = None
+        self.is_read = False
+        self._begin()
+
+    def _begin(self) -> None:
+        """Open the video with the next reader that can.
+
+        Raises:
+            MediaError: none can.
+        """
+        while True:
+            self.decoder = self._readers.pop(0)
+            request = FrameRequest(
+                self._path,
+                self.decoder,
+                self._request.needs,
+                self._request.max_seconds,
+                self._request.shots,
+                self._request.images_per_second or 0.0,
+                self._last,
+            )
+            self._answers = self._by.ask(request, self._request.timeout_seconds)
+            answer = next(self._answers)
+            if isinstance(answer, Opened):
+                self._opened, self.info = answer, answer.info
+                return
+            assert isinstance(answer, Refused)
+            self._give_up_unless_another(answer)
+
+    def _give_up_unless_another(self, refused: Refused) -> None:
+        self._answers.close()
+        if self._readers and refused.stage != "open":
+            return
+        self.is_read = True
+        kinds: dict[str, Kind] = {"timeout": "timeout", "crash": "crash"}
+        stage = "open" if refused.stage == "open" else "decode"
+        raise MediaError(stage, kinds.get(refused.stage, refused.kind), refused.reason, self.decoder)
+
+    def chunks(self) -> Iterator[tuple[Frames, ...]]:
+        """Yield the next frames of each need, some of them without any; at most some 50 MB of pictures at a time.
+
+        When a reader fails in the middle, the other goes on with the frames not yet given.
+
+        Raises:
+            MediaError: no more frames can be read and none have been; or something is missing and `strict` is set.
+        """
+        while not self.is_read:
+            for answer in self._answers:
+                if isinstance(answer, tuple):
+                    piece, pictures = answer
+                    self._last = piece.last
+                    yield tuple(_frames(piece, pictures, need) for need in range(len(piece.looks)))
+                elif isinstance(answer, Ended):
+                    self.damage, self.is_read = answer.damage, True
+                elif isinstance(answer, Refused):
+                    self._recover(answer)
+                    break
+        self._judge()
+
+    def _recover(self, refused: Refused) -> None:
+        """Go on with another reader; without one, keep what has been read."""
+        try:
+            self._give_up_unless_another(refused)
+        except MediaError:
+            if self._last < 0:
+                raise
+            self.damage = f"the file cannot be read on after {self._last + 1} frames ({refused.reason})"
+        else:
+            self._begin()
+
+    def _judge(self) -> None:
+        if self._request.sound and self.info.has_sound and self._sound[1]:
+            self.damage = "; ".join(filter(None, (self.damage, self._sound[1])))
+        if self._request.strict and self.damage:
+            raise MediaError("decode", "truncated", self.damage, self.decoder)
+        if self._request.needs and self._last < 0:
+            raise MediaError("decode", "unreadable", self.damage or "no frame can be decoded", self.decoder)
+
+    @property
+    def sound(self) -> Sound | None:
+        """The sound, [S] mono samples at 16 kHz; None when there is none, or it cannot be read."""
+        return self._sound[0]
+
+    @property
+    def sound_error(self) -> MediaError | None:
+        """Why a sound track that is there cannot be read."""
+        return self._sound[2]
+
+    @cached_property
+    def _sound(self) -> tuple[Sound | None, str | None, MediaError | None]:
+        """The sound, what of it is missing, and why there is none."""
+        if self._opened.sound_track is None:
+            return None, None, None
+        opened = self._opened
+        track = Track(self._path, opened.sound_track or 0, opened.sound_seconds, opened.start_seconds)
+        try:
+            return *read_sound(track, self._request.max_seconds, self._request.timeout_seconds), None
+        except SoundError as error:
+            return None, None, MediaError("sound", error.kind, str(error), "ffmpeg")
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """One whole decoded video.
+
+    Attributes:
+        info: the container's facts.
+        frames: of each need.
+        sound: [S] mono samples at 16 kHz; None when the video has none, or it was not asked for or cannot be read.
+        sound_error: why a sound track that is there could not be read.
+        decoder: who read it.
+        damage: what of it is missing or damaged.
+    """
+
+    info: VideoInfo
+    frames: tuple[Frames, ...]
+    sound: Sound | None
+    sound_error: MediaError | None
+    decoder: str
+    damage: str | None
+
+
+def decode(path: str | Path, request: DecodeRequest, decoder: Decoder | None = None) -> Decoded:
+    """Read one short video whole; long ones are better read piece by piece with `Decoder.open`.
 
     Raises:
-        MediaError: see `Decoder.decode`.
+        MediaError: see `Decoder.open`.
     """
-    with Decoder() as decoder:
-        return decoder.decode(path, request)
-
-
-def read_sound(
-    path: str, max_seconds: float, timeout_seconds: float, video_start_seconds: float = 0.0
-) -> NDArray[np.float32]:
-    """Return a file's sound as [S] mono float32 samples at 16 kHz, where sample 0 is heard with the first frame.
-
-    Args:
-        path: the file.
-        max_seconds: where to stop.
-        timeout_seconds: how long ffmpeg may take.
-        video_start_seconds: how long sound goes before the first frame; it is left out. Sound that sets in after the
-            first frame is preceded by silence.
-
-    Raises:
-        MediaError: ffmpeg cannot read it, or not within `timeout_seconds`.
-    """
-    seek = {"ss": video_start_seconds} if video_start_seconds else {}
-    command = (
-        ffmpeg.input(f"file:{path}", **seek)
-        .output(
-            "pipe:",
-            format="f32le",
-            acodec="pcm_f32le",
-            af="aresample=async=1:first_pts=0",
-            ac=1,
-            ar=SOUND_RATE,
-            t=max_seconds,
-            vn=None,
+    with contextlib.ExitStack() as stack:
+        by = decoder or stack.enter_context(Decoder())
+        video = stack.enter_context(by.open(path, request))
+        pieces = list(video.chunks())
+        frames = tuple(
+            Frames(np.concatenate([p.images for p in each]), np.concatenate([p.seconds for p in each]))
+            for each in zip(*pieces, strict=True)
         )
-        .global_args("-nostdin", "-loglevel", "error")
-        .compile(cmd=ffmpeg_binary())
-    )
-    try:
-        # a process group of its own: ffmpeg would take a terminal's Ctrl-C for the end of the sound
-        done = subprocess.run(command, capture_output=True, timeout=timeout_seconds, check=False, process_group=0)
-    except subprocess.TimeoutExpired as error:
-        raise MediaError("sound", f"ffmpeg took longer than {timeout_seconds:g} seconds") from error
-    samples = np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], "<f4")
-    if done.returncode or not samples.size:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise MediaError("sound", f"ffmpeg: {lines[-1] if lines else 'the sound track is empty'}")
-    return samples
+        sound, error = (video.sound, video.sound_error) if request.sound else (None, None)
+        return Decoded(video.info, frames, sound, error, video.decoder, video.damage)
+
+
+class _TooSlowError(Exception):
+    """The child has used up its time."""
+
+
+class _Channel:
+    """What a child sends, and how long we have waited for it."""
+
+    def __init__(self, child: subprocess.Popen[bytes], timeout_seconds: float) -> None:
+        assert child.stdout is not None
+        self._descriptor, self._left = child.stdout.fileno(), timeout_seconds
+
+    def message(self) -> Any:
+        """Return the next message.
+
+        Raises:
+            EOFError: the child has died.
+            _TooSlowError: the time is used up.
+        """
+        (size,) = HEADER.unpack(self._read(bytearray(HEADER.size)))
+        return pickle.loads(self._read(bytearray(size)))
+
+    def pictures(self, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
+        """Return the array of pictures that follows a message; raises as `message`."""
+        array = np.empty(shape, np.uint8)
+        self._read(memoryview(array.reshape(-1)))
+        return array
+
+    def _read(self, into: Any) -> Any:
+        left = memoryview(into)
+        while left:
+            started = time.monotonic()
+            ready, _, _ = select.select([self._descriptor], [], [], max(self._left, 0))
+            self._left -= time.monotonic() - started
+            if not ready:
+                raise _TooSlowError
+            count = os.readv(self._descriptor, [left])
+            if not count:
+                raise EOFError
+            left = left[count:]
+        return into
+
+
+def _frames(piece: Piece, pictures: Sequence[Any], need: int) -> Frames:
+    images, places = pictures[piece.looks[need]], piece.places[need]
+    return Frames(images if len(places) == len(images) else images[places], piece.seconds[need])
