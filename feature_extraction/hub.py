@@ -78,8 +78,8 @@ def _downloaded(model: str, expert: str) -> Path:
         why = " ".join(str(error).split())[:200] or type(error).__name__
         raise UnavailableError(
             f"expert {expert}: the model {model} is not on this machine and could not be downloaded ({why}). Where "
-            f"there is a network, run `hf download {model}` (`huggingface-cli download {model}` in older versions); or copy "
-            f"its folder here and set settings.{expert}.model to it."
+            f"there is a network, run `hf download {model}` (`huggingface-cli download {model}` in older versions); or "
+            f"copy its folder here and set settings.{expert}.model to it."
         ) from error
     if not weight_files(Path(folder)):
         raise UnavailableError(

@@ -1,7 +1,7 @@
 """Scaling frames to what an image or video model takes, with the model's own numbers.
 
 The numbers come from the model's `preprocessor_config.json`. Frames are resized and cropped here, to 8-bit pictures
-that are small to send; the model's device does the rest. The result is that of the library's own processor (PIL backend).
+that are small to send; the model's device does the rest. The result is that of the library's own processors.
 """
 
 from __future__ import annotations

@@ -153,8 +153,8 @@ class TransformersExpert(ModelExpert):
         kind = self.model_config.model_type
         if kind not in kinds:
             raise ConfigError(
-                f"expert {self.name}: {self.model} is a model of type '{kind}'. One of {', '.join(kinds)} was expected; "
-                f"set settings.{self.name}.model to another."
+                f"expert {self.name}: {self.model} is a model of type '{kind}'. One of {', '.join(kinds)} was "
+                f"expected; set settings.{self.name}.model to another."
             )
         return kinds[kind]
 

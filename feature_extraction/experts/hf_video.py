@@ -47,7 +47,8 @@ class VideoModelExpert(TransformersExpert):
     """One feature a window of as many frames as the model reads at once, one window every `stride` frames.
 
     The feature is the model's own for a clip. VideoMAE: the mean of its tokens, then the norm that its classifier
-    learnt, where the weights have one. TimeSformer: its class token. X-CLIP: the projection that captions are compared with.
+    learnt, where the weights have one. TimeSformer: its class token. X-CLIP: the projection that
+    captions are compared with.
     """
 
     def __init__(self, config: ExtractConfig, name: str) -> None:
@@ -67,7 +68,8 @@ class VideoModelExpert(TransformersExpert):
         self.frames = FrameNeed(self._sampling(rate), side=config.frame_side)
         self.scaler = str(self._scaler)
         dim = self.model_config.projection_dim if self._video_model is XCLIP else self._vision.hidden_size
-        self.spec = self._spec(int(dim), "video", self._window / rate, pooled)
+        seconds = self._window / rate if self.frames.sampling.kind == "fps" else None
+        self.spec = self._spec(int(dim), "video", seconds, pooled)
         self._has_norm = False
 
     def prepare(self, info: VideoInfo) -> Preparation:
