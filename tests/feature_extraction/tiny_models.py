@@ -103,7 +103,7 @@ def _tokenizer() -> Any:
 
 
 def _whisper() -> Any:
-    """Return a model that says SAID from 0 to 1 s whatever it hears: its position embeddings are the next tokens'."""
+    """Return a model that says SAID from 0 to 1.2 s whatever it hears: its position embeddings are the next tokens'."""
     tokenizer = _tokenizer()
     ids = dict(zip(SPECIAL, tokenizer.convert_tokens_to_ids(SPECIAL), strict=True))
     sizes = {"d_model": 48, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2}
@@ -115,7 +115,7 @@ def _whisper() -> Any:
         tf.WhisperConfig(vocab_size=len(tokenizer), num_mel_bins=80, decoder_start_token_id=start, **sizes, **ends)
     )
     said = tokenizer(SAID, add_special_tokens=False)["input_ids"]
-    said = [*tokenizer.convert_tokens_to_ids(["<|0.00|>"]), *said, *tokenizer.convert_tokens_to_ids(["<|1.00|>"]), end]
+    said = [*tokenizer.convert_tokens_to_ids(["<|0.00|>"]), *said, *tokenizer.convert_tokens_to_ids(["<|1.20|>"]), end]
     decoder = model.model.decoder
     with torch.no_grad():
         torch.nn.init.normal_(decoder.embed_tokens.weight)
