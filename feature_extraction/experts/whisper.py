@@ -19,7 +19,7 @@ from feature_extraction.transcript import Heard, Segment, segments
 from feature_extraction.transformers_expert import DTYPES, load_config, load_model, model_of
 from feature_extraction.windows import is_silent
 from vtr.config import ExtractConfig
-from vtr.errors import ConfigError, UnavailableError
+from vtr.errors import ConfigError, UnavailableError, some
 from vtr.experts import find_expert
 from vtr.packaged import has_module
 from vtr.store.texts import FoundText, Word
@@ -127,7 +127,7 @@ class WhisperExpert(Expert):
         if self._language not in (None, *spoken):
             raise ConfigError(
                 f"settings.{self._name}.language is {self._language}, which {self._folder} does not speak. One "
-                f"of {', '.join(spoken)} was expected, or leave it out."
+                f"of {some(sorted(spoken))} was expected, or leave it out."
             )
 
     @torch.inference_mode()
