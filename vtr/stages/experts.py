@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from vtr.config import ExpertConfig
 from vtr.experts import EXPERTS, Expert, find_expert
@@ -20,8 +21,10 @@ def experts(settings: Mapping[str, ExpertConfig] | None = None) -> str:
     Raises:
         ConfigError: the settings name an expert that does not exist.
     """
-    own = [find_expert(name, settings) for name in settings or {} if name not in EXPERTS]
-    listed = [*EXPERTS.values(), *own]
+    settings = settings or {}
+    lines_of_own = [find_expert(name, settings) for name in settings if name not in EXPERTS]
+    models = {name: own.model for name, own in settings.items() if own.model}
+    listed = [replace(line, model=models.get(line.name, line.model)) for line in (*EXPERTS.values(), *lines_of_own)]
     rows = [HEAD, *(_row(expert) for expert in listed)]
     widths = [max(len(row[column]) for row in rows) for column in range(len(HEAD))]
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
