@@ -18,12 +18,12 @@ AUDIO = "feature_extraction.experts.hf_audio:AudioModelExpert"
 WHISPER = "feature_extraction.experts.whisper:WhisperExpert"
 
 EXTRACTORS: Mapping[str, str] = {
-    "appearance": "feature_extraction.experts.appearance:AppearanceExpert",
-    "audio": "feature_extraction.experts.audio:make_audio_expert",
-    "face": "feature_extraction.experts.face:FaceExpert",
-    "motion": "feature_extraction.experts.motion:MotionExpert",
-    "ocr": "feature_extraction.experts.ocr:OCRExpert",
-    "speech": "feature_extraction.experts.speech:SpeechExpert",
+    "appearance": "feature_extraction.experts.appearance:AppearanceExtractor",
+    "audio": "feature_extraction.experts.audio:make_audio_extractor",
+    "face": "feature_extraction.experts.face:FaceExtractor",
+    "motion": "feature_extraction.experts.motion:MotionExtractor",
+    "ocr": "feature_extraction.experts.ocr:OCRExtractor",
+    "speech": "feature_extraction.experts.speech:SpeechExtractor",
     "shots": "feature_extraction.experts.shots:ShotsExpert",
     "clip": IMAGE,
     "appearance_vit": IMAGE,

@@ -5,14 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from feature_extraction.extractor import Frames, Preparation, Sound, VideoInfo
+from feature_extraction.extractor import Preparation, VideoInfo
 from feature_extraction.needs import frame_need
-from feature_extraction.pictures import PictureScaler, read_scaler
+from feature_extraction.pictures import read_scaler
+from feature_extraction.preparations import FramePreparation
 from feature_extraction.transformers_expert import TransformersExpert, load_model
 from vtr.config import ExtractConfig
 
@@ -73,7 +72,7 @@ class ImageModelExpert(TransformersExpert):
 
     def prepare(self, info: VideoInfo) -> Preparation:
         """Start on a video."""
-        return _Pictures(self._scaler, info)
+        return FramePreparation(info, self._scaler.scale_all)
 
     def _load(self) -> Any:
         import transformers
@@ -93,22 +92,3 @@ class ImageModelExpert(TransformersExpert):
             return torch.as_tensor(out.image_embeds)
         cls = out.last_hidden_state[:, 0]
         return torch.as_tensor(self._loaded.vision_model.post_layernorm(cls) if self._image_model is CLIP else cls)
-
-
-class _Pictures(Preparation):
-    """Every frame is an item."""
-
-    def __init__(self, scaler: PictureScaler, info: VideoInfo) -> None:
-        self._scaler, self._duration = scaler, info.duration_seconds
-        self._seconds: list[NDArray[np.float64]] = []
-
-    def add(self, frames: Frames) -> NDArray[Any]:
-        self._seconds.append(frames.seconds)
-        return self._scaler.scale_all(frames.images)
-
-    def finish(self, sound: Sound | None) -> None:
-        del sound
-
-    def times(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        start = np.concatenate(self._seconds)
-        return start, np.append(start[1:], max(self._duration, start[-1]))
