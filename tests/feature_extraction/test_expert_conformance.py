@@ -20,10 +20,12 @@ CASES = [*PACKAGED, *TINY]
 MODELS = [case for case in TINY if case.name != "speech_whisper"] + [
     case for case in PACKAGED if case.name in ("appearance", "shots")
 ]
+HEARING = ("audio", "speech", "audio_ast", "speech_whisper")
+SEEING = [case for case in CASES if case.name not in HEARING]
 PRECISE = [case for case in TINY if not case.settings.get("stride")]
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
 
-Load = Callable[[Case], tuple[Expert, Media]]
+Load = Callable[[Case], tuple[Expert, Media, Extracted]]
 
 
 @pytest.fixture(scope="session")
@@ -33,16 +35,17 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def load(folder: Path, request: pytest.FixtureRequest) -> Load:
-    """Return a function that gives an expert, loaded once for all tests, and a video for it."""
+    """Return a function that gives an expert, loaded once for all tests, a video for it, and what it finds there."""
 
     @cache
-    def loaded(name: str, number: int) -> tuple[Expert, Media]:
+    def loaded(name: str, number: int) -> tuple[Expert, Media, Extracted]:
         case = CASES[number]
         shared = request.getfixturevalue("shared") if name == "face" else Path()
         expert = case.make(folder)
-        return expert, media_for(case, expert, shared)
+        media = media_for(case, expert, shared)
+        return expert, media, found_in(expert, media)
 
-    def of(case: Case) -> tuple[Expert, Media]:
+    def of(case: Case) -> tuple[Expert, Media, Extracted]:
         if case.name in EXPERTS and (missing := missing_packages(case.name)):
             pytest.skip(f"the expert {case.name} needs {', '.join(missing)}: pip install 'vtr[experts]'")
         return loaded(case.name, CASES.index(case))
@@ -58,13 +61,12 @@ def found_in(expert: Expert, media: Media) -> Extracted:
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_spec_fits_the_table_and_the_features(load: Load, case: Case, folder: Path) -> None:
-    expert, media = load(case)
+    expert, _, found = load(case)
     line = find_expert(case.name, case.config(folder).settings)
     assert (expert.spec.name, expert.spec.modality) == (case.name, line.modality)
     assert expert.scaler
     assert (expert.frames is not None) != expert.sound
     assert (expert.spec.weights_sha256 == "") == (expert.spec.pretrained_on == "nothing") == (case.name == "motion")
-    found = found_in(expert, media)
     assert found.features.values.shape == (len(found.features.start_seconds), expert.spec.dim)
     assert found.features.values.dtype == np.float32
     assert np.isfinite(found.features.values).all()
@@ -74,8 +76,8 @@ def test_the_spec_fits_the_table_and_the_features(load: Load, case: Case, folder
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_times_are_seconds_of_the_video_in_order(load: Load, case: Case) -> None:
-    expert, media = load(case)
-    features = found_in(expert, media).features
+    _, _, found = load(case)
+    features = found.features
     assert (np.diff(features.start_seconds) >= 0).all()
     assert (features.end_seconds >= features.start_seconds).all()
     assert features.start_seconds[0] >= 0
@@ -85,8 +87,7 @@ def test_times_are_seconds_of_the_video_in_order(load: Load, case: Case) -> None
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_text_experts_keep_their_text_and_others_have_none(load: Load, case: Case) -> None:
-    expert, media = load(case)
-    found = found_in(expert, media)
+    expert, _, found = load(case)
     if expert.spec.modality != "text":
         assert found.texts is None
         assert found.found == ()
@@ -102,15 +103,14 @@ def test_text_experts_keep_their_text_and_others_have_none(load: Load, case: Cas
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_the_same_video_gives_the_same_features(load: Load, case: Case, folder: Path) -> None:
-    expert, media = load(case)
-    first = found_in(expert, media)
+    expert, media, first = load(case)
     np.testing.assert_array_equal(found_in(expert, media).features.values, first.features.values)
     np.testing.assert_array_equal(found_in(case.make(folder), media).features.values, first.features.values)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_nothing_to_see_or_hear_is_absent(load: Load, case: Case) -> None:
-    expert, media = load(case)
+    expert, media, _ = load(case)
     assert expert.begin(media.info).finish(None) is None
     assert expert.extract(replace(media, frames=None, sound=None)) is None
     if expert.sound:
@@ -118,17 +118,16 @@ def test_nothing_to_see_or_hear_is_absent(load: Load, case: Case) -> None:
         assert expert.extract(replace(media, sound=np.zeros(0, np.float32))) is None
 
 
-@pytest.mark.parametrize("case", [case for case in CASES if EXPERTS.get(case.name, EXPERTS["clip"]).modality != "audio"
-                                  and "speech" not in case.name], ids=str)  # fmt: skip
+@pytest.mark.parametrize("case", SEEING, ids=str)
 @pytest.mark.parametrize("length", [1, 3, 17])
 def test_frames_may_come_in_any_pieces(load: Load, case: Case, length: int) -> None:
-    expert, media = load(case)
+    expert, media, whole = load(case)
     assert media.frames is not None
     before = media.frames.images.copy()
     reading = expert.begin(media.info)
     for at in range(0, len(before), length):
         reading.add(Frames(media.frames.images[at : at + length], media.frames.seconds[at : at + length]))
-    found, whole = reading.finish(None), found_in(expert, media)
+    found = reading.finish(None)
     assert found is not None
     np.testing.assert_allclose(found.features.values, whole.features.values, **CLOSE)
     np.testing.assert_array_equal(found.features.start_seconds, whole.features.start_seconds)
@@ -138,9 +137,9 @@ def test_frames_may_come_in_any_pieces(load: Load, case: Case, length: int) -> N
 
 @pytest.mark.parametrize("case", MODELS, ids=str)
 def test_a_feature_does_not_depend_on_its_batch(load: Load, case: Case) -> None:
-    expert, media = load(case)
+    expert, media, found = load(case)
     assert isinstance(expert, ModelExpert)
-    whole, batch = found_in(expert, media).features.values, expert.batch
+    whole, batch = found.features.values, expert.batch
     try:
         for size in (1, 7):
             expert.batch = size
@@ -151,9 +150,8 @@ def test_a_feature_does_not_depend_on_its_batch(load: Load, case: Case) -> None:
 
 @pytest.mark.parametrize("case", MODELS, ids=str)
 def test_a_worker_prepares_what_another_process_embeds(load: Load, case: Case, folder: Path) -> None:
-    expert, media = load(case)
+    expert, media, whole = load(case)
     assert isinstance(expert, ModelExpert)
-    whole = found_in(expert, media)
     worker = make_extractor(case.name, case.config(folder))  # never loaded
     assert isinstance(worker, ModelExpert)
     sent = []
@@ -174,17 +172,15 @@ def test_a_worker_prepares_what_another_process_embeds(load: Load, case: Case, f
 def test_a_gpu_gives_the_same_features(load: Load, case: Case, folder: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("this machine has no GPU")
-    expert, media = load(case)
-    whole = found_in(expert, media).features.values
+    _, media, whole = load(case)
     found = found_in(case.make(folder, device="cuda"), media).features.values
-    np.testing.assert_allclose(found, whole, rtol=1e-3, atol=1e-3)
+    np.testing.assert_allclose(found, whole.features.values, rtol=1e-3, atol=1e-3)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("case", PRECISE, ids=str)
 def test_half_precision_gives_nearly_the_same_features(load: Load, case: Case, folder: Path, precision: str) -> None:
-    expert, media = load(case)
-    whole = found_in(expert, media)
+    _, media, whole = load(case)
     found = found_in(case.make(folder, precision=precision), media)
     assert found.texts == whole.texts
     assert found.features.values.dtype == np.float32
