@@ -40,7 +40,6 @@ IMAGE_MODELS = {
     "siglip_vision_model": SIGLIP,
     "dinov2": ImageModel("Dinov2Model", "cls"),
     "dinov2_with_registers": ImageModel("Dinov2WithRegistersModel", "cls"),
-    "dinov3_vit": ImageModel("DINOv3ViTModel", "cls"),
     "vit": ImageModel("ViTModel", "cls"),
     "deit": ImageModel("DeiTModel", "cls", leading=2),
 }
@@ -78,7 +77,8 @@ class ImageModelExpert(TransformersExpert):
         import transformers
 
         model_class = getattr(transformers, self._image_model.model_class)
-        model, _ = load_model(model_class, self.folder, self.name, self._vision, optional=("pooler.",))
+        unused = ("pooler.",) if self._pooled == "projection" else ("pooler.", "visual_projection.")
+        model, _ = load_model(model_class, self.folder, self.name, self._vision, optional=unused)
         return model
 
     def _embed(self, items: Tensor) -> Tensor:

@@ -76,6 +76,26 @@ def test_dinov2_features_are_the_class_token(folder: Path) -> None:
     same(extracted("appearance_vit", path, pooling="mean"), out.last_hidden_state[:, 1:].mean(dim=1))
 
 
+@pytest.mark.parametrize("kind", ["dinov2", "dinov2_with_registers", "deit", "vit"])
+@torch.no_grad()
+def test_the_mean_is_that_of_the_patches_alone(folder: Path, kind: str) -> None:
+    path = save_tiny(kind, folder)
+    tokens = tf.AutoModel.from_pretrained(path).eval()(pixel_values=pixels(path, IMAGES)).last_hidden_state
+    same(extracted("scene", path, pooling="mean"), tokens[:, -16:].mean(dim=1))  # 4 x 4 patches come last
+    same(extracted("scene", path), tokens[:, 0])
+
+
+@torch.no_grad()
+def test_clip_without_its_projection_has_its_class_token(folder: Path) -> None:
+    path = folder / "clip vision alone"
+    shutil.copytree(save_tiny("clip", folder), path)
+    tf.CLIPVisionModel.from_pretrained(path).save_pretrained(path)
+    expected = tf.CLIPVisionModel.from_pretrained(path).eval()(pixel_values=pixels(path, IMAGES)).pooler_output
+    same(extracted("clip", path, pooling="cls"), expected)
+    with pytest.raises(UnavailableError, match=r"lack 1 tensors.*visual_projection"):
+        extracted("clip", path)
+
+
 @pytest.mark.parametrize(
     ("name", "kind"), [("scene", "vit"), ("motion_timesformer", "timesformer"), ("motion_videomae", "videomae")]
 )

@@ -59,6 +59,17 @@ def _dinov2() -> Any:
     return tf.Dinov2Model(config), {**CUT, "image_processor_type": "BitImageProcessor"}
 
 
+def _registers() -> Any:
+    config = tf.Dinov2WithRegistersConfig(
+        hidden_size=32, num_hidden_layers=2, num_attention_heads=2, num_register_tokens=3, **PICTURES
+    )
+    return tf.Dinov2WithRegistersModel(config), {**CUT, "image_processor_type": "BitImageProcessor"}
+
+
+def _deit() -> Any:
+    return tf.DeiTModel(tf.DeiTConfig(**LAYERS, **PICTURES)), {**CUT, "image_processor_type": "DeiTImageProcessor"}
+
+
 def _vit() -> Any:
     model = tf.ViTForImageClassification(tf.ViTConfig(**LAYERS, **PICTURES, num_labels=365))
     return model, {**SQUEEZED, "image_processor_type": "ViTImageProcessor"}
@@ -142,6 +153,8 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "clip": _clip,
     "siglip": _siglip,
     "dinov2": _dinov2,
+    "dinov2_with_registers": _registers,
+    "deit": _deit,
     "vit": _vit,
     "videomae": _videomae,
     "timesformer": _timesformer,
