@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,15 @@ def model_of(config: ExtractConfig, name: str) -> str:
             f"settings.{name}.model is missing: expert {name} has no default weights. Set a local folder or a hub name."
         )
     return model
+
+
+def worker_device(config: ExtractConfig) -> str:
+    """Return where a model runs that every worker has a copy of: workers share the GPUs that are set, by process id."""
+    if not torch.cuda.is_available() or "cpu" in config.devices:
+        return "cpu"
+    named = [device for device in config.devices if device != "auto"]
+    devices = named or [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return devices[os.getpid() % len(devices)]
 
 
 def load_config(folder: Path, expert: str) -> Any:

@@ -217,6 +217,17 @@ THROUGH_TRANSFORMERS = (
         licence="MIT (Whisper), Apache-2.0 (MiniLM)",
         model="openai/whisper-small",
     ),
+    Expert(
+        "ocr_trocr",
+        "text",
+        "words on screen: found by PP-OCR, read by TrOCR, embedded by a sentence encoder; the text is kept",
+        (*TRANSFORMERS, "rapidocr", "onnxruntime", SENTENCES),
+        dim="384, by sentence model",
+        window="a text while it is shown",
+        pretrained_on="684 million printed lines, then receipts (SROIE); sentence pairs",
+        licence="MIT (TrOCR), Apache-2.0 (PP-OCR and MiniLM)",
+        model="microsoft/trocr-base-printed",
+    ),
 )
 
 FROM_A_FILE = (

@@ -33,6 +33,7 @@ EXTRACTORS: Mapping[str, str] = {
     "motion_xclip": VIDEO,
     "audio_ast": AUDIO,
     "speech_whisper": WHISPER,
+    "ocr_trocr": "feature_extraction.experts.trocr:TrOCRExpert",
     "s3d": "feature_extraction.experts.s3d:S3DExpert",
     "vggish": "feature_extraction.experts.vggish:VGGishExpert",
     "densenet": "feature_extraction.experts.densenet:DenseNetPlacesExpert",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import zlib
 from collections.abc import Iterable
 from typing import Any
@@ -16,7 +15,7 @@ from feature_extraction.extractor import SOUND_RATE, Expert, Extracted, Reading,
 from feature_extraction.hub import model_folder, weights_sha256
 from feature_extraction.text_embedding import SentenceEncoder, sentence_encoder
 from feature_extraction.transcript import Heard, Segment, segments
-from feature_extraction.transformers_expert import DTYPES, load_config, load_model, model_of
+from feature_extraction.transformers_expert import DTYPES, load_config, load_model, model_of, worker_device
 from feature_extraction.windows import is_silent
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError, some
@@ -58,7 +57,7 @@ class WhisperExpert(Expert):
                 f"expert {name}: {model} is a model of type '{kind}', whisper was expected. Set settings.{name}.model "
                 "to a Whisper model, such as openai/whisper-small."
             )
-        self._device, self._dtype = torch.device(_device(config)), DTYPES[own.precision]
+        self._device, self._dtype = torch.device(worker_device(config)), DTYPES[own.precision]
         self._load()
         self._encoder: SentenceEncoder = sentence_encoder(config.sentence_model)
         self.spec = ExpertSpec(
@@ -203,15 +202,6 @@ def is_believable(segment: Segment) -> bool:
         and sum(character.isalnum() for character in segment.text) >= MIN_LETTERS
         and not NO_WORDS.fullmatch(segment.text)
     )
-
-
-def _device(config: ExtractConfig) -> str:
-    """Return where the model runs: the workers share the GPUs that are set, by their process ids."""
-    if not torch.cuda.is_available() or "cpu" in config.devices:
-        return "cpu"
-    named = [device for device in config.devices if device != "auto"]
-    devices = named or [f"cuda:{number}" for number in range(torch.cuda.device_count())]
-    return devices[os.getpid() % len(devices)]
 
 
 def _later(segment: Segment, seconds: float) -> Segment:

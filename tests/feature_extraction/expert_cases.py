@@ -67,6 +67,7 @@ TINY = [
     Case("audio_ast", "ast"),
     Case("audio_ast", "ast", {"window_seconds": 0.5, "stride_seconds": 0.3}),
     Case("speech_whisper", "whisper", {"language": "en"}),
+    Case("ocr_trocr", "trocr"),
 ]
 
 

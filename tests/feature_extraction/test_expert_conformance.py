@@ -17,7 +17,7 @@ from feature_extraction.extractor import Expert, Extracted, Frames, Media, Model
 from vtr.experts import EXPERTS, find_expert
 
 CASES = [*PACKAGED, *TINY]
-MODELS = [case for case in TINY if case.name != "speech_whisper"] + [
+MODELS = [case for case in TINY if case.name not in ("speech_whisper", "ocr_trocr")] + [
     case for case in PACKAGED if case.name in ("appearance", "shots")
 ]
 HEARING = ("audio", "speech", "audio_ast", "speech_whisper")

@@ -149,6 +149,31 @@ def _whisper() -> Any:
     return model, tf.WhisperFeatureExtractor().to_dict()
 
 
+READ = "CAFE"
+
+
+def _trocr() -> Any:
+    """Return a model that reads READ whatever it sees, as the one above says what it says."""
+    tokenizer = _tokenizer()
+    end, start = tokenizer.convert_tokens_to_ids(SPECIAL[:2])
+    said = [*tokenizer(READ, add_special_tokens=False)["input_ids"], end]
+    sizes = {"d_model": 48, "decoder_layers": 1, "decoder_attention_heads": 2, "decoder_ffn_dim": 16}
+    decoder = tf.TrOCRConfig(vocab_size=len(tokenizer), max_position_embeddings=40, **sizes)
+    config = tf.VisionEncoderDecoderConfig.from_encoder_decoder_configs(tf.ViTConfig(**LAYERS, **PICTURES), decoder)
+    config.decoder_start_token_id, config.pad_token_id, config.eos_token_id = start, end, end
+    model = tf.VisionEncoderDecoderModel(config)
+    body = model.decoder.model.decoder
+    with torch.no_grad():
+        torch.nn.init.normal_(body.embed_tokens.weight)
+        model.decoder.output_projection.weight = body.embed_tokens.weight
+        for place, token in enumerate(said, start=body.embed_positions.offset):
+            body.embed_positions.weight[place] = 100 * body.embed_tokens.weight[token]
+    model.generation_config = tf.GenerationConfig(
+        decoder_start_token_id=start, pad_token_id=end, eos_token_id=end, max_length=30
+    )
+    return model, {**SQUEEZED, "image_processor_type": "ViTImageProcessor"}
+
+
 MAKERS: dict[str, Callable[[], Any]] = {
     "clip": _clip,
     "siglip": _siglip,
@@ -161,6 +186,7 @@ MAKERS: dict[str, Callable[[], Any]] = {
     "xclip": _xclip,
     "ast": _ast,
     "whisper": _whisper,
+    "trocr": _trocr,
 }
 
 
@@ -172,7 +198,7 @@ def save_tiny(kind: str, folder: Path) -> Path:
             torch.manual_seed(5)
             model, preprocessing = MAKERS[kind]()
         model.save_pretrained(path)
-        if kind == "whisper":
+        if kind in ("whisper", "trocr"):
             _tokenizer().save_pretrained(path)
         (path / "preprocessor_config.json").write_text(json.dumps(preprocessing), encoding="utf-8")
     return path
