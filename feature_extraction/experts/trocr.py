@@ -23,7 +23,7 @@ BATCH = 16
 
 
 class TrOCRExpert(OCRExtractor):
-    """As expert ocr, but the lines that the detector finds are read by a TrOCR model, of which every worker has its own.
+    """As expert ocr, but the lines that the detector finds are read by a TrOCR model; every worker has its own.
 
     Args:
         config: the settings; `settings.NAME` says model and precision.

@@ -8,6 +8,7 @@ from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
 from vtr.experts import EXPERTS
 from vtr.stages import experts as stage
+from vtr.stages.doctor import _expert
 from vtr.stages.experts import experts
 
 
@@ -62,3 +63,9 @@ def test_settings_add_names_and_models() -> None:
     assert found["s3d"][0].endswith("installed")
     with pytest.raises(ConfigError, match="no expert 'speach'"):
         experts(ExtractConfig.model_validate({"settings": {"speach": {"language": "en"}}}).settings)
+
+
+def test_the_doctor_says_which_experts_need_weights_of_ones_own() -> None:
+    found = {name: _expert(name) for name in ("motion", "scene", "s3d")}
+    assert [one.state for one in found.values()] == ["ok", "optional", "optional"]
+    assert "settings.s3d.model" in found["s3d"].mend
