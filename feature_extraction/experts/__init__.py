@@ -7,10 +7,15 @@ from collections.abc import Mapping
 from typing import cast
 
 from feature_extraction.extractor import Expert
-from vtr.config import ExtractConfig
+from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
-from vtr.experts import EXPERTS
+from vtr.experts import find_expert
 from vtr.packaged import INSTALL_EXPERTS, has_module
+
+IMAGE = "feature_extraction.experts.hf_image:ImageModelExpert"
+VIDEO = "feature_extraction.experts.hf_video:VideoModelExpert"
+AUDIO = "feature_extraction.experts.hf_audio:AudioModelExpert"
+WHISPER = "feature_extraction.experts.whisper:WhisperExpert"
 
 EXTRACTORS: Mapping[str, str] = {
     "appearance": "feature_extraction.experts.appearance:AppearanceExtractor",
@@ -19,25 +24,48 @@ EXTRACTORS: Mapping[str, str] = {
     "motion": "feature_extraction.experts.motion:MotionExtractor",
     "ocr": "feature_extraction.experts.ocr:OCRExtractor",
     "speech": "feature_extraction.experts.speech:SpeechExtractor",
+    "shots": "feature_extraction.experts.shots:ShotsExpert",
+    "clip": IMAGE,
+    "appearance_vit": IMAGE,
+    "scene": IMAGE,
+    "motion_videomae": VIDEO,
+    "motion_timesformer": VIDEO,
+    "motion_xclip": VIDEO,
+    "audio_ast": AUDIO,
+    "speech_whisper": WHISPER,
+    "ocr_trocr": "feature_extraction.experts.trocr:TrOCRExpert",
+    "s3d": "feature_extraction.experts.s3d:S3DExpert",
+    "vggish": "feature_extraction.experts.vggish:VGGishExpert",
+    "densenet": "feature_extraction.experts.densenet:DenseNetPlacesExpert",
 }
 """Expert -> "module:callable" that takes an ExtractConfig and the expert's name."""
 
+KIND_EXTRACTORS: Mapping[str, str] = {"image": IMAGE, "video": VIDEO, "audio": AUDIO, "speech": WHISPER}
+"""`settings.NAME.kind` -> the same, for experts of the user's own names."""
 
-def missing_packages(name: str) -> tuple[str, ...]:
+
+def missing_packages(name: str, settings: Mapping[str, ExpertConfig] | None = None) -> tuple[str, ...]:
     """Return the packages an expert needs and that are not installed."""
-    return tuple(package for package in EXPERTS[name].packages if not has_module(package))
+    return tuple(package for package in find_expert(name, settings).packages if not has_module(package))
 
 
 def make_extractor(name: str, config: ExtractConfig, extractors: Mapping[str, str] = EXTRACTORS) -> Expert:
-    """Load an expert.
+    """Make an expert. A `ModelExpert` has not loaded its model yet.
+
+    Args:
+        name: an expert of the table, or one that `config.settings` makes with a `kind`.
+        config: the settings.
+        extractors: which callable makes which expert.
 
     Raises:
-        ConfigError: there is no such expert.
-        UnavailableError: its packages or weights are not installed; the message holds the line that mends it.
+        ConfigError: there is no such expert, or its settings do not fit its model.
+        UnavailableError: its packages or weights are not here; the message holds the line that mends it.
     """
-    if name not in extractors:
+    kind = config.of(name).kind
+    if name not in extractors and not kind:
         raise ConfigError(f"there is no expert '{name}'. The experts are: {', '.join(extractors)}.")
-    module, _, factory = extractors[name].partition(":")
+    path = extractors[name] if name in extractors else KIND_EXTRACTORS[str(kind)]
+    module, _, factory = path.partition(":")
     try:
         return cast(Expert, getattr(importlib.import_module(module), factory)(config, name))
     except ImportError as error:

@@ -1,74 +1,84 @@
-"""What holds for every expert: the specs agree with the table, the features with the specs, absence with None."""
+"""The table of experts and what makes them: names that agree, own names, and errors that say what to do."""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import replace
+import importlib
+import subprocess
+import sys
+from typing import get_args
 
-import numpy as np
 import pytest
-from painted_clips import media
 
 from feature_extraction import experts
-from feature_extraction.experts import EXTRACTORS, make_extractor, missing_packages
-from feature_extraction.extractor import Frames
-from vtr.config import ExtractConfig
+from feature_extraction.experts import EXTRACTORS, KIND_EXTRACTORS, make_extractor, missing_packages
+from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
-from vtr.experts import EXPERTS
+from vtr.experts import EXPERTS, KINDS, check_experts, find_expert
 from vtr.packaged import dlib_model, efficientnet_folder, minilm_folder, whisper_folder
 
-GREY = np.full((3, 120, 160, 3), 128, np.uint8)
-NOISE = np.random.default_rng(0).integers(0, 255, (26, 112, 112), dtype=np.uint8)
-HUM = (0.2 * np.sin(np.arange(32000) * 0.1)).astype(np.float32)
 
-
-def busy():
-    """Grey frames, moving noise and a hum: something for the experts that describe whatever is there."""
-    return media(GREY, motion=Frames(NOISE, np.arange(26) * 0.08), sound=HUM)
+def own(**settings: dict[str, object]) -> ExtractConfig:
+    return ExtractConfig.model_validate({"settings": settings})
 
 
 def test_the_tables_list_the_same_experts() -> None:
     assert sorted(EXTRACTORS) == sorted(EXPERTS)
+    kinds = set(get_args(get_args(ExpertConfig.model_fields["kind"].annotation)[0]))
+    assert set(KINDS) == set(KIND_EXTRACTORS) == kinds
 
 
 @pytest.mark.parametrize("name", EXPERTS)
-def test_an_experts_spec_fits_its_line_of_the_table_and_its_features(extractor, name: str) -> None:
-    expert = extractor(name)
-    assert (expert.spec.name, expert.spec.modality) == (name, EXPERTS[name].modality)
-    assert expert.scaler
-    assert expert.needs_motion == (name == "motion")
-    assert expert.needs_sound == (name in ("audio", "speech"))
-    assert (expert.spec.weights_sha256 == "") == (expert.spec.pretrained_on == "nothing") == (name == "motion")
-    found = expert.extract(busy())
-    if name in ("face", "ocr", "speech"):
-        assert found is None  # no face, no text, no words there
-        return
-    assert found.features.dim == expert.spec.dim
-    assert found.texts is None
-    assert (found.features.end_seconds > found.features.start_seconds).all()
-    again = expert.extract(busy())
-    np.testing.assert_array_equal(again.features.values, found.features.values)
+def test_every_expert_is_one_class_of_its_module(name: str) -> None:
+    module, _, factory = EXTRACTORS[name].partition(":")
+    assert callable(getattr(importlib.import_module(module), factory))
 
 
-@pytest.mark.parametrize("name", ["audio", "speech", "motion"])
-def test_what_was_not_decoded_is_absent(extractor, name: str) -> None:
-    assert extractor(name).extract(media(GREY)) is None
+def test_the_default_experts_need_no_download() -> None:
+    assert {EXPERTS[name].needs for name in ExtractConfig().experts} == {"packaged"}
 
 
-@pytest.mark.parametrize("name", ["audio", "speech"])
-def test_a_silent_track_is_absent(extractor, name: str) -> None:
-    assert extractor(name).extract(replace(busy(), sound=np.zeros(32000, np.float32))) is None
+def test_every_default_model_has_its_data_and_licence_named() -> None:
+    for expert in EXPERTS.values():
+        named = expert.model is not None or expert.needs != "hub or folder"
+        assert ("see the model" not in (expert.pretrained_on, expert.licence)) == named
 
 
-def test_weights_are_named_by_their_hash(extractor) -> None:
-    files = {
-        "appearance": next(efficientnet_folder().glob("*.pth")),
-        "face": dlib_model("dlib_face_recognition_resnet_model_v1.dat"),
-        "ocr": minilm_folder() / "model.safetensors",
-        "speech": whisper_folder() / "model.bin",
-    }
-    for name, path in files.items():
-        assert extractor(name).spec.weights_sha256 == hashlib.sha256(path.read_bytes()).hexdigest()
+def test_the_table_needs_no_torch() -> None:
+    code = "import sys, vtr.experts, vtr.stages.experts as e; e.experts(); sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+def test_names_are_sorted_and_given_once() -> None:
+    assert check_experts(["speech", "clip", "speech"]) == ("clip", "speech")
+
+
+def test_a_name_of_ones_own_is_an_expert_of_its_kind() -> None:
+    settings = own(sharp={"kind": "image", "model": "google/siglip-base-patch16-224"}).settings
+    assert check_experts(["sharp", "audio"], settings) == ("audio", "sharp")
+    line = find_expert("sharp", settings)
+    assert (line.name, line.modality, line.model) == ("sharp", "image", "google/siglip-base-patch16-224")
+    assert line.licence == line.pretrained_on == "see the model"
+    assert missing_packages("sharp", settings) == ()
+
+
+@pytest.mark.parametrize(
+    ("names", "settings", "message"),
+    [
+        (["sound"], {}, r"no expert 'sound'.*appearance.*speech.*settings\.sound\.kind"),
+        (["clipp"], {}, r"Did you mean 'clip'"),
+        (["shrap"], {"sharp": {"kind": "image", "model": "m"}}, r"Did you mean 'sharp'"),
+        (["clip"], {"speach": {"language": "en"}}, r"no expert 'speach'.*Did you mean 'speech'"),
+        (["sharp"], {"sharp": {"kind": "image"}}, r"settings\.sharp\.model is missing"),
+        (["clip"], {"clip": {"kind": "video"}}, r"settings\.clip\.kind is video.*kind is fixed"),
+        ([], {}, r"no expert was named"),
+    ],
+)
+def test_names_that_cannot_be_are_refused(
+    names: list[str], settings: dict[str, dict[str, object]], message: str
+) -> None:
+    with pytest.raises(ConfigError, match=message):
+        check_experts(names, own(**settings).settings)
 
 
 def test_an_unknown_expert_is_named_with_those_that_exist() -> None:
@@ -76,10 +86,29 @@ def test_an_unknown_expert_is_named_with_those_that_exist() -> None:
         make_extractor("sound", ExtractConfig())
 
 
+def test_an_expert_without_default_weights_asks_for_some() -> None:
+    with pytest.raises(ConfigError, match=r"settings\.scene\.model is missing"):
+        make_extractor("scene", ExtractConfig())
+
+
 def test_missing_packages_are_unavailable_not_a_crash(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(experts, "has_module", lambda name: name != "dlib")
     assert missing_packages("face") == ("dlib",)
     assert missing_packages("motion") == ()
-    monkeypatch.setitem(__import__("sys").modules, "dlib", None)
+    monkeypatch.setitem(sys.modules, "dlib", None)
     with pytest.raises(UnavailableError, match=r"expert face.*pip install"):
         make_extractor("face", ExtractConfig())
+
+
+@pytest.mark.parametrize("name", ["appearance", "face", "ocr", "speech"])
+def test_weights_are_named_by_their_hash(name: str) -> None:
+    if missing := missing_packages(name):
+        pytest.skip(f"the expert {name} needs {', '.join(missing)}: pip install 'vtr[experts]'")
+    files = {
+        "appearance": lambda: next(efficientnet_folder().glob("*.pth")),
+        "face": lambda: dlib_model("dlib_face_recognition_resnet_model_v1.dat"),
+        "ocr": lambda: minilm_folder() / "model.safetensors",
+        "speech": lambda: whisper_folder() / "model.bin",
+    }
+    expected = hashlib.sha256(files[name]().read_bytes()).hexdigest()
+    assert make_extractor(name, ExtractConfig()).spec.weights_sha256 == expected

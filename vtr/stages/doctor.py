@@ -157,7 +157,11 @@ def _expert(name: str) -> Finding:
     if name == "audio" and (missing := [package for package in WHISPER_PACKAGES if not has_module(package)]):
         text = f"ready with log-mel statistics (not pretrained), as it lacks {', '.join(missing)}"
         return Finding("expert audio", "optional", text, INSTALL_EXPERTS)
-    return Finding(f"expert {name}", "ok", f"ready; {EXPERTS[name].summary}")
+    expert = EXPERTS[name]
+    if expert.needs != "packaged" and expert.model is None:
+        text = f"{expert.summary}; weights of your own needed"
+        return Finding(f"expert {name}", "optional", text, f"vtr extract --set settings.{name}.model=PATH")
+    return Finding(f"expert {name}", "ok", f"ready; {expert.summary}")
 
 
 def _extra(extra: str, *modules: str) -> Finding:

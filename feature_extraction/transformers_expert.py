@@ -1,0 +1,190 @@
+"""What all experts share whose model `transformers` loads: finding, checking and loading the weights."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from feature_extraction.extractor import ModelExpert
+from feature_extraction.hub import model_folder, weights_sha256
+from vtr.config import ExpertConfig, ExtractConfig, Precision
+from vtr.errors import ConfigError, UnavailableError
+from vtr.experts import find_expert
+from vtr.types import ExpertSpec, Modality
+
+DTYPES: dict[Precision, torch.dtype] = {
+    "float32": torch.float32,
+    "bfloat16": torch.bfloat16,
+    "float16": torch.float16,
+}
+CPU_BATCH, GPU_BATCH = 8, 64
+
+
+def model_of(config: ExtractConfig, name: str) -> str:
+    """Return the model an expert is to use: what is set for it, or its default.
+
+    Raises:
+        ConfigError: nothing is set, and it has no default.
+    """
+    model = config.of(name).model or find_expert(name, config.settings).model
+    if model is None:
+        raise ConfigError(
+            f"settings.{name}.model is missing: expert {name} has no default weights. Set a local folder or a hub name."
+        )
+    return model
+
+
+def worker_device(config: ExtractConfig) -> str:
+    """Return where a model runs that every worker has a copy of: workers share the GPUs that are set, by process id."""
+    if not torch.cuda.is_available() or "cpu" in config.devices:
+        return "cpu"
+    named = [device for device in config.devices if device != "auto"]
+    devices = named or [f"cuda:{number}" for number in range(torch.cuda.device_count())]
+    return devices[os.getpid() % len(devices)]
+
+
+def load_config(folder: Path, expert: str) -> Any:
+    """Return a model's configuration.
+
+    Raises:
+        UnavailableError: `transformers` cannot read it.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError, KeyError) as error:
+        raise _unreadable(folder, expert, error) from error
+
+
+def load_model(
+    model_class: Any, folder: Path, expert: str, config: Any = None, optional: tuple[str, ...] = ()
+) -> tuple[Any, set[str]]:
+    """Load a model's weights, and refuse a model of which parts would stay at random values.
+
+    Args:
+        model_class: a class of `transformers`.
+        folder: where its weights are.
+        expert: the expert, for errors.
+        config: the configuration; by default the folder's.
+        optional: beginnings of the names of weights that may be missing, as nothing uses them then.
+
+    Returns:
+        The model, for evaluation, and the names of the optional weights that are missing.
+
+    Raises:
+        UnavailableError: the weights cannot be read, or some are missing.
+    """
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
+    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    try:
+        model, info = model_class.from_pretrained(
+            folder, config=config, output_loading_info=True, local_files_only=True, dtype=torch.float32
+        )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise _unreadable(folder, expert, error) from error
+    missing = set(info["missing_keys"])
+    needed = sorted(key for key in missing if not key.startswith(optional))
+    if needed:
+        raise UnavailableError(
+            f"expert {expert}: the weights in {folder} lack {len(needed)} tensors of {model_class.__name__}, first "
+            f"{needed[0]}. Weights of that kind of model were expected; set settings.{expert}.model to others."
+        )
+    return model.eval(), missing
+
+
+def _unreadable(folder: Path, expert: str, error: Exception) -> UnavailableError:
+    why = " ".join(str(error).split())[:200] or type(error).__name__
+    return UnavailableError(
+        f"expert {expert}: the model in {folder} cannot be loaded ({why}). A model in Hugging Face layout that this "
+        f"version of transformers knows was expected; set settings.{expert}.model to one."
+    )
+
+
+class TransformersExpert(ModelExpert):
+    """A model of `transformers`, in a local folder or from the hub.
+
+    Args:
+        config: the settings; `settings.NAME` says model, pooling, precision and batch.
+        name: the expert's name.
+
+    Attributes:
+        folder: where the weights are.
+        model_config: the model's configuration.
+
+    Raises:
+        ConfigError: no model is set, or it is of a kind this expert cannot read.
+        UnavailableError: the weights are neither here nor to be had.
+    """
+
+    def __init__(self, config: ExtractConfig, name: str) -> None:
+        self.name = name
+        self.own: ExpertConfig = config.of(name)
+        self.model = model_of(config, name)
+        self.folder = model_folder(self.model, name)
+        self.model_config = load_config(self.folder, name)
+        self.batch = self.own.batch or CPU_BATCH
+        self._line = find_expert(name, config.settings)
+        self._dtype = DTYPES[self.own.precision]
+        self._device = torch.device("cpu")
+        self._loaded: Any = None
+
+    def load(self, device: str) -> None:
+        """Load the model onto a device, in the precision that is set. See `ModelExpert.load`."""
+        self._device = torch.device(device)
+        self._loaded = self._load().to(self._device, self._dtype)
+        if self._device.type == "cuda" and self.own.batch is None:
+            self.batch = GPU_BATCH
+
+    @torch.inference_mode()
+    def embed(self, items: NDArray[Any]) -> NDArray[np.float32]:
+        """Return the features [n, D] of at most `batch` items. See `ModelExpert.embed`."""
+        values: NDArray[np.float32] = self._embed(torch.from_numpy(items).to(self._device)).float().cpu().numpy()
+        return values
+
+    def _load(self) -> Any:
+        """Return the model, on the CPU in float32."""
+        raise NotImplementedError
+
+    def _embed(self, items: Tensor) -> Tensor:
+        """Return the features [n, D] of items on the model's device; the model wants `_dtype`."""
+        raise NotImplementedError
+
+    def _kind(self, kinds: dict[str, Any]) -> Any:
+        """Return what belongs to the kind of the model, among `kinds`, by the model type in its config.json."""
+        kind = self.model_config.model_type
+        if kind not in kinds:
+            raise ConfigError(
+                f"expert {self.name}: {self.model} is a model of type '{kind}'. One of {', '.join(kinds)} was "
+                f"expected; set settings.{self.name}.model to another."
+            )
+        return kinds[kind]
+
+    def _pooling(self, default: str, possible: tuple[str, ...]) -> str:
+        """Return the pooling that is set, "default" replaced by what it is."""
+        pooling = default if self.own.pooling == "default" else self.own.pooling
+        if pooling not in possible:
+            raise ConfigError(
+                f"settings.{self.name}.pooling is {pooling}, which {self.model} ({self.model_config.model_type}) does "
+                f"not have. It has: default, {', '.join(possible)}."
+            )
+        return pooling
+
+    def _spec(self, dim: int, modality: Modality, window_seconds: float | None, pooling: str) -> ExpertSpec:
+        return ExpertSpec(
+            name=self.name,
+            dim=dim,
+            modality=modality,
+            window_seconds=window_seconds,
+            model_id=f"{self.model} ({pooling}, {self.own.precision})",
+            weights_sha256=weights_sha256(self.folder),
+            pretrained_on=self._line.pretrained_on if self.model == self._line.model else "see the model",
+        )
