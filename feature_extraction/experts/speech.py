@@ -88,7 +88,7 @@ class Listener:
     faster-whisper's own `word_timestamps=True` moves each window of 30 s to where the last word ended, so that sound
     beyond the first window is heard as other text: of 18 clips of MSR-VTT two changed, and of 4 minutes of them joined
     a third of the segments was lost. So the words of each window are aligned here, from the encoder output that the
-    transcript was made from; the encoder runs once, and the alignment takes about a fiftieth of the time.
+    transcript was made from: the encoder runs once, and the alignment adds 8 % to the time (18 clips, one core).
 
     Args:
         whisper: a `faster_whisper.WhisperModel`, for this object alone.
