@@ -7,6 +7,7 @@ from collections import Counter
 from vtr.annotations.tables import load_annotations
 from vtr.errors import WorkspaceError
 from vtr.evaluation.table import align
+from vtr.store.ledger import read_ledger
 from vtr.store.reader import FeatureStore
 from vtr.workspace import Workspace
 
@@ -53,15 +54,9 @@ def describe(workspace: Workspace, *, verify: bool) -> str:
             )
         lines.append("all shards verified: checksums, shapes and values hold")
     if sum(failed.values()):
-        lines.append(f"failures are listed in {workspace.ledger}")
+        lines.append(f"failures are listed by `vtr extract {workspace.root} --report`")
     return "\n".join(lines)
 
 
 def _failed(workspace: Workspace) -> Counter[str]:
-    counts: Counter[str] = Counter()
-    if workspace.ledger.exists():
-        import json
-
-        for line in workspace.ledger.read_text(encoding="utf-8").splitlines():
-            counts[json.loads(line)["expert"]] += 1
-    return counts
+    return Counter(entry.expert for entry in read_ledger(workspace.ledger) if entry.status == "failed")

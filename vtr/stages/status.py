@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import glob
-import json
 import os
 import re
 import shlex
@@ -16,6 +15,7 @@ from vtr.config import TrainConfig, load
 from vtr.errors import VtrError, WorkspaceError
 from vtr.evaluation.protocols import Rules
 from vtr.files import locked_by, read_json
+from vtr.store.ledger import read_ledger
 from vtr.store.reader import FeatureStore
 from vtr.training.checkpoint import STATE
 from vtr.workspace import MANIFEST, Run, Workspace, read_manifest
@@ -276,13 +276,7 @@ def _changed(recorded: Mapping[str, str], current: Mapping[str, str], stages: Se
 
 def _failures(workspace: Workspace) -> set[tuple[str, str]]:
     """Return (video id, expert) of the failures that stand; the expert is "*" where the whole video failed."""
-    if not workspace.ledger.exists():
-        return set()
-    try:
-        lines = workspace.ledger.read_text(encoding="utf-8").splitlines()
-        return {(entry["video_id"], entry["expert"]) for entry in map(json.loads, lines)}
-    except (ValueError, KeyError, TypeError) as error:
-        raise WorkspaceError(f"{workspace.ledger} is damaged ({error}). Remove the damaged line.") from error
+    return {(entry.video_id, entry.expert) for entry in read_ledger(workspace.ledger) if entry.status == "failed"}
 
 
 def _available_only(coverage: Sequence[str]) -> str:
