@@ -182,7 +182,7 @@ class ExpertSpec:
 
 
 def all_finite(values: NDArray[np.floating]) -> bool:
-    """Return whether no value is NaN or infinite. For float16, by its bits: numpy's own test takes ten times as long."""
+    """Return whether no value is NaN or infinite; of float16 by its bits, ten times as fast as numpy's own test."""
     if values.dtype != np.float16 or not values.size or not values.flags.c_contiguous:
         return bool(np.isfinite(values).all())
     bits = values.view(np.uint16)  # 0x7C00 is infinity and beyond it is NaN; with the sign's bit, 0xFC00

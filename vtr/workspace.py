@@ -138,7 +138,7 @@ class Workspace:
                 features; or it cannot be opened.
         """
         held, new = self.store, open_location(url)
-        if str(held) == str(new):
+        if str(held.absolute() if isinstance(held, Path) else held) == str(new):
             return
         if _has_features(held):
             raise WorkspaceError(f"{self.root} has features in {held} already, they cannot go to {new} as well.")
@@ -286,9 +286,20 @@ def _has_features(place: StorePath) -> bool:
 
 
 VERSIONED = (
-    "torch transformers faiss-cpu faiss-gpu pyarrow numpy av decord imageio-ffmpeg opencv-python-headless opencv-python "
-    "onnxruntime ctranslate2"
-).split()
+    "torch",
+    "transformers",
+    "faiss-cpu",
+    "faiss-gpu",
+    "pyarrow",
+    "numpy",
+    "av",
+    "decord",
+    "imageio-ffmpeg",
+    "opencv-python-headless",
+    "opencv-python",
+    "onnxruntime",
+    "ctranslate2",
+)
 """The libraries that shape results."""
 
 

@@ -94,7 +94,11 @@ class FeatureStore:
 
     def has_texts(self, expert: str) -> bool:
         """Return whether single finds were kept, with their times and places: see `found_texts`."""
-        return bool(self.manifest(expert).get("texts"))
+        return bool(self.side_tables(expert))
+
+    def side_tables(self, expert: str) -> list[StorePath]:
+        """Return the files that hold an expert's single finds, in the order of its shards."""
+        return [side_table(self.root / expert / name) for name in sorted(self.manifest(expert).get("texts", {}))]
 
     def found_texts(self, expert: str) -> Iterator[tuple[str, FoundText]]:
         """Yield every text that an expert read or heard, with its video's id; a video's finds come together.
@@ -102,8 +106,8 @@ class FeatureStore:
         Raises:
             WorkspaceError: the expert is not in the store, or a side table is damaged.
         """
-        for name in sorted(self.manifest(expert).get("texts", {})):
-            yield from read_found(side_table(self.root / expert / name))
+        for path in self.side_tables(expert):
+            yield from read_found(path)
 
     def fingerprint(self, experts: Collection[str] | None = None) -> str:
         """Return one hash of what the store holds, of all experts or some."""

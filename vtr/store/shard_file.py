@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,7 +63,7 @@ def _cells(name: str, column: pa.ChunkedArray) -> Iterator[Any]:
         elif len(chunk):
             _, ends, content = chunk.buffers()
             places = np.frombuffer(ends, np.int32)[chunk.offset : chunk.offset + len(chunk) + 1].tolist()
-            for start, end in zip(places[:-1], places[1:], strict=True):
+            for start, end in pairwise(places):
                 yield content.slice(start, end - start)
 
 
