@@ -2,32 +2,146 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import os
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from feature_extraction.ledger import Ledger
 from feature_extraction.spool import Spool
-from feature_extraction.worker import Task
-from vtr.files import read_json, write_json
+from vtr.errors import WorkspaceError
+from vtr.files import cannot_write, read_json, write_text
+from vtr.store.writer import shard_name
 from vtr.types import Annotations
 
-PLAN = "plan.json"
+PLAN = "plan.jsonl"
+"""One group a line, only ever appended to; `vtr features compact` replaces it as a whole."""
+NUMBERED = "plan.json"
+"""The groups of stores made by earlier versions, whose shards are numbered."""
 
 
-def make_groups(folder: Path, annotations: Annotations, size: int) -> list[list[str]]:
-    """Return the groups of videos, one a shard, and write them down.
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One video to read, for the experts that still lack it."""
 
-    Groups are only ever appended: shard k holds the same videos in every run, so an interrupted run ends with the
-    same files as an uninterrupted one. Videos without a file take no part until they have one.
+    video_id: str
+    path: str
+    experts: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """The videos of one shard.
+
+    Attributes:
+        name: the shard's file name, the same for all experts.
+        ids: the videos, in the shard's order.
     """
-    path = folder / PLAN
-    groups: list[list[str]] = read_json(path)["groups"] if path.exists() else []
-    known = {video_id for group in groups for video_id in group}
-    new = [video.id for video in annotations.videos if video.path is not None and video.id not in known]
+
+    name: str
+    ids: tuple[str, ...]
+
+
+def make_group(ids: Sequence[str]) -> Group:
+    """Return the group of some videos, named by the hash of their ids."""
+    digest = hashlib.sha256(json.dumps(list(ids)).encode()).hexdigest()
+    return Group(f"part-{digest[:12]}.parquet", tuple(ids))
+
+
+def cut(ids: Collection[str], size: int) -> list[Group]:
+    """Return videos as groups of `size`, in the order of the SHA-256 of their ids; the last may be smaller."""
+    ordered = sorted(ids, key=lambda video_id: hashlib.sha256(video_id.encode()).digest())
+    return [make_group(ordered[at : at + size]) for at in range(0, len(ordered), size)]
+
+
+def make_groups(folder: Path, annotations: Annotations, size: int) -> list[Group]:
+    """Return the groups of videos, one a shard, and write down those that are new.
+
+    A group never changes once it is planned: a collection that grows gets new groups, and an interrupted run ends with
+    the same files as an uninterrupted one. Videos without a file take no part until they have one.
+
+    Args:
+        folder: where the plan is; call this only while holding its lock.
+        annotations: the videos.
+        size: videos a group.
+
+    Raises:
+        WorkspaceError: the plan is damaged, or cannot be written.
+    """
+    groups = read_groups(folder)
+    known = {video_id for group in groups for video_id in group.ids}
+    new = cut({video.id for video in annotations.videos if video.path is not None and video.id not in known}, size)
     if new:
-        groups = groups + [new[at : at + size] for at in range(0, len(new), size)]
-        write_json(path, {"groups": groups})
+        _append(folder / PLAN, new)
+    return groups + new
+
+
+def read_groups(folder: Path) -> list[Group]:
+    """Return the groups that are planned. A last line that a killed run did not end is taken away.
+
+    Raises:
+        WorkspaceError: the plan is damaged.
+    """
+    groups = _read_lines(folder / PLAN) if (folder / PLAN).exists() else []
+    if not (folder / NUMBERED).exists():
+        return groups
+    known = {video_id for group in groups for video_id in group.ids}  # a merged plan that has just replaced it
+    numbered = [Group(shard_name(n), tuple(ids)) for n, ids in enumerate(read_json(folder / NUMBERED)["groups"])]
+    return [group for group in numbered if known.isdisjoint(group.ids)] + groups
+
+
+def _read_lines(path: Path) -> list[Group]:
+    groups, content, at = [], path.read_bytes(), 0
+    for number, line in enumerate(content.splitlines(keepends=True), 1):
+        group = _parsed(line) if line.endswith(b"\n") else None
+        if group is None and at + len(line) < len(content):
+            raise WorkspaceError(
+                f"{path}, line {number} is damaged. Delete the line: its videos are planned anew, and those that are "
+                "in the store are not read again."
+            )
+        if group is None:
+            os.truncate(path, at)
+            break
+        groups.append(group)
+        at += len(line)
     return groups
+
+
+def _parsed(line: bytes) -> Group | None:
+    """Return the group of a line; None for a line that is not whole: the check is a hash of the rest."""
+    try:
+        content = json.loads(line)
+        group = Group(content["name"], tuple(content["ids"]))
+        return group if content["check"] == _check(group) else None
+    except (ValueError, KeyError, TypeError):
+        return None
+
+
+def _line(group: Group) -> str:
+    return json.dumps({"name": group.name, "ids": group.ids, "check": _check(group)}) + "\n"
+
+
+def _check(group: Group) -> str:
+    return hashlib.sha256(json.dumps([group.name, group.ids]).encode()).hexdigest()[:12]
+
+
+def _append(path: Path, groups: Sequence[Group]) -> None:
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a", encoding="utf-8") as stream:
+            stream.writelines(_line(group) for group in groups)
+            stream.flush()
+            os.fsync(stream.fileno())
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
+def replace_groups(folder: Path, groups: Sequence[Group]) -> None:
+    """Write down other groups in place of those planned, at one stroke."""
+    write_text(folder / PLAN, "".join(map(_line, groups)))
+    (folder / NUMBERED).unlink(missing_ok=True)
 
 
 class Plan:
@@ -43,7 +157,7 @@ class Plan:
 
     def __init__(
         self,
-        groups: Sequence[Sequence[str]],
+        groups: Sequence[Group],
         annotations: Annotations,
         examined: Mapping[str, frozenset[str]],
         spool: Spool,
@@ -58,31 +172,28 @@ class Plan:
 
         Videos that failed before are among them only to be tried again, `retry_failed`.
         """
-        return [
-            Task(video_id, path, lacking)
-            for video_id, path in self._with_file()
-            if (lacking := self._lacking(video_id, experts, retry_failed))
-        ]
+        tasks = []
+        for video_id, path, lacking in self._lacking(experts):
+            chosen = tuple(e for e in lacking if retry_failed or not self._ledger.failed(video_id, e))
+            if chosen:
+                tasks.append(Task(video_id, path, chosen))
+        return tasks
 
     def done(self) -> int:
         """Return how many of the videos all experts have read."""
-        return sum(not self._lacking(video_id, self._examined, True) for video_id, _ in self._with_file())
+        return sum(not lacking for _, _, lacking in self._lacking(self._examined))
 
     def spooled_groups(self) -> list[int]:
         """Return the groups with finished videos that are in no shard yet."""
-        return [n for n, group in enumerate(self.groups) if any(self._spool.get(video_id) for video_id in group)]
+        spooled = self._spool.examined()
+        return [n for n, group in enumerate(self.groups) if not spooled.keys().isdisjoint(group.ids)] if spooled else []
 
-    def _with_file(self) -> Iterator[tuple[str, str]]:
+    def _lacking(self, experts: Collection[str]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
+        """Yield each planned video with its file and the experts that have not read it, in plan order."""
+        spooled = self._spool.examined()
         for group in self.groups:
-            for video_id in group:
+            for video_id in group.ids:
                 if (path := self._paths.get(video_id)) is not None:
-                    yield video_id, path
-
-    def _lacking(self, video_id: str, experts: Collection[str], failed_too: bool) -> tuple[str, ...]:
-        left = [
-            expert
-            for expert in experts
-            if video_id not in self._examined[expert] and (failed_too or not self._ledger.failed(video_id, expert))
-        ]
-        spooled = self._spool.get(video_id) if left else None
-        return tuple(expert for expert in left if spooled is None or expert not in spooled.examined)
+                    read_by = spooled.get(video_id, frozenset())
+                    lacking = (e for e in experts if video_id not in self._examined[e] and e not in read_by)
+                    yield video_id, path, tuple(lacking)

@@ -2,26 +2,114 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
+from feature_extraction.plan import Group
+from feature_extraction.shaping import differences
+from feature_extraction.shaping import recorded_config as recorded_config
+from feature_extraction.shaping import shaping_settings as shaping_settings
 from feature_extraction.spool import Spool
 from vtr.config import ExtractConfig
 from vtr.errors import WorkspaceError
-from vtr.files import sha256_file
-from vtr.store.reader import FeatureStore, covered_by, read_shard
-from vtr.store.writer import shard_name, write_expert_manifest, write_shard
+from vtr.files import StorePath, sha256_file
+from vtr.store.reader import FeatureStore
+from vtr.store.shard_file import covered_by, read_found, read_metadata, read_shard, side_table
+from vtr.store.texts import FoundText
+from vtr.store.writer import write_expert_manifest, write_found, write_shard
 from vtr.types import ExpertSpec
 from vtr.workspace import versions
 
-SHAPING = ("frames_per_second", "max_frames", "frame_side", "max_seconds", "reader", "dtype")
-"""Settings that shape every expert's features."""
-SHAPING_TEXT = {"ocr": ("text_frames_per_second", "sentence_model"), "speech": ("sentence_model",)}
+
+@dataclass(slots=True)
+class Shard:
+    """What one shard of one expert holds, with its side table.
+
+    Attributes:
+        examined: the videos it covers.
+        rows: video id -> encoded row.
+        found: video id -> every text found in it.
+        made_with: see `vtr.store.writer.write_shard`.
+    """
+
+    examined: set[str] = field(default_factory=set)
+    rows: dict[str, dict[str, Any]] = field(default_factory=dict)
+    found: dict[str, list[FoundText]] = field(default_factory=dict)
+    made_with: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, path: StorePath) -> Shard:
+        """Read a shard and the part of its side table that belongs to it.
+
+        Raises:
+            WorkspaceError: one of them is damaged.
+        """
+        covered, rows = read_shard(path)
+        made_with = json.loads(read_metadata(path).get(b"vtr.made_with", b"{}"))
+        shard = cls(set(covered), {row["video_id"]: row for row in rows}, {}, made_with)
+        if side_table(path).exists():
+            for video_id, text in read_found(side_table(path)):
+                if video_id in shard.rows:  # a killed run may have written more than its shard
+                    shard.found.setdefault(video_id, []).append(text)
+        return shard
+
+    def write(self, path: StorePath, spec: ExpertSpec, ids: Sequence[str]) -> Written:
+        """Write the side table, if there is anything for it, then the shard; the videos in the order of `ids`.
+
+        Raises:
+            WorkspaceError: they cannot be written.
+        """
+        found = {video_id: self.found[video_id] for video_id in ids if video_id in self.found}
+        texts = write_found(side_table(path), found) if found else None
+        order = [video_id for video_id in ids if video_id in self.examined]
+        rows = [self.rows[video_id] for video_id in order if video_id in self.rows]
+        return Written(write_shard(path, spec, rows, order, self.made_with), texts, (len(order), len(rows)))
 
 
-def shaping_settings(config: ExtractConfig, expert: str) -> dict[str, Any]:
-    """Return the settings that shape an expert's features."""
-    return {name: getattr(config, name) for name in (*SHAPING, *SHAPING_TEXT.get(expert, ()))}
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What the manifest says of a shard.
+
+    Attributes:
+        checksum: SHA-256 of the file.
+        texts: SHA-256 of its side table, None where it has none.
+        counts: videos covered, videos with features.
+    """
+
+    checksum: str
+    texts: str | None
+    counts: tuple[int, int]
+
+
+def listed(store: FeatureStore, expert: str) -> dict[str, Written]:
+    """Return the shards that an expert's manifest lists and whose file is there."""
+    manifest = store.manifest(expert)
+    there = {path.name for path in (store.root / expert).glob("*.parquet")}
+    counts, texts = manifest["counts_by_shard"], manifest.get("texts", {})
+    return {
+        name: Written(checksum, texts.get(name), (counts[name][0], counts[name][1]))
+        for name, checksum in manifest["shards"].items()
+        if name in there
+    }
+
+
+def write_listing(
+    folder: StorePath, spec: ExpertSpec, shards: Mapping[str, Written], output: str | None = None, **facts: Any
+) -> None:
+    """Write an expert's manifest; `output` and `facts` as in `write_expert_manifest`."""
+    counts = [written.counts for written in shards.values()]
+    write_expert_manifest(
+        folder,
+        spec,
+        {name: written.checksum for name, written in shards.items()},
+        counts={"examined": sum(e for e, _ in counts), "present": sum(p for _, p in counts)},
+        counts_by_shard={name: list(written.counts) for name, written in sorted(shards.items())},
+        texts={name: written.texts for name, written in shards.items() if written.texts is not None},
+        output=output,
+        **facts,
+    )
 
 
 class ShardWriter:
@@ -31,26 +119,30 @@ class ShardWriter:
         store: the feature store.
         config: the settings.
         annotations_fingerprint: of the annotations the videos come from.
+        groups: what is planned; of a shard that is full, it says which videos that are, and the shard stays closed.
     """
 
-    def __init__(self, store: FeatureStore, config: ExtractConfig, annotations_fingerprint: str) -> None:
+    def __init__(
+        self, store: FeatureStore, config: ExtractConfig, annotations_fingerprint: str, groups: Sequence[Group] = ()
+    ) -> None:
         self._store, self._config = store, config
         self._inputs = {"prepare": annotations_fingerprint}
-        self._checksums: dict[str, dict[str, str]] = {}
-        self._counts: dict[str, dict[str, tuple[int, int]]] = {}
-        for expert in store.experts:
-            manifest = store.manifest(expert)
-            held = {name: sum_ for name, sum_ in manifest["shards"].items() if (store.root / expert / name).exists()}
-            self._checksums[expert] = held
-            self._counts[expert] = {name: tuple(manifest["counts_by_shard"][name]) for name in held}
+        self._planned = {group.name: group.ids for group in groups}
+        self._shards = {expert: listed(store, expert) for expert in store.experts}
+        self._examined: dict[str, set[str]] = {}
 
     def examined(self, expert: str) -> frozenset[str]:
         """Return the videos that the expert's shards cover; a shard whose file is gone covers none."""
-        return frozenset(
-            video_id
-            for name in self._checksums.get(expert, ())
-            for video_id in covered_by(self._store.root / expert / name)
-        )
+        return frozenset(self._covered(expert))
+
+    def _covered(self, expert: str) -> set[str]:
+        if expert not in self._examined:
+            self._examined[expert] = set()
+            for name, written in self._shards.get(expert, {}).items():
+                planned = self._planned.get(name, ())
+                full = len(planned) == written.counts[0]
+                self._examined[expert].update(planned if full else covered_by(self._store.root / expert / name))
+        return self._examined[expert]
 
     def check(self, specs: Mapping[str, tuple[ExpertSpec, str]]) -> None:
         """Check that the store's experts were made by the same models.
@@ -65,7 +157,7 @@ class ShardWriter:
                     f"{folder} was made by {held}, the expert is now {spec}. Delete the folder to redo it."
                 )
 
-    def check_settings(self, experts: Sequence[str]) -> None:
+    def check_settings(self, experts: Collection[str]) -> None:
         """Check that the store's features were made with the same settings.
 
         Raises:
@@ -74,66 +166,66 @@ class ShardWriter:
         for expert in experts:
             if expert not in self._store.experts:
                 continue
-            held, now = self._store.manifest(expert)["config"], shaping_settings(self._config, expert)
-            for name, value in now.items():
-                if held.get(name) != value:
-                    folder = self._store.root / expert
-                    raise WorkspaceError(
-                        f"{folder} was made with {name}={held.get(name)}, now {name}={value} is asked for. "
-                        f"Use --set {name}={held.get(name)}, or delete the folder to redo it."
-                    )
+            recorded, now = self._store.manifest(expert)["config"], shaping_settings(self._config, expert)
+            for name, held, value in differences(expert, recorded, now):
+                raise WorkspaceError(
+                    f"{self._store.root / expert} was made with {name}={held}, now {name}={value} is asked for. "
+                    f"Use --set {name}={'null' if held is None else held}, or delete the folder to redo it."
+                )
 
-    def write(self, number: int, group: Sequence[str], expert: str, spec: tuple[ExpertSpec, str], spool: Spool) -> bool:
-        """Write shard `number` of an expert from what is spooled and what it held. Return whether there was news."""
-        name = shard_name(number)
-        path = self._store.root / expert / name
-        covered, old = read_shard(path) if name in self._checksums.get(expert, {}) else ([], [])
-        rows: dict[str, Any] = {row["video_id"]: row for row in old}
-        examined = set(covered)
-        for video_id in group:
-            done = spool.get(video_id) if video_id not in examined else None
-            if done is not None and expert in done.examined:
-                examined.add(video_id)
-                if expert in done.rows:
-                    rows[video_id] = done.rows[expert]
-        if len(examined) == len(covered):
-            return self._adopt(expert, spec[0], name)
-        kept = [rows[video_id] for video_id in group if video_id in rows]
+    def write(self, group: Group, expert: str, spec: tuple[ExpertSpec, str], spool: Spool) -> bool:
+        """Write a group's shard of an expert from what is spooled and what it held. Return whether there was news."""
+        path = self._store.root / expert / group.name
+        shard = Shard.read(path) if group.name in self._shards.get(expert, {}) else Shard()
+        decoders = set(shard.made_with.get("decoders", ()))
+        before, elsewhere = len(shard.examined), self._covered(expert)
+        for video_id in group.ids:
+            if video_id in shard.examined or video_id in elsewhere:
+                continue
+            done = spool.get(video_id)
+            if done is None or expert not in done.examined:
+                continue
+            shard.examined.add(video_id)
+            decoders |= {done.decoder} - {""}
+            if expert in done.rows:
+                shard.rows[video_id] = done.rows[expert]
+                shard.found |= {video_id: list(done.found[expert])} if done.found.get(expert) else {}
+        if len(shard.examined) == before:
+            return bool(before) and self._adopt(expert, spec[0], group, shard)
         settings = shaping_settings(self._config, expert)
-        made_with = {"settings": settings, "scaler": spec[1], "versions": versions()}
-        order = [video_id for video_id in group if video_id in examined]
-        checksum = write_shard(path, spec[0], kept, order, made_with)
-        self._checksums.setdefault(expert, {})[name] = checksum
-        self._counts.setdefault(expert, {})[name] = (len(order), len(kept))
-        self._write_manifest(expert, spec[0])
+        shard.made_with = {
+            "settings": settings,
+            "scaler": spec[1],
+            "decoders": sorted(decoders),
+            "versions": versions(),
+        }
+        self._enter(expert, spec[0], group, shard)
         return True
 
-    def _adopt(self, expert: str, spec: ExpertSpec, name: str) -> bool:
-        """Take a shard into the manifest that a killed run rewrote and did not live to list."""
-        if name not in self._checksums.get(expert, {}):
+    def _adopt(self, expert: str, spec: ExpertSpec, group: Group, shard: Shard) -> bool:
+        """Take a shard into the manifest that a killed run rewrote, or began to, and did not live to list."""
+        path, known = self._store.root / expert / group.name, self._shards[expert][group.name]
+        texts = sha256_file(side_table(path)) if side_table(path).exists() else None
+        if (sha256_file(path), texts) == (known.checksum, known.texts):
             return False
-        path = self._store.root / expert / name
-        if (checksum := sha256_file(path)) == self._checksums[expert][name]:
-            return False
-        covered, rows = read_shard(path)
-        self._checksums[expert][name] = checksum
-        self._counts[expert][name] = (len(covered), len(rows))
-        self._write_manifest(expert, spec)
+        self._enter(expert, spec, group, shard)
         return True
+
+    def _enter(self, expert: str, spec: ExpertSpec, group: Group, shard: Shard) -> None:
+        written = shard.write(self._store.root / expert / group.name, spec, group.ids)
+        self._shards.setdefault(expert, {})[group.name] = written
+        self._covered(expert).update(shard.examined)
+        self._write_manifest(expert, spec)
 
     def refresh(self, expert: str) -> None:
         """Write the manifest again if the annotations have changed since: the features still stand."""
-        if expert in self._store.experts and self._store.manifest(expert)["inputs"] != self._inputs:
-            self._write_manifest(expert, self._store.spec(expert))
+        if expert not in self._store.experts:
+            return
+        manifest = self._store.manifest(expert)
+        if manifest["inputs"] != self._inputs:
+            lost = manifest["shards"].keys() != self._shards[expert].keys()
+            self._write_manifest(expert, self._store.spec(expert), None if lost else manifest["output"])
 
-    def _write_manifest(self, expert: str, spec: ExpertSpec) -> None:
-        counts = self._counts[expert].values()
-        write_expert_manifest(
-            self._store.root / expert,
-            spec,
-            self._checksums[expert],
-            inputs=self._inputs,
-            config=shaping_settings(self._config, expert),
-            counts={"examined": sum(e for e, _ in counts), "present": sum(p for _, p in counts)},
-            counts_by_shard={name: list(pair) for name, pair in sorted(self._counts[expert].items())},
-        )
+    def _write_manifest(self, expert: str, spec: ExpertSpec, output: str | None = None) -> None:
+        folder, settings = self._store.root / expert, shaping_settings(self._config, expert)
+        write_listing(folder, spec, self._shards[expert], output, inputs=self._inputs, config=settings)

@@ -273,7 +273,7 @@ def _extract_like(run: Run, video: Path) -> dict[str, ExpertFeatures]:
     from vtr.workspace import read_manifest
 
     experts = read_manifest(run.root, "vtr train")["experts"]
-    found = extract_one(video, store_config(FeatureStore(run.workspace.features), experts))
+    found = extract_one(video, store_config(FeatureStore(run.workspace.store), experts))
     return {name: extracted.features for name, extracted in found.items()}
 
 

@@ -12,9 +12,15 @@ import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any, TypeAlias
 
 from vtr.errors import InputError, WorkspaceError
+
+if TYPE_CHECKING:  # fsspec takes a while to import, and most commands need none of it
+    from upath import UPath
+
+StorePath: TypeAlias = "Path | UPath"
+"""A file or folder of a feature store: on this machine, or behind any fsspec URL."""
 
 TEMPORARY_PREFIX = ".tmp-"
 PROBES_OUTWAITED = 5
@@ -91,27 +97,43 @@ def _replace_directory(path: Path, new: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def cannot_write(path: Path, error: OSError) -> WorkspaceError:
+def cannot_write(path: StorePath, error: Exception) -> WorkspaceError:
     """Return the error a user reads when the disk is full or the output is read-only."""
     return WorkspaceError(
-        f"cannot write {path}: {error.strerror or error}. "
+        f"cannot write {path}: {getattr(error, 'strerror', None) or error or type(error).__name__}. "
         "Free some disk space or choose a writable output folder, then run the same command again; "
         "finished work is kept."
     )
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: StorePath, content: bytes | memoryview) -> None:
+    """Write a whole file atomically: by renaming on this machine, as one object elsewhere.
+
+    Raises:
+        WorkspaceError: it cannot be written or the disk is full.
+    """
+    if isinstance(path, Path):
+        with atomic_file(path) as temporary:
+            temporary.write_bytes(content)
+        return
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)  # object stores know no folders, and agree to any
+        path.fs.pipe_file(path.path, bytes(content))
+    except Exception as error:  # each file system has its own errors
+        raise cannot_write(path, error) from error
+
+
+def write_text(path: StorePath, text: str) -> None:
     """Write `text` (UTF-8) to `path` atomically."""
-    with atomic_file(path) as temporary:
-        temporary.write_text(text, encoding="utf-8")
+    write_bytes(path, text.encode())
 
 
-def write_json(path: Path, value: Any) -> None:
+def write_json(path: StorePath, value: Any) -> None:
     """Write `value` as indented JSON to `path` atomically. NaN and infinity are refused, as JSON has neither."""
     write_text(path, json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def read_json(path: Path) -> Any:
+def read_json(path: StorePath) -> Any:
     """Read a JSON file.
 
     Raises:
@@ -131,8 +153,10 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def sha256_file(path: Path) -> str:
+def sha256_file(path: StorePath) -> str:
     """Return the hex SHA-256 of a file's content."""
+    if not isinstance(path, Path):
+        return hashlib.sha256(path.read_bytes()).hexdigest()
     with path.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 

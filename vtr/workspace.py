@@ -7,7 +7,9 @@ its output and the fingerprints of the inputs it was made from, so a stale stage
 
 from __future__ import annotations
 
+import contextlib
 import datetime
+import functools
 import hashlib
 import json
 import os
@@ -20,7 +22,7 @@ from typing import Any
 
 from vtr import __version__
 from vtr.errors import WorkspaceError
-from vtr.files import TEMPORARY_PREFIX, read_json, write_json
+from vtr.files import TEMPORARY_PREFIX, StorePath, read_json, write_json
 
 FORMAT = 1
 """Raised when an older vtr could no longer read what this one writes."""
@@ -30,8 +32,11 @@ MANIFEST = "manifest.json"
 IMPORT_RECORD = "import.json"
 """In a workspace whose features were imported: where from."""
 
+LOCATION = "location.json"
+"""In the folder of features, when they lie elsewhere: where."""
 
-def _check_format(path: Path, content: Any) -> dict[str, Any]:
+
+def _check_format(path: StorePath, content: Any) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise WorkspaceError(f"{path} is not a vtr file: it holds no format number. Make the folder again.")
     if content["format"] > FORMAT:
@@ -107,8 +112,39 @@ class Workspace:
 
     @property
     def features(self) -> Path:
-        """The feature store: one folder an expert."""
+        """What `vtr extract` knows (plan, spool, failures, lock), and the feature store unless that lies elsewhere."""
         return self.root / "features"
+
+    @property
+    def store(self) -> StorePath:
+        """The feature store: one folder an expert. In `features`, or where `set_location` put it.
+
+        Raises:
+            WorkspaceError: the file that names the place is damaged, or the package for such URLs is missing.
+        """
+        record = self.features / LOCATION
+        if not record.exists():
+            return self.features
+        content = _check_format(record, read_json(record))
+        if not isinstance(content.get("url"), str):
+            raise WorkspaceError(f"{record} names no place. Delete it if the features are in {self.features}.")
+        return open_location(content["url"])
+
+    def set_location(self, url: str) -> None:
+        """Put the feature store at a URL, for example "s3://bucket/features", or in another folder.
+
+        Raises:
+            WorkspaceError: the workspace has features already, at another place; the place holds another workspace's
+                features; or it cannot be opened.
+        """
+        held, new = self.store, open_location(url)
+        if str(held.absolute() if isinstance(held, Path) else held) == str(new):
+            return
+        if _has_features(held):
+            raise WorkspaceError(f"{self.root} has features in {held} already, they cannot go to {new} as well.")
+        if _has_features(new):
+            raise WorkspaceError(f"{new} holds the features of another workspace. Choose another place.")
+        write_json(self.features / LOCATION, {"format": FORMAT, "url": str(new)})
 
     @property
     def text_features(self) -> Path:
@@ -229,16 +265,56 @@ class Run:
         return self.root / "report.html"
 
 
+def open_location(url: str) -> StorePath:
+    """Return the place a URL or a path names. What is on this machine is a plain, absolute path.
+
+    Raises:
+        WorkspaceError: no such kind of URL is known, or the package for it is missing.
+    """
+    from upath import UPath
+
+    try:
+        place = UPath(url)
+        local = place.protocol in ("", "file", "local")
+        return Path(place.path).absolute() if local else place.fs and place
+    except (ImportError, ValueError) as error:
+        raise WorkspaceError(f"{url} cannot be opened: {error}. Any fsspec URL or a folder was expected.") from error
+
+
+def _has_features(place: StorePath) -> bool:
+    return any(True for _ in place.glob(f"*/{MANIFEST}"))
+
+
+VERSIONED = (
+    "torch",
+    "transformers",
+    "faiss-cpu",
+    "faiss-gpu",
+    "pyarrow",
+    "numpy",
+    "av",
+    "decord",
+    "imageio-ffmpeg",
+    "opencv-python-headless",
+    "opencv-python",
+    "onnxruntime",
+    "ctranslate2",
+)
+"""The libraries that shape results."""
+
+
+@functools.cache
+def _found_versions() -> Mapping[str, str]:
+    found = {"vtr": __version__, "python": platform.python_version()}
+    for name in VERSIONED:
+        with contextlib.suppress(metadata.PackageNotFoundError):
+            found[name] = metadata.version(name)
+    return found
+
+
 def versions() -> dict[str, str]:
     """Return the versions of Python and of the libraries that shape results."""
-    names = ("torch", "transformers", "faiss-cpu", "faiss-gpu", "pyarrow", "numpy", "av", "decord")
-    found = {"vtr": __version__, "python": platform.python_version()}
-    for name in names:
-        try:
-            found[name] = metadata.version(name)
-        except metadata.PackageNotFoundError:
-            continue
-    return found
+    return dict(_found_versions())
 
 
 def fingerprint(value: Any) -> str:
@@ -248,7 +324,7 @@ def fingerprint(value: Any) -> str:
 
 
 def write_manifest(
-    folder: Path, stage: str, *, output: str, inputs: Mapping[str, str], config: Any = None, **facts: Any
+    folder: StorePath, stage: str, *, output: str, inputs: Mapping[str, str], config: Any = None, **facts: Any
 ) -> None:
     """Write `folder/manifest.json` atomically, as the last act of a stage: where it stands, the stage is done.
 
@@ -264,7 +340,7 @@ def write_manifest(
     write_json(folder / MANIFEST, content | {"made_at": made_at, "versions": versions()} | facts)
 
 
-def read_manifest(folder: Path, make: str) -> dict[str, Any]:
+def read_manifest(folder: StorePath, make: str) -> dict[str, Any]:
     """Read a stage's manifest.
 
     Args:

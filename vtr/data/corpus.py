@@ -87,14 +87,14 @@ def load_corpus(
         ConfigError: an expert is not in the store.
     """
     annotations, split = load_annotations(workspace), load_split(workspace, split_name)
-    store = FeatureStore(workspace.features)
+    store = FeatureStore(workspace.store, workspace.cache)
     held = store.experts
     if not held:
         raise WorkspaceError(f"{workspace.root} has no features yet. Run `{workspace.features_command}` first.")
     for name in experts or ():
         if name not in held:
             raise ConfigError(
-                f"{workspace.features} has no expert '{name}'.{nearest(name, list(held))} It has: {', '.join(held)}."
+                f"{store.root} has no expert '{name}'.{nearest(name, list(held))} It has: {', '.join(held)}."
             )
     with_text = None if text_features is None else _imported(workspace, text_features)
     corpus = Corpus(annotations, split, store, tuple(sorted(experts or held)), with_text)
@@ -152,7 +152,7 @@ def resolve_part(
     split = load_split(workspace, name)
     if part_option is not None:
         return name, part_option
-    store = FeatureStore(workspace.features)
+    store = FeatureStore(workspace.store)
     with_features = {video_id for expert in store.experts for video_id in store.video_ids(expert)}
     has_test = bool(with_features.intersection(split.test))
     return name, "test" if has_test or not with_features.intersection(split.validation) else "validation"

@@ -1,4 +1,5 @@
-"""Features in memory: one ragged array an expert, from which batches are gathered without a loop over tokens."""
+"""Features for batches: one ragged array an expert, in memory or mapped from the training cache, from which batches are
+gathered without a loop over tokens."""
 
 from __future__ import annotations
 
@@ -10,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from vtr.config import Selection, TrainConfig
+from vtr.data.feature_cache import CachedFeatures, open_cached, reduce_features
 from vtr.model_config import Aggregate, CEConfig
 from vtr.store.reader import FeatureStore
 from vtr.types import ExpertBatch, ExpertFeatures, VideoBatch
@@ -43,33 +45,54 @@ class FeatureChoice:
 
 @dataclass(frozen=True, slots=True)
 class Ragged:
-    """One expert's features of N videos end to end.
+    """One expert's features of N videos, and maybe of others, end to end.
 
     Attributes:
         values: [sum T, D] in the stored precision.
         mid_seconds: [sum T] float32.
-        offsets: [N + 1] int64; video n has rows offsets[n] to offsets[n + 1], none where it lacks the expert.
-        aggregate: [N, D] float32, the maximum or the mean over a video's features; 0 where it has none.
+        starts, lengths: [N] int64; video n has `lengths[n]` rows from `starts[n]`, none where it lacks the expert.
+        aggregate: [A, D] float32, the maximum or the mean over a video's features.
+        whole: [N] int64, the video's row of `aggregate`; -1 where it lacks the expert.
     """
 
     values: NDArray[np.floating]
     mid_seconds: NDArray[np.float32]
-    offsets: NDArray[np.int64]
+    starts: NDArray[np.int64]
+    lengths: NDArray[np.int64]
     aggregate: NDArray[np.float32]
+    whole: NDArray[np.int64]
+
+    def aggregates(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return [B, D] the aggregates of the videos at `rows`; 0 where a video lacks the expert."""
+        whole = self.whole[rows]
+        found = np.zeros((len(rows), self.aggregate.shape[1]), np.float32)
+        found[whole >= 0] = self.aggregate[whole[whole >= 0]]
+        return found
 
 
 def make_ragged(features: Sequence[ExpertFeatures | None], dim: int, aggregate: Aggregate = "max") -> Ragged:
     """Return the features of N videos (None where a video lacks the expert) as one ragged array."""
-    lengths = [0 if f is None else len(f.values) for f in features]
+    lengths = np.array([0 if f is None else len(f.values) for f in features], np.int64)
     held = [f for f in features if f is not None]
     values = np.concatenate([f.values for f in held]) if held else np.zeros((0, dim), np.float32)
     times = [(f.start_seconds + f.end_seconds) / 2 for f in held]
-    whole = np.zeros((len(features), dim), np.float32)
-    for row, f in enumerate(features):
-        if f is not None:
-            whole[row] = f.values.max(axis=0) if aggregate == "max" else f.values.mean(axis=0, dtype=np.float32)
-    offsets = np.concatenate(([0], np.cumsum(lengths))).astype(np.int64)
-    return Ragged(values, np.concatenate(times) if times else np.zeros(0, np.float32), offsets, whole)
+    whole = np.zeros((len(held), dim), np.float32)
+    for row, f in enumerate(held):
+        whole[row] = reduce_features(f.values, aggregate)
+    row_of = np.where(lengths > 0, np.cumsum(lengths > 0) - 1, -1)
+    mid_seconds = np.concatenate([np.zeros(0, np.float32), *times])
+    return Ragged(values, mid_seconds, np.cumsum(lengths) - lengths, lengths, whole, row_of)
+
+
+def choose_cached(cached: CachedFeatures, video_ids: Sequence[str]) -> Ragged:
+    """Return the features of some videos, where they are."""
+    if not cached.row_of:
+        return make_ragged([None] * len(video_ids), cached.values.shape[1])
+    rows = np.array([cached.row_of.get(video_id, -1) for video_id in video_ids], np.int64)
+    held = np.where(rows >= 0, rows, 0)
+    starts = cached.offsets[held]
+    lengths = np.where(rows >= 0, cached.offsets[held + 1] - starts, 0)
+    return Ragged(cached.values, cached.mid_seconds, starts, lengths, cached.aggregate, rows)
 
 
 class FeatureTable:
@@ -104,10 +127,31 @@ class FeatureTable:
         experts: Sequence[str],
         choice: FeatureChoice | None = None,
     ) -> FeatureTable:
-        """Read the features of some videos and experts from a store."""
+        """Read the features of some videos and experts from a store into memory."""
         table = cls(video_ids, {}, {name: store.spec(name).dim for name in experts}, choice)
         for name in table.dims:  # one after another, so that no two copies of all are held
             table._hold(name, store.read(name, video_ids))
+        return table
+
+    @classmethod
+    def open(
+        cls,
+        store: FeatureStore,
+        video_ids: Sequence[str],
+        experts: Sequence[str],
+        choice: FeatureChoice | None = None,
+    ) -> FeatureTable:
+        """Open the features of some videos and experts through the store's cache, which is made on first use.
+
+        Batches are the same to the bit as those of `load`, and memory holds only what is read. Without a cache it is
+        `load`.
+        """
+        if store.cache is None:
+            return cls.load(store, video_ids, experts, choice)
+        table = cls(video_ids, {}, {name: store.spec(name).dim for name in experts}, choice)
+        for name in table.dims:
+            cached = open_cached(store, store.cache, name, table.choice.aggregate)
+            table._ragged[name] = choose_cached(cached, table.video_ids)
         return table
 
     def _hold(self, name: str, features: Mapping[str, ExpertFeatures]) -> None:
@@ -128,12 +172,12 @@ class FeatureTable:
 
     def _gather(self, name: str, rows: NDArray[np.int64], generator: np.random.Generator | None) -> ExpertBatch:
         ragged = self._ragged[name]
-        lengths = ragged.offsets[rows + 1] - ragged.offsets[rows]
+        lengths = ragged.lengths[rows]
         kept = np.minimum(lengths, self.choice.limits.get(name, self.choice.max_features))
         slot = np.arange(max(1, int(kept.max(initial=0))))
         mask = slot < kept[:, None]
         place = np.where(mask, _places(lengths, kept, slot, self.choice.selection, generator), 0)
-        index = np.where(mask, ragged.offsets[rows][:, None] + place, 0)
+        index = np.where(mask, ragged.starts[rows][:, None] + place, 0)
         if len(ragged.values):
             values = ragged.values[index].astype(np.float32, copy=False)
             values[~mask] = 0
@@ -145,7 +189,7 @@ class FeatureTable:
             torch.from_numpy(values),
             torch.from_numpy(seconds),
             torch.from_numpy(mask),
-            torch.from_numpy(ragged.aggregate[rows]),
+            torch.from_numpy(ragged.aggregates(rows)),
         )
 
 

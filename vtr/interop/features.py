@@ -21,8 +21,9 @@ from numpy.typing import NDArray
 
 from vtr.errors import InputError, WorkspaceError
 from vtr.files import lock, read_json, remove_temporaries, sha256_file, write_json, write_text
-from vtr.store.reader import FeatureStore, read_shard
+from vtr.store.reader import FeatureStore
 from vtr.store.schema import DTYPES, metadata_examined, metadata_spec
+from vtr.store.shard_file import read_shard
 from vtr.store.writer import shard_name, write_expert_manifest, write_shard
 from vtr.types import ExpertSpec
 from vtr.workspace import FORMAT, IMPORT_RECORD, MANIFEST, Workspace, versions

@@ -109,7 +109,7 @@ def describe_subject(run: Run, part: EmbeddedPart) -> Subject:
 
     Another workspace's videos were not used before, as far as ids can tell.
     """
-    annotations, store = load_annotations(run.workspace), FeatureStore(run.workspace.features)
+    annotations, store = load_annotations(run.workspace), FeatureStore(run.workspace.store)
     split, notes = _training_split(run)
     queries = load_split(run.workspace, part.coverage.split).queries(part.coverage.part, annotations)
     gallery = frozenset(part.videos.ids)

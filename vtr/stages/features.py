@@ -21,7 +21,7 @@ def describe(workspace: Workspace, *, verify: bool) -> str:
     Raises:
         WorkspaceError: there are no features, or a shard is damaged (each is named).
     """
-    store = FeatureStore(workspace.features)
+    store = FeatureStore(workspace.store)
     if not store.experts:
         raise WorkspaceError(f"{workspace.root} has no features yet. Run `vtr extract {workspace.root}`.")
     videos = load_annotations(workspace).videos
@@ -29,7 +29,8 @@ def describe(workspace: Workspace, *, verify: bool) -> str:
     rows = [("expert", "videos with features", "read", "failed", "dim", "MB", "dtype", "model", "pretrained on")]
     for expert in store.experts:
         spec, manifest = store.spec(expert), store.manifest(expert)
-        size = sum(path.stat().st_size for path in store.shards(expert) if path.exists())
+        files = [*store.shards(expert), *store.side_tables(expert)]
+        size = sum(path.stat().st_size for path in files if path.exists())
         counts = manifest["counts"]
         rows.append(
             (

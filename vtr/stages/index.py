@@ -69,7 +69,7 @@ def index(
     current = {
         "train": str(trained["output"]),
         "prepare": annotations_fingerprint(run.workspace, name),
-        "extract": FeatureStore(run.workspace.features).fingerprint(trained["experts"]),
+        "extract": FeatureStore(run.workspace.store).fingerprint(trained["experts"]),
     }
     for stage, output in current.items():
         check_made_from(embeddings, stage, inputs, output, make)

@@ -83,7 +83,7 @@ def workspace_lines(workspace: Workspace) -> list[Line]:
     lines = [Line("prepare", busy or "done", f"{counts['videos']} videos, {counts['captions']} captions")]
     wanted = {video.id for video in load_videos(workspace) if video.path is not None}
     failed = _failures(workspace)
-    store, busy = FeatureStore(workspace.features), _running(workspace.features / ".lock")
+    store, busy = FeatureStore(workspace.store), _running(workspace.features / ".lock")
     command = f"vtr extract {_quoted(workspace.root)}"
     for expert in store.experts:
         try:
@@ -125,7 +125,7 @@ def _extract_line(
 
 def run_lines(run: Run) -> list[Line]:
     """Return the states of train, of each part's embed, index and evaluate, and of report."""
-    store = FeatureStore(run.workspace.features)
+    store = FeatureStore(run.workspace.store)
     current: dict[str, str] = {}
     if not (run.root / MANIFEST).exists():
         return [_unfinished(run, store, current)]

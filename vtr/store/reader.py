@@ -7,13 +7,11 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
-import pyarrow.compute as pc
-import pyarrow.parquet as pq
-
 from vtr.errors import WorkspaceError, nearest
-from vtr.files import sha256_file
-from vtr.store.schema import BLOBS, SCHEMA, decode_row, metadata_examined, metadata_spec
+from vtr.files import StorePath, sha256_file
+from vtr.store.schema import SCHEMA
+from vtr.store.shard_file import covered_by, decoded, read_found, rows_of, side_table
+from vtr.store.texts import FoundText
 from vtr.types import ExpertFeatures, ExpertSpec
 from vtr.workspace import MANIFEST, fingerprint, read_manifest
 
@@ -24,11 +22,13 @@ class FeatureStore:
     """The experts' features under one folder: `<root>/<expert>/part-*.parquet`, each with a manifest.
 
     Args:
-        root: the folder, `workspace.features`. It may be empty or missing: then there are no experts.
+        root: the folder, `workspace.store`. It may be empty or missing: then there are no experts.
+        cache: where what is trained on may be kept in another form, `workspace.cache`; None keeps nothing.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: StorePath, cache: Path | None = None) -> None:
         self.root = root
+        self.cache = cache
 
     @property
     def experts(self) -> tuple[str, ...]:
@@ -53,7 +53,7 @@ class FeatureStore:
         """Return what an expert's features are."""
         return ExpertSpec(**self.manifest(expert)["expert"])
 
-    def shards(self, expert: str) -> list[Path]:
+    def shards(self, expert: str) -> list[StorePath]:
         """Return an expert's shards in order."""
         return [self.root / expert / name for name in sorted(self.manifest(expert)["shards"])]
 
@@ -65,6 +65,11 @@ class FeatureStore:
         """Return the ids of the videos that have features, in stored order."""
         return tuple(row["video_id"] for _, row in self._rows(expert, columns=("video_id",)))
 
+    def counts(self, expert: str) -> dict[str, tuple[int, str]]:
+        """Return video id -> (number of features, dtype of their values), in stored order."""
+        rows = self._rows(expert, columns=("video_id", "num_features", "dtype"))
+        return {row["video_id"]: (row["num_features"], row["dtype"]) for _, row in rows}
+
     def read(self, expert: str, video_ids: Collection[str] | None = None) -> dict[str, ExpertFeatures]:
         """Return video id -> features, for all videos or those asked for that have any.
 
@@ -73,39 +78,78 @@ class FeatureStore:
         Raises:
             WorkspaceError: the expert is not in the store, or a shard is damaged or does not fit the expert's spec.
         """
+        return dict(self.stream(expert, video_ids))
+
+    def stream(self, expert: str, video_ids: Collection[str] | None = None) -> Iterator[tuple[str, ExpertFeatures]]:
+        """Yield what `read` returns, in stored order, with one shard in memory at a time."""
         wanted = None if video_ids is None else frozenset(video_ids)
         spec = self.spec(expert)
-        return {row["video_id"]: _decode(path, row, spec) for path, row in self._rows(expert, wanted, spec=spec)}
+        for path, row in self._rows(expert, wanted, spec=spec):
+            yield row["video_id"], decoded(path, row, spec)
 
     def texts(self, expert: str) -> dict[str, tuple[str, ...]]:
         """Return video id -> the texts an expert kept (words on screen, words spoken); empty for other experts."""
         rows = self._rows(expert, columns=("video_id", "texts"))
         return {row["video_id"]: tuple(row["texts"]) for _, row in rows if row["texts"] is not None}
 
+    def has_texts(self, expert: str) -> bool:
+        """Return whether single finds were kept, with their times and places: see `found_texts`."""
+        return bool(self.side_tables(expert))
+
+    def side_tables(self, expert: str) -> list[StorePath]:
+        """Return the files that hold an expert's single finds, in the order of its shards."""
+        return [side_table(self.root / expert / name) for name in sorted(self.manifest(expert).get("texts", {}))]
+
+    def found_texts(self, expert: str) -> Iterator[tuple[str, FoundText]]:
+        """Yield every text that an expert read or heard, with its video's id; a video's finds come together.
+
+        Raises:
+            WorkspaceError: the expert is not in the store, or a side table is damaged.
+        """
+        for path in self.side_tables(expert):
+            yield from read_found(path)
+
     def fingerprint(self, experts: Collection[str] | None = None) -> str:
         """Return one hash of what the store holds, of all experts or some."""
         return fingerprint({name: self.manifest(name)["output"] for name in sorted(experts or self.experts)})
 
     def verify(self, expert: str) -> list[str]:
-        """Return what is wrong with an expert's shards, in words; empty when all checksums, shapes and values hold."""
+        """Return what is wrong with an expert's shards and side tables, in words; empty when checksums, shapes and
+        values hold."""
+        manifest, spec = self.manifest(expert), self.spec(expert)
         problems = []
-        spec = self.spec(expert)
         held: Counter[str] = Counter()
-        for name, expected in sorted(self.manifest(expert)["shards"].items()):
+        for name, expected in sorted(manifest["shards"].items()):
             path = self.root / expert / name
+            if found := _changed(path, expected):
+                problems.append(found)
             if not path.exists():
-                problems.append(f"{path} is missing")
                 continue
-            if sha256_file(path) != expected:
-                problems.append(f"{path} has changed since it was written (checksum differs)")
             try:
-                for row in _rows_of(path, spec=spec):
-                    _decode(path, row, spec)
+                for row in rows_of(path, spec=spec):
+                    decoded(path, row, spec)
                 held.update(covered_by(path))
             except WorkspaceError as error:
                 problems.append(str(error))
         if twice := [video_id for video_id, count in held.items() if count > 1]:
             problems.append(f"{self.root / expert} covers {len(twice)} videos more than once, {twice[0]} among them")
+        return problems + self._verify_texts(expert, manifest)
+
+    def _verify_texts(self, expert: str, manifest: dict[str, Any]) -> list[str]:
+        problems = []
+        for name, expected in sorted(manifest.get("texts", {}).items()):
+            shard = self.root / expert / name
+            if found := _changed(side_table(shard), expected):
+                problems.append(found)
+                continue
+            try:
+                counts = {row["video_id"]: row["num_features"] for row in rows_of(shard)} if shard.exists() else None
+                for video_id, text in read_found(side_table(shard)):
+                    if counts is not None and not 0 <= text.feature < counts.get(video_id, 0):
+                        problems.append(f"{side_table(shard)}: {video_id} has no feature {text.feature}")
+                        break
+            except WorkspaceError as error:
+                problems.append(str(error))
         return problems
 
     def _rows(
@@ -114,90 +158,14 @@ class FeatureStore:
         wanted: frozenset[str] | None = None,
         columns: Sequence[str] = SCHEMA.names,
         spec: ExpertSpec | None = None,
-    ) -> Iterator[tuple[Path, dict[str, Any]]]:
+    ) -> Iterator[tuple[StorePath, dict[str, Any]]]:
         for path in self.shards(expert):
-            for row in _rows_of(path, wanted, columns, spec):
+            for row in rows_of(path, wanted, columns, spec):
                 yield path, row
 
 
-def _rows_of(
-    path: Path,
-    wanted: frozenset[str] | None = None,
-    columns: Sequence[str] = SCHEMA.names,
-    spec: ExpertSpec | None = None,
-) -> Iterator[dict[str, Any]]:
-    """Yield a shard's rows, or those of the videos `wanted`; blobs as buffers, without a copy.
-
-    Raises:
-        WorkspaceError: the shard is damaged, or holds another expert than `spec`.
-    """
-    with _open(path) as file:
-        held = metadata_spec(file.schema_arrow.metadata)
-        if spec is not None and held != spec:
-            raise WorkspaceError(f"{path} was made by {held}, the store's manifest says {spec}. {_mend(path.parent)}")
-        try:
-            if wanted is not None and wanted.isdisjoint(file.read(columns=["video_id"])["video_id"].to_pylist()):
-                return
-            table = file.read(columns=list(columns))
-        except (OSError, pa.ArrowException) as error:
-            raise WorkspaceError(f"{path} is damaged ({error}). {_mend(path)}") from error
-    if wanted is not None:
-        table = table.filter(pc.is_in(table["video_id"], value_set=pa.array(sorted(wanted), pa.string())))
-    for cells in zip(*(table[name] for name in columns), strict=True):
-        yield {n: cell.as_buffer() if n in BLOBS else cell.as_py() for n, cell in zip(columns, cells, strict=True)}
-
-
-def _open(path: Path) -> pq.ParquetFile:
-    try:
-        file = pq.ParquetFile(path, page_checksum_verification=True)
-    except (OSError, pa.ArrowException) as error:
-        raise WorkspaceError(f"{path} cannot be read ({error}). {_mend(path)}") from error
-    schema = file.schema_arrow
-    if not schema.equals(SCHEMA):
-        found = ", ".join(f"{field.name} {field.type}" for field in schema)
-        expected = ", ".join(f"{field.name} {field.type}" for field in SCHEMA)
-        raise WorkspaceError(f"{path} has the columns {found}; {expected} expected. {_mend(path)}")
-    if missing := [key for key in ("vtr.expert", "vtr.examined") if key.encode() not in (schema.metadata or {})]:
-        raise WorkspaceError(f"{path} lacks the metadata {', '.join(missing)}: vtr did not write it. {_mend(path)}")
-    return file
-
-
-def _decode(path: Path, row: dict[str, Any], spec: ExpertSpec) -> ExpertFeatures:
-    try:
-        features = decode_row(row)
-    except ValueError as error:
-        raise WorkspaceError(f"{path}, {row['video_id']}: {error}. {_mend(path)}") from error
-    if features.dim != spec.dim:
-        raise WorkspaceError(
-            f"{path}, {row['video_id']}: features have shape {list(features.values.shape)}, expert {spec.name} has dim "
-            f"{spec.dim}, shape [T, {spec.dim}] was expected. {_mend(path.parent)}"
-        )
-    return features
-
-
-def _mend(path: Path) -> str:
-    workspace = (path if path.suffix else path / "part").parents[2]
-    return f"Delete {path}, and run `vtr extract {workspace}` to extract its videos again."
-
-
-def covered_by(path: Path) -> list[str]:
-    """Return all video ids a shard covers, present or absent.
-
-    Raises:
-        WorkspaceError: the file is damaged.
-    """
-    with _open(path) as file:
-        return metadata_examined(file.schema_arrow.metadata)
-
-
-def read_shard(path: Path) -> tuple[list[str], list[dict[str, Any]]]:
-    """Return the ids a shard covers, and its rows as stored.
-
-    Raises:
-        WorkspaceError: the file is damaged.
-    """
-    rows = [
-        {name: value.to_pybytes() if isinstance(value, pa.Buffer) else value for name, value in row.items()}
-        for row in _rows_of(path)
-    ]
-    return covered_by(path), rows
+def _changed(path: StorePath, expected: str) -> str:
+    """Return how a file differs from the one that was written, in words; "" when it does not."""
+    if not path.exists():
+        return f"{path} is missing"
+    return "" if sha256_file(path) == expected else f"{path} has changed since it was written (checksum differs)"

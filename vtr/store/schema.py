@@ -31,7 +31,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vtr.types import ExpertFeatures, ExpertSpec
+from vtr.types import ExpertFeatures, ExpertSpec, all_finite
 
 SCHEMA = pa.schema(
     [
@@ -60,7 +60,7 @@ def encode_row(video_id: str, features: ExpertFeatures, texts: tuple[str, ...] |
         raise ValueError(f"dtype is {dtype!r}, one of {', '.join(DTYPES)} expected")
     with np.errstate(over="ignore"):
         values = np.ascontiguousarray(features.values, np.dtype(dtype).newbyteorder("<"))
-    if not np.isfinite(values).all():
+    if not all_finite(values):
         raise ValueError(f"features of {video_id} reach {np.abs(features.values).max():.4g}, too large for {dtype}")
     if texts is not None and len(texts) != len(values):
         raise ValueError(f"{video_id} has {len(texts)} texts for {len(values)} features, as many expected")

@@ -51,7 +51,7 @@ class TrainingData:
 def make_data(corpus: Corpus, captions: CaptionTable, choice: FeatureChoice | None = None) -> TrainingData:
     """Return the training and validation parts of a corpus as rows of one feature table and one caption table."""
     train, validation = corpus.video_ids("train"), corpus.video_ids("validation")
-    table = FeatureTable.load(corpus.store, train + validation, corpus.experts, choice)
+    table = FeatureTable.open(corpus.store, train + validation, corpus.experts, choice)
     video_row = {video_id: row for row, video_id in enumerate(table.video_ids)}
     caption_row = {caption.id: row for row, caption in enumerate(captions.captions)}
     queries = corpus.queries("validation")

@@ -106,10 +106,10 @@ def embed_some(
     """
     place = choose_device(device)
     model, config = load_model(run.checkpoints / "best", place)
-    table = FeatureTable.load(corpus.store, video_ids, corpus.experts, FeatureChoice.of(config))
+    table = FeatureTable.open(corpus.store, video_ids, corpus.experts, FeatureChoice.of(config))
     if table.dims != dict(model.expert_dims):
         raise WorkspaceError(
-            f"{run.root} was trained on features of dims {dict(model.expert_dims)}; {run.workspace.features} has "
+            f"{run.root} was trained on features of dims {dict(model.expert_dims)}; {run.workspace.store} has "
             f"{table.dims}. Extract with the same experts, or train again."
         )
     texts = CaptionTable(captions, TextInput(config.text), run.workspace)

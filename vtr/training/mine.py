@@ -94,7 +94,7 @@ def mine(run: Run, *, top: int = TOP, device: str = "auto", available_only: bool
 def _mine(run: Run, corpus: Corpus, video_ids: tuple[str, ...], captions: list[Caption], top: int, device: str) -> None:
     place = choose_device(device)
     model, config = load_model(run.checkpoints / "best", place)
-    features = FeatureTable.load(corpus.store, video_ids, corpus.experts, FeatureChoice.of(config))
+    features = FeatureTable.open(corpus.store, video_ids, corpus.experts, FeatureChoice.of(config))
     table = CaptionTable(captions, TextInput(config.text), run.workspace)
     with progress("embed", len(video_ids) + len(captions), "items") as advance:
         videos = embed_videos(model, features, range(len(video_ids)), place, lambda n: advance(n, ""))

@@ -1,0 +1,81 @@
+"""The settings that shape features: written down with them, and compared before more are added to them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from vtr.config import ExtractConfig
+from vtr.errors import ConfigError
+from vtr.experts import EXPERTS
+
+SHAPING = (
+    "sampling",
+    "frames_per_second",
+    "max_frames",
+    "frames_per_shot",
+    "frame_side",
+    "max_seconds",
+    "reader",
+    "dtype",
+)
+"""Settings that shape every expert's features."""
+OWN = "own"
+"""Under this name, what is set for the one expert."""
+SHAPES_NOTHING = {"batch"}
+
+
+def shaping_settings(config: ExtractConfig, expert: str) -> dict[str, Any]:
+    """Return the settings that shape an expert's features, JSON-able."""
+    own = config.of(expert)
+    names = list(SHAPING)
+    names += ["text_frames_per_second"] if expert.startswith("ocr") else []
+    known = EXPERTS.get(expert)
+    names += ["sentence_model"] if own.kind == "speech" or (known is not None and known.modality == "text") else []
+    return {
+        **{name: getattr(config, name) for name in names},
+        OWN: own.model_dump(mode="json", exclude=SHAPES_NOTHING),
+    }
+
+
+def _completed(expert: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
+    """Return recorded settings; what an earlier version did not record had its default."""
+    default = shaping_settings(ExtractConfig(), expert)
+    return {**default, **recorded, OWN: {**default[OWN], **recorded.get(OWN, {})}}
+
+
+def differences(expert: str, recorded: Mapping[str, Any], now: Mapping[str, Any]) -> Iterator[tuple[str, Any, Any]]:
+    """Yield (setting, its value as recorded, its value now) for settings that differ and shape the expert's features.
+
+    A setting for all experts shapes nothing where the expert has its own.
+    """
+    held = _completed(expert, recorded)
+    for name, value in now.items():
+        both_own = None not in (held[OWN].get(name), now[OWN].get(name))
+        if name != OWN and not both_own and held.get(name) != value:
+            yield name, held.get(name), value
+    for name, value in now[OWN].items():
+        if held[OWN][name] != value:
+            yield f"settings.{expert}.{name}", held[OWN][name], value
+
+
+def recorded_config(recorded: Mapping[str, Mapping[str, Any]]) -> ExtractConfig:
+    """Return the settings with which experts were extracted, so that one more video can be read alike.
+
+    Args:
+        recorded: expert -> the settings in its manifest.
+
+    Raises:
+        ConfigError: the experts were extracted with settings that differ, or not extracted but imported.
+    """
+    values: dict[str, Any] = {}
+    settings = {}
+    for expert, of_expert in recorded.items():
+        if "release" in of_expert:
+            raise ConfigError(f"the {expert} features were imported: no other video can be extracted in the same way.")
+        held = _completed(expert, of_expert)
+        settings[expert] = held.pop(OWN)
+        for name, value in held.items():
+            if settings[expert].get(name) is None and values.setdefault(name, value) != value:
+                raise ConfigError(f"the experts were extracted with differing {name}: {values[name]}, {value}.")
+    return ExtractConfig.model_validate({"experts": tuple(recorded), "settings": settings, **values})
