@@ -1,4 +1,4 @@
-"""From frames to clips of pictures of one size, the items of networks that read pictures or windows of them."""
+"""From frames to clips of pictures of one size, the items of networks that read windows of frames."""
 
 from __future__ import annotations
 
@@ -17,17 +17,18 @@ Scale = Callable[[NDArray[np.uint8]], NDArray[np.uint8]]
 class ClipPreparation(Preparation):
     """Clips [window, height, width, 3], one every `stride` frames; a clip lasts until the frame after it is shown.
 
-    The last frames are always covered: where the clips do not come out even, one more ends with the last frame. A
-    video with fewer frames than a clip makes one clip in which frames are repeated evenly.
+    The end is always covered: where the clips do not come out even, one more ends with the last frame. What a stride
+    longer than the window skips is left out. A video with fewer frames than a clip makes one clip in which frames are
+    repeated evenly.
 
     Args:
         info: the video.
         scale: how frames become pictures.
-        window: frames of a clip; 1 makes every frame a clip.
+        window: frames of a clip.
         stride: frames from one clip's first to the next one's.
     """
 
-    def __init__(self, info: VideoInfo, scale: Scale, window: int = 1, stride: int = 1) -> None:
+    def __init__(self, info: VideoInfo, scale: Scale, window: int, stride: int) -> None:
         self._info, self._scale, self._window, self._stride = info, scale, window, stride
         self._seconds: list[float] = []
         self._kept: list[NDArray[np.uint8]] = []
@@ -73,7 +74,8 @@ def middle(images: NDArray[np.uint8], height: int, width: int, crop: int) -> NDA
 
     Scaling is bilinear with antialiasing, as PIL's, within a grey level.
     """
-    pixels = torch.from_numpy(images).permute(0, 3, 1, 2)
+    own = images if images.flags.writeable else images.copy()  # torch warns of arrays that it could not write into
+    pixels = torch.from_numpy(own).permute(0, 3, 1, 2)
     if images.shape[1:3] != (height, width):
         scaled = torch.nn.functional.interpolate(pixels.float(), (height, width), mode="bilinear", antialias=True)
         pixels = scaled.round().clamp(0, 255).byte()

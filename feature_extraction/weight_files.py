@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from abc import abstractmethod
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
@@ -15,14 +14,14 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from feature_extraction.extractor import ModelExpert
-from vtr.config import ExtractConfig, Precision
+from feature_extraction.preparations import reduced
+from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError
 from vtr.files import sha256_file
 from vtr.types import ExpertSpec, Modality
 
 COUNTER = "num_batches_tracked"
 """Batch norms count batches since PyTorch 0.4.1; older files lack the counters, and evaluation does not use them."""
-DTYPES: Mapping[Precision, torch.dtype] = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,12 +114,6 @@ class WeightFileExpert(ModelExpert):
             weights_sha256=sha256_file(self.path),
             pretrained_on=self.release.pretrained_on,
         )
-
-
-def reduced(device: torch.device, precision: Precision) -> torch.autocast:
-    """Return the context in which a network computes with `precision`; float32 changes nothing."""
-    dtype = DTYPES.get(precision)
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def read_weights(path: Path, expert: str) -> dict[str, Tensor]:

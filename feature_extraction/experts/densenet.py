@@ -9,9 +9,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from feature_extraction.clips import ClipPreparation, middle
+from feature_extraction.clips import middle
 from feature_extraction.extractor import Preparation, VideoInfo
 from feature_extraction.needs import frame_need
+from feature_extraction.preparations import FramePreparation
 from feature_extraction.weight_files import Release, WeightFileExpert
 from vtr.config import ExtractConfig
 
@@ -44,16 +45,16 @@ class DenseNetPlacesExpert(WeightFileExpert):
 
     def prepare(self, info: VideoInfo) -> Preparation:
         """Start on a video."""
-        return ClipPreparation(info, partial(middle, height=SIDE, width=SIDE, crop=CROP))
+        return FramePreparation(info, partial(middle, height=SIDE, width=SIDE, crop=CROP))
 
     def network(self) -> nn.Module:
         """Return a DenseNet-161 without its classifier."""
         return DenseNet161()
 
     def inputs(self, items: Tensor) -> Tensor:
-        """Return [n, 3, 224, 224] of pictures [n, 1, 224, 224, 3]."""
+        """Return [n, 3, 224, 224] of pictures [n, 224, 224, 3]."""
         mean, std = torch.tensor(MEAN, device=items.device), torch.tensor(STD, device=items.device)
-        return ((items[:, 0].float() / 255 - mean) / std).permute(0, 3, 1, 2)
+        return ((items.float() / 255 - mean) / std).permute(0, 3, 1, 2)
 
     def rename(self, name: str) -> str:
         """Return today's name: until PyTorch 0.4 the norms of a dense layer were "norm.1" and "norm.2"."""

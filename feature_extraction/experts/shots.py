@@ -19,9 +19,9 @@ from feature_extraction.extractor import (
     features,
 )
 from feature_extraction.frames import FrameNeed, Sampling
+from feature_extraction.preparations import reduced
 from feature_extraction.shots import PACKAGE, WEIGHTS, ShotFinder, ShotReading, ShotWindows, load_transnet, look
 from feature_extraction.transnet import HIDDEN
-from feature_extraction.weight_files import reduced
 from vtr.config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.packaged import package_path
