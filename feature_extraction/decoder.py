@@ -295,6 +295,6 @@ def main() -> None:
 
 
 def _write_all(stream: Any, data: Any) -> None:
-    left = memoryview(data.reshape(-1) if isinstance(data, np.ndarray) else data)
+    left = memoryview(data if isinstance(data, bytes) else data.data.cast("B") if data.size else b"")
     while left:
         left = left[stream.write(left) :]

@@ -10,7 +10,7 @@ import select
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -109,7 +109,7 @@ class Decoder:
             if not video.is_read:  # the child still has pieces to send
                 self.close()
 
-    def ask(self, request: FrameRequest, timeout_seconds: float) -> Iterator[object]:
+    def ask(self, request: FrameRequest, timeout_seconds: float) -> Generator[object, None, None]:
         """Yield what the child answers: Opened, then (Piece, pictures), and Ended or Refused at the end.
 
         A child that takes longer than `timeout_seconds` in all, or dies, is ended and the answer is a `Refused`.
@@ -364,7 +364,8 @@ class _Channel:
     def pictures(self, shape: tuple[int, ...]) -> np.ndarray[Any, np.dtype[np.uint8]]:
         """Return the array of pictures that follows a message; raises as `message`."""
         array = np.empty(shape, np.uint8)
-        self._read(memoryview(array.reshape(-1)))
+        if array.size:
+            self._read(array.data.cast("B"))
         return array
 
     def _read(self, into: Any) -> Any:

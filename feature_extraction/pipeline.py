@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import tempfile
 import time
 from collections import Counter
@@ -16,13 +17,14 @@ from feature_extraction.ledger import ALL_EXPERTS, Ledger
 from feature_extraction.media import MediaError
 from feature_extraction.plan import Plan, Task, make_groups
 from feature_extraction.pool import Engine, Pool
-from feature_extraction.shards import ShardWriter, recorded_config, shaping_settings
+from feature_extraction.shaping import recorded_config, shaping_settings
+from feature_extraction.shards import ShardWriter
 from feature_extraction.spool import Spool
 from feature_extraction.worker import VideoWorker
 from vtr.annotations.tables import annotations_fingerprint, load_annotations
 from vtr.config import ExtractConfig
-from vtr.errors import ConfigError, InputError, UnavailableError
-from vtr.experts import EXPERTS, check_experts
+from vtr.errors import InputError, UnavailableError
+from vtr.experts import check_experts
 from vtr.files import lock, remove_temporaries
 from vtr.packaged import INSTALL_EXPERTS
 from vtr.progress import progress, say
@@ -107,12 +109,12 @@ def extract(
     annotations = load_annotations(workspace)
     with_file = {video.id for video in annotations.videos if video.path is not None}
     with lock(workspace.features / ".lock", f"extract features into {workspace.root}"):
-        _tidy(workspace.features)
         if out is not None:
             workspace.set_location(out)
         store = FeatureStore(workspace.store)
         settings = {name: fingerprint(shaping_settings(config, name)) for name in experts}
         spool = Spool(workspace.features / ".spool", settings)
+        _tidy(workspace.features, spool.scratch)
         ledger = Ledger(workspace.ledger)
         ledger.keep(with_file)
         groups = make_groups(workspace.features, annotations, config.shard_videos)
@@ -125,6 +127,7 @@ def extract(
         read, not_loaded, peak_bytes = extraction.run(experts, retry_failed)
         for expert in experts:
             writer.refresh(expert)
+        shutil.rmtree(spool.scratch, ignore_errors=True)
     return ExtractSummary(
         workspace=workspace,
         extracted=read,
@@ -138,10 +141,12 @@ def extract(
     )
 
 
-def _tidy(features: Path) -> None:
-    """Remove what killed writers left behind."""
-    for folder in (features, *(path for path in features.iterdir() if path.is_dir())):
+def _tidy(features: Path, scratch: Path) -> None:
+    """Remove what killed writers left behind, and make the folder for what workers fetch."""
+    for folder in (features, *features.glob("*/"), *features.glob("*/texts/")):
         remove_temporaries(folder)
+    shutil.rmtree(scratch, ignore_errors=True)
+    scratch.mkdir()
 
 
 def available_experts(config: ExtractConfig, extractors: Mapping[str, str]) -> tuple[list[str], dict[str, str]]:
@@ -153,11 +158,11 @@ def available_experts(config: ExtractConfig, extractors: Mapping[str, str]) -> t
     """
     if extractors is not EXTRACTORS:
         return list(config.experts), {}
-    chosen = check_experts(config.experts, own=[name for name in config.experts if config.of(name).kind])
+    chosen = check_experts(config.experts, config.settings)
     unavailable = {
         name: f"{', '.join(missing)} not installed; install with: {INSTALL_EXPERTS}"
         for name in chosen
-        if (missing := missing_packages(name))
+        if (missing := missing_packages(name, config.settings))
     }
     experts = [name for name in chosen if name not in unavailable]
     _tell(unavailable, experts)

@@ -223,7 +223,7 @@ def _degrees(container: Any, stream: Any) -> int:
     for packet in _packets(container, stream):
         try:
             for frame in packet.decode():
-                return round(frame.rotation) % 360
+                return int(round(frame.rotation)) % 360
         except av.error.FFmpegError:
             continue
     return 0

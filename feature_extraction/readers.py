@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from feature_extraction.frames import VideoInfo
-from feature_extraction.probing import Contents, Heading, read_contents, video_stream
+from feature_extraction.probing import Heading, read_contents, video_stream
 
 SAME_TIME_SECONDS = 2e-3
 """Decord keeps times in single precision; beyond this its frames are others than PyAV's."""

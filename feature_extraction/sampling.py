@@ -48,7 +48,7 @@ def spread(frame_seconds: NDArray[np.float64], start_seconds: float, end_seconds
 
     A frame is never taken twice, so where there are fewer frames than that each is given once.
     """
-    inside = np.count_nonzero((frame_seconds >= start_seconds) & (frame_seconds < end_seconds))
+    inside = int(np.count_nonzero((frame_seconds >= start_seconds) & (frame_seconds < end_seconds)))
     number = max(1, min(number, inside))
     middles = start_seconds + (np.arange(number) + 0.5) * (end_seconds - start_seconds) / number
     return np.unique(np.searchsorted(frame_seconds, middles + ROUNDING_SECONDS, side="right") - 1).clip(0)

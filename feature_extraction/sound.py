@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from dataclasses import dataclass
+from typing import Literal
 
 import ffmpeg
 import imageio_ffmpeg
@@ -18,9 +19,9 @@ MISSING_SECONDS = 1.0
 
 
 class SoundError(Exception):
-    """A sound track cannot be read. `kind` is a `feature_extraction.ledger.Kind`."""
+    """A sound track cannot be read. `kind` is the class of reason that goes into the failure ledger."""
 
-    def __init__(self, kind: str, reason: str) -> None:
+    def __init__(self, kind: Literal["unreadable", "no_audio", "timeout"], reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
 

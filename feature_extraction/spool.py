@@ -51,6 +51,11 @@ class Spool:
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self._folder, self._settings = folder, dict(settings)
 
+    @property
+    def scratch(self) -> Path:
+        """A folder beside the spool for videos that have to be fetched; what killed workers leave in it may go."""
+        return self._folder.with_name(".fetched")
+
     def _path(self, video_id: str) -> Path:
         return self._folder / f"{hashlib.sha256(video_id.encode()).hexdigest()[:32]}.parquet"
 

@@ -22,9 +22,9 @@ from feature_extraction.ledger import ALL_EXPERTS, Failure, Kind, Status
 from feature_extraction.media import Decoder, DecodeRequest, MediaError, OpenVideo
 from feature_extraction.memory import peak_bytes
 from feature_extraction.model_server import RemoteModel, ServerLost
+from feature_extraction.plan import Task
 from feature_extraction.shots import ShotFinder
 from feature_extraction.sources import SourceError, local_copy
-from feature_extraction.plan import Task
 from feature_extraction.spool import Spool, Spooled
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
@@ -149,7 +149,7 @@ class VideoWorker:
             ServerLost: the process with the models has died.
         """
         chosen = {name: self.extractors[name] for name in experts if name in self.extractors}
-        with local_copy(locator, self._scratch) as source:
+        with local_copy(locator, self._scratch, self.config.timeout_seconds) as source:
             request = DecodeRequest(
                 needs=tuple(dict.fromkeys(e.frames for e in chosen.values() if e.frames is not None)),
                 sound=any(expert.sound for expert in chosen.values()),
@@ -185,7 +185,7 @@ class VideoWorker:
         except MediaError as error:
             return _all_failed(task, error.stage, error.kind, error.reason, error.decoder)
         except SourceError as error:
-            return _all_failed(task, "fetch", "unreadable", str(error))
+            return _all_failed(task, "fetch", error.kind, error.reason)
         except (BrokenPipeError, ServerLost):  # the parent has gone; or the parent will know
             raise
         except Exception as error:  # one odd file must not end the run

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -92,7 +91,7 @@ def experts() -> None:
 class _ListUnlessNamed(TyperGroup):
     """A group whose command may be left out: `vtr features WS` lists."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         if args and args[0] not in (*self.commands, "--help"):
             args = ["list", *args]
         return super().parse_args(ctx, args)
@@ -120,7 +119,7 @@ def list_features(
 @features.command("compact")
 def compact_features(workspace: WorkspaceArgument) -> None:
     """Merge the small shards that a growing collection leaves into full ones; rows stay as they are."""
-    from vtr.stages.compact import compact
+    from feature_extraction.compact import compact
     from vtr.workspace import Workspace
 
     typer.echo(compact(Workspace.open(workspace)))

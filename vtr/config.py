@@ -28,17 +28,17 @@ Precision = Literal["float32", "bfloat16", "float16"]
 
 
 class ExpertConfig(Config):
-    """How one expert reads; what is left out comes from the expert's line of the table or from `vtr extract`'s settings."""
+    """How one expert reads; what is left out comes from the table of experts or from `vtr extract`'s settings."""
 
     kind: Literal["image", "video", "audio", "speech"] | None = None
     """Makes an expert of your own name: image (CLIP, SigLIP, DINOv2, ViT), video (VideoMAE, TimeSformer, X-CLIP),
     audio (AST) or speech (Whisper), with the weights `model` names."""
 
     model: str | None = None
-    """A local folder, a hub name such as "openai/clip-vit-base-patch32", or a file of weights (s3d, vggish, densenet)."""
+    """A local folder, a hub name such as "openai/clip-vit-base-patch32", or a weight file (s3d, vggish, densenet)."""
 
     pooling: Literal["default", "cls", "mean", "projection"] = "default"
-    """The model's own image or clip feature, its class token, the mean of its tokens, or its projection (CLIP, SigLIP)."""
+    """The model's own image or clip feature, its class token, its tokens' mean, or its projection (CLIP, SigLIP)."""
 
     sampling: SamplingName | None = None
     """Which frames: see `ExtractConfig.sampling`."""
@@ -119,7 +119,7 @@ class ExtractConfig(Config):
     [cuda:0, cuda:1]. "auto": every GPU; without one, each worker runs its own models. "cpu": one process on the CPU."""
 
     engine: Literal["local", "ray"] = "local"
-    """local: processes of this machine. ray: the same on the actors of a Ray cluster, several machines if it has them."""
+    """local: processes of this machine. ray: the same on the actors of a Ray cluster."""
 
     ray_actors: int = Field(default=0, ge=0)
     """With engine ray: how many actors; 0 means one per GPU of the cluster, or one per `workers` cores."""

@@ -45,15 +45,24 @@ def read_painted(image: NDArray[np.uint8]) -> int:
 
 
 def media(
-    images: NDArray[np.uint8],
+    images: NDArray[np.uint8] | None = None,
     seconds: NDArray[np.float64] | None = None,
     motion: Frames | None = None,
     sound: NDArray[np.float32] | None = None,
     duration_seconds: float | None = None,
 ) -> Media:
-    """Return decoded media made by hand; frames are one second apart unless `seconds` says otherwise."""
-    times = np.arange(len(images), dtype=np.float64) if seconds is None else seconds
-    height, width = images.shape[1:3]
-    duration = float(times[-1]) + 1 if duration_seconds is None else duration_seconds
-    info = VideoInfo("made by hand", duration, width, height, None, sound is not None)
-    return Media(info, Frames(images, times), motion, sound)
+    """Return decoded media made by hand; frames are one second apart unless `seconds` says otherwise.
+
+    `motion`, the grey frames of the motion expert, takes the place of `images`.
+    """
+    if motion is None and images is not None:
+        times = np.arange(len(images), dtype=np.float64) if seconds is None else seconds
+        motion = Frames(images, times)
+    frames = motion if motion is not None and len(motion.images) else None
+    duration = duration_seconds
+    if duration is None:
+        duration = (
+            float(frames.seconds[-1]) + 1 if frames is not None else len(sound if sound is not None else ()) / 16_000
+        )
+    height, width = frames.images.shape[1:3] if frames is not None else (48, 64)
+    return Media(VideoInfo("made by hand", duration, width, height, None, sound is not None), frames, sound)

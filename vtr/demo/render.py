@@ -15,7 +15,7 @@ from pathlib import Path
 import ffmpeg
 import numpy as np
 
-from feature_extraction.media import ffmpeg_binary
+from feature_extraction.sound import ffmpeg_binary
 from vtr.demo.draw import frames
 from vtr.demo.sound import RATE, track
 from vtr.demo.world import Scene
