@@ -128,8 +128,8 @@ def test_a_text_shown_again_is_one_result() -> None:
     hits, found, searched = find(texts, "exit", top=2)
     assert (found, searched) == (3, 4)
     assert [(hit.video_id, hit.text, hit.seconds, hit.times, hit.confidence, hit.box) for hit in hits] == [
-        ("v", "Exit", 2.0, 2, 0.9, (0, 0, 1, 1)),
-        ("w", "EXIT", 1.0, 1, 0.6, (0, 0, 1, 1)),
+        ("v", "Exit", 2.0, 2, 0.9, [0, 0, 1, 1]),
+        ("w", "EXIT", 1.0, 1, 0.6, [0, 0, 1, 1]),
     ]
 
 

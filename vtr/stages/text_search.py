@@ -13,7 +13,6 @@ from pathlib import Path
 
 from vtr.annotations.tables import load_videos
 from vtr.errors import InputError, UnavailableError, WorkspaceError
-from vtr.store.found import decode_found, encode_found
 from vtr.store.reader import MAKE, FeatureStore
 from vtr.store.texts import FoundText
 from vtr.workspace import Run, Workspace
@@ -47,7 +46,7 @@ class TextHit:
         confidence: the recogniser's own, 0 to 1, the highest of those times; None where none was kept.
         text: as read or heard.
         marked: the same with the words in square brackets.
-        box: (left, top, right, bottom) as shares of the frame, for text on screen.
+        box: [left, top, right, bottom] as shares of the frame, for text on screen.
     """
 
     rank: int
@@ -61,7 +60,7 @@ class TextHit:
     confidence: float | None
     text: str
     marked: str
-    box: tuple[float, float, float, float] | None
+    box: list[float] | None
 
 
 def search_texts(path: Path, expert: str, query: str, *, top: int = 10, as_json: bool = False) -> str:
@@ -147,7 +146,7 @@ def find(
     with closing(_database(texts)) as database:
         (searched,) = database.execute("SELECT count(*) FROM texts").fetchone()
         groups = _matches(database, expression)
-    best = sorted(groups.values(), key=lambda group: (-group[0].score, group[0].video_id, group[0].found.start_seconds))
+    best = sorted(groups.values(), key=lambda group: (-group[0].score, group[0].video_id, group[0].start_seconds))
     hits = [_hit(rank, group, paths or {}) for rank, group in enumerate(best[:top], 1)]
     return hits, len(groups), searched
 
@@ -166,15 +165,23 @@ def match_expression(query: str) -> str:
 
 
 def _spaced(text: str) -> str:
-    return UNSPACED.sub(BREAK, text)
+    return text if text.isascii() else UNSPACED.sub(BREAK, text)
 
 
 @dataclass(frozen=True, slots=True)
 class _Match:
+    """A text that holds all the words, as found and as FTS5 marks it; `words` are [word, start in seconds] each."""
+
     score: float
-    video_id: str
-    found: FoundText
     marked: str
+    video_id: str
+    feature: int
+    text: str
+    start_seconds: float
+    end_seconds: float
+    confidence: float
+    box: list[float] | None
+    words: list[tuple[str, float]]
 
 
 def _database(texts: FoundTexts) -> sqlite3.Connection:
@@ -200,21 +207,23 @@ def _database(texts: FoundTexts) -> sqlite3.Connection:
 
 
 def _row(entry: tuple[str, FoundText]) -> tuple[str, str]:
+    """Return what is searched, and the fields of a `_Match` from `video_id` on."""
     video_id, found = entry
-    return _spaced(found.text.translate(RESERVED)), json.dumps([video_id, encode_found(found)])
+    words = [(word.text, word.start_seconds) for word in found.words]
+    times = (found.start_seconds, found.end_seconds)
+    fields = (video_id, found.feature, found.text, *times, found.confidence, found.box, words)
+    return _spaced(found.text.translate(RESERVED)), json.dumps(fields)
 
 
 def _matches(database: sqlite3.Connection, expression: str) -> dict[tuple[str, int, str], list[_Match]]:
     """Return what holds all the words; the same text of one feature is one result, however often it is shown."""
     groups: dict[tuple[str, int, str], list[_Match]] = {}
     sql = "SELECT -bm25(texts), highlight(texts, 0, ?, ?), found FROM texts WHERE texts MATCH ?"
-    for score, marked, row in database.execute(sql, (BEGIN, END, expression)):
-        video_id, values = json.loads(row)
-        found = decode_found(values)
-        key = (video_id, found.feature, found.text.casefold())
-        groups.setdefault(key, []).append(_Match(score, video_id, found, marked.replace(BREAK, "")))
+    for score, marked, fields in database.execute(sql, (BEGIN, END, expression)):
+        match = _Match(score, marked.replace(BREAK, ""), *json.loads(fields))
+        groups.setdefault((match.video_id, match.feature, match.text.casefold()), []).append(match)
     for group in groups.values():
-        group.sort(key=lambda match: match.found.start_seconds)
+        group.sort(key=lambda match: match.start_seconds)
     return groups
 
 
@@ -226,13 +235,13 @@ def _hit(rank: int, group: list[_Match], paths: Mapping[str, str | None]) -> Tex
         video_id=first.video_id,
         path=paths.get(first.video_id),
         seconds=_number(_said_at(first)),
-        start_seconds=_number(first.found.start_seconds),
-        end_seconds=_number(first.found.end_seconds),
+        start_seconds=_number(first.start_seconds),
+        end_seconds=_number(first.end_seconds),
         times=len(group),
-        confidence=_number(max(match.found.confidence for match in group)),
-        text=first.found.text,
+        confidence=_number(max(match.confidence for match in group)),
+        text=first.text,
         marked=first.marked.replace(BEGIN, "[").replace(END, "]"),
-        box=first.found.box,
+        box=first.box,
     )
 
 
@@ -243,11 +252,11 @@ def _number(value: float) -> float | None:
 def _said_at(match: _Match) -> float:
     """Return when the first marked word is said, or when the text starts where no word times are known."""
     marked, at = match.marked.index(BEGIN), 0
-    for word in match.found.words:
-        at = match.found.text.find(word.text, at) + len(word.text)
+    for word, start_seconds in match.words:
+        at = max(at, match.text.find(word, at) + len(word))
         if at > marked:
-            return word.start_seconds
-    return match.found.start_seconds
+            return start_seconds
+    return match.start_seconds
 
 
 def _lines(hit: TextHit) -> list[str]:
