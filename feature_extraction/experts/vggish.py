@@ -102,14 +102,13 @@ def log_mel(sound: NDArray[np.float32], filters: NDArray[np.float64]) -> NDArray
 
 
 def mel_filters() -> NDArray[np.float64]:
-    """Return [257, 64] filters: triangles on the HTK mel scale itself, from 125 to 7500 Hz, and nothing at 0 Hz."""
+    """Return [257, 64] filters: triangles on the HTK mel scale itself, from 125 to 7500 Hz."""
     lowest, highest = (1127 * np.log1p(hertz / 700) for hertz in (LOWEST, HIGHEST))
     edges = np.linspace(lowest, highest, BANDS + 2)
     bins = 1127 * np.log1p(np.fft.rfftfreq(FFT, 1 / SOUND_RATE) / 700)[:, None]
     rising = (bins - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins) / (edges[2:] - edges[1:-1])
     filters: NDArray[np.float64] = np.maximum(0, np.minimum(rising, falling))
-    filters[0] = 0
     return filters
 
 
