@@ -21,12 +21,13 @@ from vtr.annotations.prepare import prepare_folder
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError, WorkspaceError
 from vtr.files import cannot_write
-from vtr.store import writer
 from vtr.store.reader import FeatureStore
+from vtr.store.shard_file import covered_by
 from vtr.workspace import Workspace
 
 HERE = Path(__file__).parent
 EXPERTS = {name.lower(): f"fake_experts:{name}" for name in ("Mean", "Clumsy", "Liar", "Dizzy")}
+EXPERTS |= {"model": "fake_experts:MeanModel", "clumsy_model": "fake_experts:ClumsyModel"}
 COLOURS = {
     "red": (220, 30, 30),
     "green": (30, 220, 30),
@@ -34,6 +35,8 @@ COLOURS = {
     "black": (0, 0, 0),
     "grey": (128, 128, 128),
 }
+
+FAST_START = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "10", "-movflags", "+faststart")
 
 RUN = """
 import sys
@@ -159,8 +162,10 @@ def test_failures_go_to_the_ledger_and_the_rest_goes_on(clips: Path, tmp_path: P
     entries = {(e["video_id"], e["expert"]): e for e in map(json.loads, workspace.ledger.read_text().splitlines())}
     assert summary.failures == len(entries) == 3
     assert entries["broken", "*"]["stage"] in ("open", "decode")
-    assert "red makes me stumble" in entries["-00 red", "clumsy"]["reason"]
-    assert entries["-01 green", "clumsy"]["stage"] == "worker"
+    assert "red makes me stumble" in entries["-00 red", "clumsy"]["message"]
+    assert (entries["-00 red", "clumsy"]["stage"], entries["-00 red", "clumsy"]["kind"]) == ("extract", "expert_error")
+    assert (entries["-01 green", "clumsy"]["stage"], entries["-01 green", "clumsy"]["kind"]) == ("extract", "crash")
+    assert "killed by SIGKILL" in entries["-01 green", "clumsy"]["message"]
     store = FeatureStore(workspace.features)
     assert set(store.video_ids("mean")) == {"-00 red", "-01 green", "-02 blue", "-04 grey"}
     assert set(store.video_ids("clumsy")) == {"-02 blue", "-04 grey"}
@@ -212,8 +217,10 @@ def test_a_deleted_shard_is_extracted_again(clips: Path, tmp_path: Path) -> None
     workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
     run(workspace, config("mean"))
     before = shards(workspace)
-    (workspace.features / "mean" / "part-00002.parquet").unlink()
-    assert run(workspace, config("mean")).extracted == 3
+    gone = sorted((workspace.features / "mean").glob("part-*.parquet"))[2]
+    lost = len(covered_by(gone))
+    gone.unlink()
+    assert run(workspace, config("mean")).extracted == lost
     assert shards(workspace) == before
 
 
@@ -234,7 +241,6 @@ def test_a_full_disk_is_said_in_words_and_nothing_is_lost(
     whole = prepare_folder(clips, None, tmp_path / "whole").workspace
     run(whole, config("mean"))
     assert shards(workspace) == shards(whole)
-    assert writer.shard_name(0) == "part-00000.parquet"
 
 
 def test_experts_that_do_not_exist_or_are_not_installed(
@@ -243,10 +249,85 @@ def test_experts_that_do_not_exist_or_are_not_installed(
     workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
     with pytest.raises(ConfigError, match=r"no expert 'motoin'. Did you mean 'motion'\? The experts are: appearance"):
         extract(workspace, config("motoin"))
-    monkeypatch.setattr("feature_extraction.pipeline.missing_packages", lambda name: ("nothing",) * (name == "face"))
+    monkeypatch.setattr("feature_extraction.pipeline.missing_packages", lambda name, _: ("nothing",) * (name == "face"))
     with pytest.raises(UnavailableError, match=r"face: nothing not installed; install with: pip install"):
         extract(workspace, config("face"))
     summary = extract(workspace, config("face", "motion"))
     assert summary.extracted == 14
     assert list(summary.unavailable) == ["face"]
     assert FeatureStore(workspace.features).experts == ("motion",)
+
+
+def rows(workspace: Workspace, expert: str) -> dict[str, np.ndarray]:
+    return {video_id: found.values for video_id, found in FeatureStore(workspace.features).read(expert).items()}
+
+
+def test_a_process_that_holds_the_models_gives_what_workers_of_their_own_do(clips: Path, tmp_path: Path) -> None:
+    alone = prepare_folder(clips, None, tmp_path / "alone").workspace
+    run(alone, config("model", workers=2))
+    shared = prepare_folder(clips, None, tmp_path / "shared").workspace
+    run(shared, config("mean", "model", workers=2, devices=("cpu",)))
+    assert shards(shared).items() >= shards(alone).items()
+    assert len(rows(shared, "model")) == 14
+
+
+def test_a_video_that_kills_the_models_process_costs_only_itself(clips: Path, tmp_path: Path) -> None:
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+    summary = run(workspace, config("mean", "clumsy_model", workers=3, devices=("cpu",)))
+    entries = {(e["video_id"], e["expert"]): e for e in map(json.loads, workspace.ledger.read_text().splitlines())}
+    green = {path.stem for path in clips.iterdir() if "green" in path.stem}
+    red = {path.stem for path in clips.iterdir() if "red" in path.stem}
+    assert summary.failures == len(green | red)
+    assert {video for video, expert in entries if expert == "clumsy_model"} == green | red
+    assert {entries[video, "clumsy_model"]["kind"] for video in green} == {"crash"}
+    assert {entries[video, "clumsy_model"]["kind"] for video in red} == {"expert_error"}
+    assert rows(workspace, "clumsy_model").keys() == {path.stem for path in clips.iterdir()} - green - red
+    assert FeatureStore(workspace.features).examined("mean") == {path.stem for path in clips.iterdir()}
+
+
+def test_a_damaged_video_is_used_and_flagged_or_refused(clips: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    frames = [np.full((48, 64, 3), 90 + number, np.uint8) for number in range(50)]
+    noise = np.random.default_rng(0).integers(0, 60, (50, 48, 64, 3), dtype=np.uint8)
+    whole = render(tmp_path / "whole.mp4", [f + n for f, n in zip(frames, noise, strict=True)], *FAST_START)
+    data = whole.read_bytes()
+    (folder / "cut.mp4").write_bytes(data[: len(data) * 6 // 10])
+    (folder / "whole.mp4").write_bytes(data)
+    workspace = prepare_folder(folder, None, tmp_path / "ws").workspace
+    summary = run(workspace, config("mean"))
+    assert (summary.failures, summary.partial) == (0, 1)
+    (entry,) = map(json.loads, workspace.ledger.read_text().splitlines())
+    assert (entry["video_id"], entry["status"], entry["kind"]) == ("cut", "partial", "truncated")
+    found = FeatureStore(workspace.features).read("mean")
+    assert 0 < found["cut"].end_seconds.max() < 1.5 < found["whole"].end_seconds.max()
+    assert run(workspace, config("mean"), retry_failed=True).extracted == 0
+
+    strict = prepare_folder(folder, None, tmp_path / "strict").workspace
+    summary = run(strict, config("mean", strict=True))
+    assert (summary.failures, summary.partial) == (1, 0)
+    assert set(FeatureStore(strict.features).video_ids("mean")) == {"whole"}
+
+
+def test_a_video_without_sound_is_absent_for_sound_experts_and_no_failure(clips: Path, tmp_path: Path) -> None:
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+    summary = extract(workspace, config("audio"))
+    assert summary.failures == 0
+    assert FeatureStore(workspace.features).video_ids("audio") == ()
+    entries = [json.loads(line) for line in workspace.ledger.read_text().splitlines()]
+    assert {(e["expert"], e["kind"], e["status"]) for e in entries} == {("audio", "no_audio", "absent")}
+    assert len(entries) == 14
+
+
+def test_one_frame_a_shot(tmp_path: Path) -> None:
+    folder = tmp_path / "clips"
+    folder.mkdir()
+    noise = np.random.default_rng(0).integers(0, 30, (3, 96, 128, 3), dtype=np.uint8)
+    colours = (np.array((190, 30, 30)), np.array((30, 190, 30)), np.array((30, 30, 190)))
+    frames = [(colour + noise[shot]).astype(np.uint8) for shot, colour in enumerate(colours) for _ in range(40)]
+    render(folder / "cuts.mp4", frames)
+    workspace = prepare_folder(folder, None, tmp_path / "ws").workspace
+    run(workspace, config("mean", sampling="shots"))
+    found = FeatureStore(workspace.features).read("mean")["cuts"]
+    np.testing.assert_allclose(found.start_seconds, (0.8, 2.4, 4.0), atol=0.05)
+    assert found.values.argmax(axis=1).tolist() == [0, 1, 2]
