@@ -1,121 +1,207 @@
-"""The decoder's child process (`main`): it reads requests and answers with frames.
+"""The decoder's child process (`main`): it reads requests and answers with frames, some at a time.
 
-It is small (no torch), so it starts fast and can be killed at no loss when a reader hangs or crashes.
+It is small (no torch), so it starts fast and can be killed at no loss when a reader hangs or crashes. To a request it
+answers `Trying` for each reader, `Opened` once, then `Chunk`s, and `Ended`; or at any time `Failed`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import os
 import pickle
+import re
 import signal
-import struct
 import sys
-from dataclasses import dataclass
-from typing import IO, Literal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
 
+import av.logging
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from feature_extraction.frames import Frames, VideoInfo
-from feature_extraction.probing import inspect
-from feature_extraction.readers import READERS
-from feature_extraction.sampling import fit, grid_indices
+from feature_extraction.frames import FrameNeed
+from feature_extraction.images import inspect_images
+from feature_extraction.probing import Contents, NoVideoError, inspect
+from feature_extraction.readers import READERS, Picture, Reader, Size, frames_at_a_time
+from feature_extraction.sampling import sample, size_of
+from feature_extraction.wire import (
+    HEADER,
+    PIPE_BYTES,
+    Chunk,
+    Ended,
+    Failed,
+    FrameRequest,
+    Message,
+    Opened,
+    Part,
+    ReaderName,
+    Reason,
+    Trying,
+)
 
-MOTION_FRAMES_PER_SECOND = 12.5
-MOTION_SIDE = 112
-HEADER = struct.Struct("<Q")
+READERS_IN_ORDER: dict[ReaderName, tuple[str, ...]] = {
+    "auto": ("decord", "pyav"),
+    "decord": ("decord",),
+    "pyav": ("pyav",),
+}
+
+Send = Callable[[Message, list[NDArray[np.uint8]]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class FrameRequest:
-    """What to read from one video. See `vtr.config.ExtractConfig` for the fields."""
+class Complaints:
+    """What FFmpeg prints about damage, which decord and PyAV do not pass on.
 
-    path: str
-    reader: Literal["decord", "pyav"]
-    frames_per_second: float
-    max_frames: int
-    frame_side: int
-    max_seconds: float
-    motion: bool
-
-
-@dataclass(frozen=True, slots=True)
-class FrameAnswer:
-    """The frames of one video, or the reason why there are none.
-
-    Attributes:
-        info, frames, motion: see `feature_extraction.extractor.Media`.
-        video_start_seconds: when the first frame appears after the container's first packet of any stream.
-        stage, reason: what went wrong, if anything did.
+    Standard error goes to a file that has no name, and FFmpeg prints only errors.
     """
 
-    info: VideoInfo | None = None
-    frames: Frames | None = None
-    motion: Frames | None = None
-    video_start_seconds: float = 0.0
-    stage: str = ""
-    reason: str = ""
+    def __init__(self) -> None:
+        av.logging.restore_default_callback()
+        av.logging.set_libav_level(av.logging.ERROR)
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the process
+        os.dup2(self._file.fileno(), 2)
+
+    def take(self) -> str:
+        """Return the first line printed since the last call, without FFmpeg's addresses; empty when there is none."""
+        if not os.fstat(2).st_size:
+            return ""
+        os.lseek(2, 0, os.SEEK_SET)
+        text = os.read(2, 4096).decode(errors="replace")
+        os.ftruncate(2, 0)
+        os.lseek(2, 0, os.SEEK_SET)
+        lines = [line for line in text.splitlines() if line.strip()]
+        return re.sub(r" @ 0x[0-9a-f]+", "", lines[0]).strip() if lines else ""
 
 
-def read_message(stream: IO[bytes]) -> bytes:
-    """Return the next length-prefixed message; empty at the end of the stream."""
-    header = stream.read(HEADER.size)
-    if len(header) < HEADER.size:
-        return b""
-    (size,) = HEADER.unpack(header)
-    return stream.read(size)
+class _Collector:
+    """Makes the pictures of each need from the frames read, and sends them off some at a time."""
 
-
-def write_message(stream: IO[bytes], message: bytes) -> None:
-    """Write one length-prefixed message."""
-    stream.write(HEADER.pack(len(message)))
-    stream.write(message)
-    stream.flush()
-
-
-def read_frames(request: FrameRequest) -> FrameAnswer:
-    """Decode a video once and return its colour frames and, if asked for, its motion frames."""
-    try:
-        contents = inspect(request.path)
-    except Exception as error:
-        return FrameAnswer(stage="open", reason=_reason(error))
-    try:
+    def __init__(self, request: FrameRequest, contents: Contents, send: Send) -> None:
         info = contents.info
-        reader = READERS[request.reader](contents, fit(info.width, info.height, request.frame_side))
         end = min(info.duration_seconds, request.max_seconds)
-        seconds = contents.frame_seconds[contents.frame_seconds <= end]
-        colour = grid_indices(seconds, end, request.frames_per_second, request.max_frames)
-        motion = grid_indices(seconds, end, MOTION_FRAMES_PER_SECOND, None) if request.motion else colour[:0]
-        frames, small = _collect(reader.frames(np.union1d(colour, motion)), colour, motion)
-        return FrameAnswer(
-            info,
-            Frames(frames, seconds[colour]),
-            Frames(small, seconds[motion]) if request.motion else None,
-            contents.video_start_seconds,
-        )
+        self._seconds = contents.frame_seconds[contents.frame_seconds < end]
+        self._send, self._needs = send, request.needs
+        self.sizes = [size_of(need, info.width, info.height) for need in request.needs]
+        taken = [sample(need.sampling, self._seconds, end, request.shots) for need in request.needs]
+        self.indices = np.unique(np.concatenate([np.zeros(0, np.int64), *taken]))
+        self._takers = [set(indices.tolist()) for indices in taken]
+        self._most = frames_at_a_time(self.sizes)
+        self._held: list[list[tuple[int, NDArray[np.uint8]]]] = [[] for _ in request.needs]
+        self._count = 0
+        self.done = request.done
+
+    def take(self, place: int, picture: Picture) -> None:
+        """Keep one frame for the needs that ask for it."""
+        index = int(self.indices[place])
+        made: dict[tuple[Size, bool], NDArray[np.uint8]] = {}
+        for need, size, takers, held in zip(self._needs, self.sizes, self._takers, self._held, strict=True):
+            if index in takers:
+                held.append((index, _render(picture, size, need, made)))
+        self.done, self._count = place + 1, self._count + 1
+        if self._count >= self._most:
+            self.flush()
+
+    def flush(self) -> None:
+        """Send what is kept."""
+        if not self._count:
+            return
+        parts: list[Part | None] = []
+        images: list[NDArray[np.uint8]] = []
+        for held in self._held:
+            if not held:
+                parts.append(None)
+                continue
+            seconds = self._seconds[[index for index, _ in held]]
+            parts.append(Part((len(held), *held[0][1].shape), seconds))
+            images += [image for _, image in held]
+            held.clear()
+        self._count = 0
+        self._send(Chunk(self.done, tuple(parts)), images)
+
+
+def _render(
+    picture: Picture,
+    size: tuple[int, int],
+    need: FrameNeed,
+    made: dict[tuple[Size, bool], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """Return the picture of one size, coloured or grey (ITU-R 601 luma); `made` holds those that there are."""
+    if (size, False) not in made:
+        made[size, False] = picture.at(size)
+    if need.grey and (size, True) not in made:
+        made[size, True] = np.asarray(Image.fromarray(made[size, False]).convert("L"))
+    return made[size, need.grey]
+
+
+class _TruncatedError(ValueError):
+    """The video is damaged and the request is strict."""
+
+
+def answer(request: FrameRequest, send: Send, complaints: Complaints) -> None:
+    """Read one video and send what is asked for."""
+    complaints.take()
+    try:
+        folder = Path(request.path).is_dir()
+        contents = inspect_images(request.path, request.images_per_second) if folder else inspect(request.path)
+        if request.strict and contents.damage:
+            raise _TruncatedError(contents.damage)
+        collector = _Collector(request, contents, send)
     except Exception as error:
-        return FrameAnswer(stage="decode", reason=_reason(error))
+        send(_failed("open", error, "images" if Path(request.path).is_dir() else ""), [])
+        return
+    opened = Opened(contents.info, contents.video_start_seconds, contents.sound_track)
+    if not len(collector.indices):
+        send(opened, [])
+        send(Ended(contents.damage), [])
+        return
+    complaints.take()  # of what was met while looking for the first frame, the reader will tell again
+    failed = None
+    for name in ("images",) if folder else READERS_IN_ORDER[request.reader]:
+        try:
+            send(Trying(name), [])
+            reader = READERS[name](contents, collector.sizes, complaints.take)
+            send(opened, [])
+            damage = _read(reader, collector, contents, request.strict)
+            send(Ended(damage), [])
+            return
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            failed = _failed("decode", error, name)
+    assert failed is not None
+    send(failed, [])
 
 
-def _collect(
-    images: object, colour: NDArray[np.int64], motion: NDArray[np.int64]
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    in_colour, in_motion = set(colour.tolist()), set(motion.tolist())
-    frames, small = [], []
-    for index, image in zip(np.union1d(colour, motion).tolist(), images, strict=True):  # type: ignore[call-overload]
-        if index in in_colour:
-            frames.append(image)
-        if index in in_motion:
-            size = fit(image.shape[1], image.shape[0], MOTION_SIDE)
-            small.append(np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR).convert("L")))
-    return np.stack(frames), np.stack(small) if small else np.zeros((0, 2, 2), np.uint8)
+def _read(reader: Reader, collector: _Collector, contents: Contents, strict: bool) -> str | None:
+    """Read the frames that have not been given yet; return what is damaged, in words."""
+    first = collector.done
+    for place, picture in reader.pictures(collector.indices[first:]):
+        collector.take(first + place, picture)
+    collector.flush()
+    damage = "; ".join(filter(None, (contents.damage, reader.damage))) or None
+    if not collector.done:
+        raise ValueError(damage or "no frame could be decoded")
+    if strict and damage:
+        raise _TruncatedError(damage)
+    return damage
 
 
-def _reason(error: Exception) -> str:
+def _failed(stage: str, error: Exception, decoder: str) -> Failed:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
+    known = isinstance(error, (NoVideoError, _TruncatedError))
+    reason = text[0] if known else f"{type(error).__name__}: {text[0] if text else 'no message'}"
+    kind: Reason = "unreadable"
+    if isinstance(error, NoVideoError):
+        kind = "no_video"
+    elif isinstance(error, _TruncatedError):
+        kind = "truncated"
+    elif isinstance(error, MemoryError):
+        kind = "out_of_memory"
+    return Failed(stage, kind, reason, decoder)
 
 
 def die_with_parent() -> None:
@@ -125,12 +211,28 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
 
 
+def _requests(stream: IO[bytes]) -> Iterator[FrameRequest]:
+    while len(header := stream.read(HEADER.size)) == HEADER.size:
+        yield pickle.loads(stream.read(*HEADER.unpack(header)))
+
+
 def main() -> None:
     """Answer requests from standard input until it ends."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     answers = os.fdopen(os.dup(1), "wb")
+    with contextlib.suppress(OSError, AttributeError):  # a smaller pipe does too
+        fcntl.fcntl(answers.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    complaints = Complaints()
     os.dup2(2, 1)  # what libraries print must not get between the messages
-    while message := read_message(sys.stdin.buffer):
-        answer = read_frames(pickle.loads(message))
-        write_message(answers, pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL))
+
+    def send(message: Message, images: list[NDArray[np.uint8]]) -> None:
+        pickled = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        answers.write(HEADER.pack(len(pickled)))
+        answers.write(pickled)
+        for image in images:
+            answers.write(np.ascontiguousarray(image).data)
+        answers.flush()
+
+    for request in _requests(sys.stdin.buffer):
+        answer(request, send, complaints)

@@ -3,168 +3,102 @@
 from __future__ import annotations
 
 import contextlib
-import pickle
-import queue
-import shutil
-import subprocess
 import sys
-import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Literal, Self
+from typing import Self
 
-import ffmpeg
-import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_extraction.decoder import FrameAnswer, FrameRequest, read_message, write_message
-from feature_extraction.extractor import SOUND_RATE, Media
+from feature_extraction.child import Child, DiedError, TimedOutError
+from feature_extraction.extractor import Sound
+from feature_extraction.facts import decoder_facts as decoder_facts
+from feature_extraction.frames import FrameNeed, Frames, VideoInfo
+from feature_extraction.media_error import MediaError as MediaError
 from feature_extraction.probing import probe as probe
-from vtr.errors import VtrError
-
-
-class MediaError(VtrError):
-    """A video could not be read.
-
-    Attributes:
-        stage: "open", "decode", "timeout", "crash" or "sound".
-        reason: why, in words.
-    """
-
-    def __init__(self, stage: str, reason: str) -> None:
-        super().__init__(f"{stage}: {reason}")
-        self.stage, self.reason = stage, reason
-
-
-@dataclass(frozen=True, slots=True)
-class DecodeRequest:
-    """What to decode. Rates per second, sides in pixels; see `vtr.config.ExtractConfig`."""
-
-    frames_per_second: float = 2.0
-    max_frames: int = 64
-    frame_side: int = 480
-    max_seconds: float = 600.0
-    timeout_seconds: float = 120.0
-    reader: Literal["auto", "decord", "pyav"] = "auto"
-    motion: bool = False
-    sound: bool = False
-
-
-def ffmpeg_binary() -> str:
-    """Return the ffmpeg on PATH, or the one the wheel imageio-ffmpeg carries."""
-    return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
-
+from feature_extraction.sampling import size_of
+from feature_extraction.sound import Heard, hear
+from feature_extraction.sound import ffmpeg_binary as ffmpeg_binary
+from feature_extraction.sound import read_sound as read_sound
+from feature_extraction.wire import Chunk, Ended, Failed, FrameRequest, Message, Opened, ReaderName, Trying
 
 DECODER_COMMAND = (sys.executable, "-c", "from feature_extraction.decoder import main; main()")
 
 
+@dataclass(frozen=True, slots=True)
+class DecodeRequest:
+    """What to decode. Times in seconds.
+
+    Attributes:
+        needs: which frames, and how they look. Equal needs are given the same arrays.
+        sound: whether `OpenVideo.sound` is wanted.
+        max_seconds: where reading stops.
+        timeout_seconds: how long all waiting for a reader may take, and how long ffmpeg may take over the sound.
+        reader: decord first and PyAV where decord fails ("auto"), or only one of them.
+        strict: refuse a file of which a part cannot be read.
+        images_per_second: how many images of a folder make a second.
+        shots: (start, end) of each shot, for needs with the sampling "shots".
+    """
+
+    needs: tuple[FrameNeed, ...] = ()
+    sound: bool = False
+    max_seconds: float = 600.0
+    timeout_seconds: float = 120.0
+    reader: ReaderName = "auto"
+    strict: bool = False
+    images_per_second: float | None = None
+    shots: tuple[tuple[float, float], ...] = ()
+
+
 class Decoder:
-    """Reads videos through one child process, which is replaced when a reader hangs or crashes.
+    """Reads videos, one at a time, through one child process, which is replaced when a reader hangs or crashes.
 
     Use it as a context manager, or call `close`.
 
     Args:
         command: starts the child process.
+
+    Attributes:
+        idle: whether the child has answered all it was asked.
     """
 
     def __init__(self, command: Sequence[str] = DECODER_COMMAND) -> None:
         self._command = command
-        self._child: subprocess.Popen[bytes] | None = None
+        self._child: Child | None = None
+        self.idle = True
 
-    def decode(self, path: str | Path, request: DecodeRequest) -> Media:
-        """Return a video's frames and, if asked for, its motion frames and sound.
+    @contextlib.contextmanager
+    def open(self, path: str | Path, request: DecodeRequest) -> Iterator[OpenVideo]:
+        """Open a video; its frames come from `OpenVideo.chunks` within the context.
 
         Raises:
             MediaError: the file cannot be read, or not within `timeout_seconds`.
         """
-        path = str(Path(path).absolute())
-        if not Path(path).is_file():
-            raise MediaError("open", f"{path} is {'a folder' if Path(path).is_dir() else 'not there'}")
-        answer = self._frames(path, request)
-        if answer.info is None or answer.frames is None:
-            raise MediaError(answer.stage, answer.reason)
-        sound, sound_error = None, None
-        if request.sound and answer.info.has_sound:
-            try:
-                sound = read_sound(path, request.max_seconds, request.timeout_seconds, answer.video_start_seconds)
-            except MediaError as error:
-                sound_error = error.reason
-        return Media(answer.info, answer.frames, answer.motion, sound, sound_error)
-
-    def _frames(self, path: str, request: DecodeRequest) -> FrameAnswer:
-        """Ask decord first, then PyAV, or the one reader configured."""
-        readers: tuple[Literal["decord", "pyav"], ...]
-        readers = ("decord", "pyav") if request.reader == "auto" else (request.reader,)
-        answer = FrameAnswer(stage="open", reason="no reader was tried")
-        for reader in readers:
-            answer = self._ask(
-                FrameRequest(
-                    path,
-                    reader,
-                    request.frames_per_second,
-                    request.max_frames,
-                    request.frame_side,
-                    request.max_seconds,
-                    request.motion,
-                ),
-                request.timeout_seconds,
-            )
-            if answer.frames is not None or answer.stage == "open":
-                break
-        return answer
-
-    def _ask(self, request: FrameRequest, timeout_seconds: float) -> FrameAnswer:
-        child = self._running_child()
-        assert child.stdin is not None
-        assert child.stdout is not None
-        answers: queue.SimpleQueue[bytes] = queue.SimpleQueue()
-        stream = child.stdout
-        thread = threading.Thread(target=lambda: answers.put(read_message(stream)), daemon=True)
-        with contextlib.suppress(BrokenPipeError):
-            write_message(child.stdin, pickle.dumps(request))
-        thread.start()
+        absolute = Path(path).absolute()
+        if not absolute.is_file() and not absolute.is_dir():
+            there = "is no ordinary file" if absolute.exists() else "is not there"
+            raise MediaError("open", "unreadable", f"{absolute} {there}")
         try:
-            message = answers.get(timeout=timeout_seconds)
-        except queue.Empty:
-            self.close()
-            thread.join()
-            return FrameAnswer(stage="timeout", reason=f"{request.reader} took longer than {timeout_seconds:g} seconds")
-        except BaseException:  # Ctrl-C: leave no child behind
-            self.close()
-            raise
-        thread.join()
-        if not message:
-            code = child.wait()
-            self.close()
-            return FrameAnswer(stage="crash", reason=f"{request.reader} ended the decoder with status {code}")
-        answer = pickle.loads(message)
-        assert isinstance(answer, FrameAnswer)
-        return answer
+            yield OpenVideo(self, str(absolute), request)
+        finally:
+            if not self.idle:  # nobody waits for the rest of the video any more
+                self.close()
 
-    def _running_child(self) -> subprocess.Popen[bytes]:
-        if self._child is None or self._child.poll() is not None:
+    def running_child(self) -> Child:
+        """Return the child process, started if there is none."""
+        if self._child is None or not self._child.runs():
             self.close()
-            self._child = subprocess.Popen(
-                self._command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                process_group=0,  # a terminal's Ctrl-C is for the parent, which decides what becomes of the video
-            )
+            self._child = Child(self._command)
         return self._child
 
     def close(self) -> None:
         """End the child process."""
+        self.idle = True
         if self._child is not None:
-            self._child.kill()
-            self._child.wait()
-            for stream in (self._child.stdin, self._child.stdout):
-                if stream is not None:
-                    with contextlib.suppress(BrokenPipeError):
-                        stream.close()
+            self._child.close()
             self._child = None
 
     def __enter__(self) -> Self:
@@ -176,54 +110,188 @@ class Decoder:
         self.close()
 
 
-def decode(path: str | Path, request: DecodeRequest) -> Media:
-    """Read one video with a decoder of its own; for many videos, `Decoder` starts its child process only once.
+class OpenVideo:
+    """A video whose frames can be read once, in order. Made by `Decoder.open`.
 
-    Raises:
-        MediaError: see `Decoder.decode`.
+    Attributes:
+        info: the container's facts; the duration is that of what can be read.
+        decoder: the reader at work: "decord", "pyav" or "images"; empty when no frames are asked for.
     """
-    with Decoder() as decoder:
-        return decoder.decode(path, request)
+
+    info: VideoInfo
+    decoder: str = ""
+
+    def __init__(self, owner: Decoder, path: str, request: DecodeRequest) -> None:
+        self._owner, self._path, self._request = owner, path, request
+        self._needs = tuple(dict.fromkeys(request.needs))
+        self._done = 0
+        self._damage: str | None = None
+        self._heard: Heard | None = None
+        self._sound_error: MediaError | None = None
+        self._ask(request.reader)
+        opened, _ = self._receive()
+        assert isinstance(opened, Opened)
+        self.info = opened.info
+        self._video_start_seconds, self._sound_track = opened.video_start_seconds, opened.sound_track
+        self._sound_is_due = request.sound and opened.sound_track is not None
+        if not self._needs:
+            self._end()
+
+    def chunks(self) -> Iterator[tuple[Frames | None, ...]]:
+        """Yield some frames at a time, at most 64 and about 32 MB in all: for each need its own, None when it has none.
+
+        All chunks together hold for each need the frames of its sampling in order, less those that cannot be decoded.
+
+        Raises:
+            MediaError: reading fails or takes too long; no frame can be decoded; under `strict`, a part is damaged.
+        """
+        while not self._owner.idle:
+            message, images = self._receive()
+            if isinstance(message, Chunk):
+                self._done = message.done
+                yield self._frames(message, images)
+            elif isinstance(message, Ended):
+                self._end(message)
+
+    @property
+    def damage(self) -> str | None:
+        """What could not be read, in words: of the frames once `chunks` has ended, of the sound once it was read."""
+        heard = self._heard.damage if self._heard else None
+        return "; ".join(filter(None, (self._damage, heard))) or None
+
+    @property
+    def sound(self) -> Sound | None:
+        """The sound, read by ffmpeg when first asked for; None when there is none or it was not asked for.
+
+        Of several tracks it is the one that the container marks as the default, else the first.
+        """
+        self._listen()
+        return self._heard.samples if self._heard else None
+
+    @property
+    def sound_error(self) -> MediaError | None:
+        """Why there is no sound though the container promises some."""
+        self._listen()
+        return self._sound_error
+
+    def _listen(self) -> None:
+        if not self._sound_is_due:
+            return
+        self._sound_is_due = False
+        request = self._request
+        try:
+            heard = hear(
+                self._path,
+                request.max_seconds,
+                request.timeout_seconds,
+                self._video_start_seconds,
+                self._sound_track or 0,
+            )
+            if request.strict and heard.damage:
+                raise MediaError("sound", "truncated", heard.damage, "ffmpeg")
+            self._heard = heard
+        except MediaError as error:
+            self._sound_error = error
+
+    def _ask(self, reader: ReaderName) -> None:
+        request = self._request
+        self._child = self._owner.running_child()
+        self._owner.idle = False
+        self._child.ask(
+            FrameRequest(
+                self._path,
+                self._needs,
+                request.shots,
+                request.max_seconds,
+                reader,
+                request.strict,
+                request.images_per_second,
+                self._done,
+            ),
+            request.timeout_seconds,
+        )
+
+    def _receive(self) -> tuple[Message, list[NDArray[np.uint8]]]:
+        """Return the next message that is not about the readers; put PyAV in place of decord where that fails."""
+        while True:
+            try:
+                message, images = self._child.receive()
+            except (TimedOutError, DiedError) as error:
+                self._owner.close()
+                if self._request.reader != "auto" or self.decoder != "decord":
+                    raise self._why(error) from error
+                self._ask("pyav")
+                continue
+            if isinstance(message, Failed):
+                self._owner.idle = True
+                raise MediaError(message.stage, message.kind, message.reason, message.decoder)
+            if not isinstance(message, Trying):
+                return message, images
+            self.decoder = message.decoder
+
+    def _why(self, error: TimedOutError | DiedError) -> MediaError:
+        stage, reader = "decode" if self.decoder else "open", self.decoder or "pyav"
+        if isinstance(error, DiedError):
+            return MediaError(stage, "crash", f"{reader} ended the decoder with status {error.status}", reader)
+        seconds = self._request.timeout_seconds
+        return MediaError(stage, "timeout", f"{reader} took longer than {seconds:g} seconds", reader)
+
+    def _frames(self, chunk: Chunk, images: list[NDArray[np.uint8]]) -> tuple[Frames | None, ...]:
+        pixels = iter(images)
+        parts = {
+            need: Frames(next(pixels), part.seconds) if part else None
+            for need, part in zip(self._needs, chunk.parts, strict=True)
+        }
+        return tuple(parts[need] for need in self._request.needs)
+
+    def _end(self, message: Message | None = None) -> None:
+        ended = message or self._receive()[0]
+        assert isinstance(ended, Ended)
+        self._damage = ended.damage
+        self._owner.idle = True
 
 
-def read_sound(
-    path: str, max_seconds: float, timeout_seconds: float, video_start_seconds: float = 0.0
-) -> NDArray[np.float32]:
-    """Return a file's sound as [S] mono float32 samples at 16 kHz, where sample 0 is heard with the first frame.
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """A whole decoded video; see `OpenVideo`.
+
+    Attributes:
+        frames: one a need; with no pictures when none of its frames could be decoded.
+    """
+
+    info: VideoInfo
+    decoder: str
+    frames: tuple[Frames, ...]
+    damage: str | None
+    sound: Sound | None
+    sound_error: MediaError | None
+
+
+def decode(path: str | Path, request: DecodeRequest, decoder: Decoder | None = None) -> Decoded:
+    """Read one whole video into memory, for short videos and tests.
 
     Args:
         path: the file.
-        max_seconds: where to stop.
-        timeout_seconds: how long ffmpeg may take.
-        video_start_seconds: how long sound goes before the first frame; it is left out. Sound that sets in after the
-            first frame is preceded by silence.
+        request: what to decode.
+        decoder: by default one of its own, which takes a moment to start.
 
     Raises:
-        MediaError: ffmpeg cannot read it, or not within `timeout_seconds`.
+        MediaError: see `Decoder.open` and `OpenVideo.chunks`.
     """
-    seek = {"ss": video_start_seconds} if video_start_seconds else {}
-    command = (
-        ffmpeg.input(f"file:{path}", **seek)
-        .output(
-            "pipe:",
-            format="f32le",
-            acodec="pcm_f32le",
-            af="aresample=async=1:first_pts=0",
-            ac=1,
-            ar=SOUND_RATE,
-            t=max_seconds,
-            vn=None,
+    with contextlib.ExitStack() as stack:
+        decoder = decoder or stack.enter_context(Decoder())
+        video = stack.enter_context(decoder.open(path, request))
+        chunks = list(video.chunks())
+        frames = tuple(
+            _joined([chunk[place] for chunk in chunks], need, video.info) for place, need in enumerate(request.needs)
         )
-        .global_args("-nostdin", "-loglevel", "error")
-        .compile(cmd=ffmpeg_binary())
-    )
-    try:
-        # a process group of its own: ffmpeg would take a terminal's Ctrl-C for the end of the sound
-        done = subprocess.run(command, capture_output=True, timeout=timeout_seconds, check=False, process_group=0)
-    except subprocess.TimeoutExpired as error:
-        raise MediaError("sound", f"ffmpeg took longer than {timeout_seconds:g} seconds") from error
-    samples = np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], "<f4")
-    if done.returncode or not samples.size:
-        lines = done.stderr.decode(errors="replace").strip().splitlines()
-        raise MediaError("sound", f"ffmpeg: {lines[-1] if lines else 'the sound track is empty'}")
-    return samples
+        sound, sound_error = video.sound, video.sound_error
+        return Decoded(video.info, video.decoder, frames, video.damage, sound, sound_error)
+
+
+def _joined(chunks: Sequence[Frames | None], need: FrameNeed, info: VideoInfo) -> Frames:
+    there = [frames for frames in chunks if frames is not None]
+    if not there:
+        width, height = size_of(need, info.width, info.height)
+        return Frames(np.zeros((0, height, width) if need.grey else (0, height, width, 3), np.uint8), np.zeros(0))
+    return Frames(np.concatenate([f.images for f in there]), np.concatenate([f.seconds for f in there]))

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import os
+from dataclasses import dataclass, field
 from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_extraction.containers import bytes_promised
 from feature_extraction.frames import VideoInfo
 
 DECORD_CONTAINERS = ("mp4", "matroska")
@@ -19,31 +21,74 @@ DECORD_CODECS = ("h264", "vp8", "vp9")
 decord shows neighbours of the frames asked for."""
 STORED_ORDER_CONTAINERS = ("avi",)
 """Where packets are numbered as stored, not as shown: the n-th frame to leave the decoder is shown at the n-th time."""
+DURATION_CONTAINERS = ("flv",)
+"""Where only the duration in the header tells that a file is cut short."""
 PIXEL_SHAPES = (0.1, 10.0)
 """Pixel aspect ratios beyond these are damage, not intent."""
+FIRST_PACKETS = 100
+"""So many packets are given to the decoder in search of a first frame, which alone tells how the picture is turned."""
+SHORT_SECONDS = 1.0
+"""A video that ends so much before its header says is cut short."""
+
+
+class NoVideoError(ValueError):
+    """There is no video stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A video stream before decoding.
+    """A video stream, or a folder of images, before decoding.
 
     Attributes:
-        info: the container's facts, with the exact duration.
+        info: the container's facts, with the exact duration of what can be read.
         degrees: by how much the picture is to be turned counter-clockwise.
         pts: the presentation times of the frames that are shown, ascending, in the stream's time base.
         frame_seconds: [N] the same in seconds; the first is 0.
         video_start_seconds: when the first frame appears after the container's first packet of any stream.
         stored_order: whether frames are told apart by their rank instead of their time.
         not_for_decord: why decord would show wrong frames; None where it is right.
+        codec: FFmpeg's name of the codec.
+        sound_track: which of the audio streams is heard, counted from 0; None when there is none.
+        damage: what of the file cannot be read, in words; None when it is whole.
+        images: for a folder, its images in order.
     """
 
     info: VideoInfo
-    degrees: int
-    pts: tuple[int, ...]
     frame_seconds: NDArray[np.float64]
-    video_start_seconds: float
-    stored_order: bool
-    not_for_decord: str | None
+    degrees: int = 0
+    pts: tuple[int, ...] = ()
+    video_start_seconds: float = 0.0
+    stored_order: bool = False
+    not_for_decord: str | None = None
+    codec: str = ""
+    sound_track: int | None = None
+    damage: str | None = None
+    images: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Packets:
+    """What the packets of a video stream say; their data is not kept.
+
+    Attributes:
+        pts: times of the frames that are shown.
+        seen: all packets, empty ones too.
+        last_duration: of the packet shown last.
+        hidden: packets that an edit list hides.
+        damaged: packets that arrived incomplete.
+        end_seconds: the last time in any stream that was read.
+        frame: the first decoded frame.
+        error: what ended the reading before the end of the file.
+    """
+
+    pts: set[int] = field(default_factory=set)
+    seen: int = 0
+    last_duration: int = 0
+    hidden: int = 0
+    damaged: int = 0
+    end_seconds: float = 0.0
+    frame: Any = None
+    error: str | None = None
 
 
 def probe(path: str) -> VideoInfo:
@@ -54,42 +99,45 @@ def probe(path: str) -> VideoInfo:
         av.error.FFmpegError, OSError: the file is missing or no video.
     """
     with av.open(path) as container:
-        return _describe(container, path)[0]
+        stream = video_stream(container)
+        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+        if duration is None and container.duration is not None:
+            duration = container.duration / av.time_base
+        frame = next(container.decode(stream), None)
+        return _info(container, path, duration or 0.0, _degrees(frame))
 
 
 def inspect(path: str) -> Contents:
-    """Return what a video stream holds. All packets are read, one frame is decoded.
+    """Return what a video stream holds. All packets are read, once; the first frame is decoded.
 
     Raises:
-        ValueError: there is no video stream, it is empty, or it is cut short.
+        NoVideoError: there is no video stream.
+        ValueError: it is empty.
         av.error.FFmpegError, OSError: the file is missing or no video.
     """
     with av.open(path) as container:
-        info, degrees = _describe(container, path)
-    with av.open(path) as container:
         stream = video_stream(container)
-        packets = [p for p in container.demux(stream) if p.pts is not None and p.size]
-        if len(packets) < stream.frames - 1:
-            raise ValueError(f"the file is cut short: {len(packets)} of {stream.frames} frames are there")
-        shown = [p for p in packets if not p.is_discard]
-        if not shown:
-            raise ValueError("there are no frames")
+        packets = _read_packets(container, stream)
+        if not packets.pts:
+            raise ValueError("there are no frames that could be read")
         base = float(stream.time_base or 1)
-        pts = tuple(sorted({int(p.pts) for p in shown if p.pts is not None}))
+        pts = tuple(sorted(packets.pts))
         seconds = (np.asarray(pts, np.float64) - pts[0]) * base
-        last = max(shown, key=lambda p: p.pts or 0)
-        length = (last.duration or 0) * base or _usual_gap(seconds, info.frames_per_second)
-        first = (container.start_time or 0) / av.time_base
+        rate = float(stream.average_rate) if stream.average_rate else None
+        length = packets.last_duration * base or _usual_gap(seconds, rate)
+        damage = _damage(container, stream, path, packets)
+        degrees = _degrees(packets.frame)
         return Contents(
-            info=replace(info, duration_seconds=float(seconds[-1]) + length),
+            info=_info(container, path, float(seconds[-1]) + length, degrees),
+            frame_seconds=seconds,
             degrees=degrees,
             pts=pts,
-            frame_seconds=seconds,
-            video_start_seconds=max(0.0, pts[0] * base - first),
+            video_start_seconds=max(0.0, pts[0] * base - (container.start_time or 0) / av.time_base),
             stored_order=container.format.name in STORED_ORDER_CONTAINERS,
-            not_for_decord=_not_for_decord(
-                container.format.name, stream.codec_context.name, degrees, len(shown) < len(packets)
-            ),
+            not_for_decord=_not_for_decord(container, stream, degrees, packets.hidden > 0, damage),
+            codec=stream.codec_context.name,
+            sound_track=_sound_track(container),
+            damage=damage,
         )
 
 
@@ -97,33 +145,81 @@ def video_stream(container: Any) -> Any:
     """Return the first video stream that moves; the cover picture of a sound file is none.
 
     Raises:
-        ValueError: there is none.
+        NoVideoError: there is none.
     """
     for stream in container.streams.video:
         if not stream.disposition & av.stream.Disposition.attached_pic:
             return stream
-    raise ValueError("there is no video stream")
+    raise NoVideoError("there is no video stream")
 
 
-def _describe(container: Any, path: str) -> tuple[VideoInfo, int]:
-    """Return the facts, and the degrees by which the picture is to be turned: only a decoded frame tells them."""
+def _read_packets(container: Any, stream: Any) -> _Packets:
+    packets = _Packets()
+    context = stream.codec_context
+    context.thread_count = 1
+    last = None
+    streams = [stream]
+    if container.format.name in DURATION_CONTAINERS:
+        streams += list(container.streams.audio)
+    try:
+        for number, packet in enumerate(container.demux(*streams)):
+            pts = packet.pts
+            if pts is None:
+                continue
+            if len(streams) > 1:
+                packets.end_seconds = max(packets.end_seconds, float((pts + (packet.duration or 0)) * packet.time_base))
+                if packet.stream_index != stream.index:
+                    continue
+            packets.seen += 1
+            if not packet.size:
+                continue
+            if packets.frame is None and number < FIRST_PACKETS:
+                packets.frame = _first_frame(packet)
+            if packet.is_discard:
+                packets.hidden += 1
+            elif packet.is_corrupt:
+                packets.damaged += 1
+            else:
+                packets.pts.add(pts)
+                if last is None or pts > last:
+                    last, packets.last_duration = pts, packet.duration or 0
+    except av.error.FFmpegError as error:
+        packets.error = str(error)
+    return packets
+
+
+def _first_frame(packet: Any) -> Any:
+    try:
+        return next(iter(packet.decode()), None)
+    except av.error.FFmpegError:  # whether its frames can be decoded is for the reader to find out
+        return None
+
+
+def _degrees(frame: Any) -> int:
+    return round(frame.rotation) % 360 if frame is not None else 0
+
+
+def _info(container: Any, path: str, duration_seconds: float, degrees: int) -> VideoInfo:
     stream = video_stream(container)
-    duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
-    if duration is None and container.duration is not None:
-        duration = container.duration / av.time_base
     if not stream.width or not stream.height:
         raise ValueError("the video stream has no picture size")
     shape = float(stream.sample_aspect_ratio or 1)
     if not PIXEL_SHAPES[0] < shape < PIXEL_SHAPES[1]:
         shape = 1.0
     width, height = max(1, round(stream.width * shape)), stream.height
-    rate = float(stream.average_rate) if stream.average_rate else None
-    has_sound = bool(container.streams.audio)
-    frame = next(container.decode(stream), None)
-    degrees = round(frame.rotation) % 360 if frame is not None else 0
     if degrees % 180 == 90:
         width, height = height, width
-    return VideoInfo(path, duration or 0.0, width, height, rate, has_sound), degrees
+    rate = float(stream.average_rate) if stream.average_rate else None
+    return VideoInfo(path, duration_seconds, width, height, rate, bool(container.streams.audio))
+
+
+def _sound_track(container: Any) -> int | None:
+    """Return the audio stream that the container marks as the default one, else the first."""
+    streams = container.streams.audio
+    for number, stream in enumerate(streams):
+        if stream.disposition & av.stream.Disposition.default:
+            return number
+    return 0 if streams else None
 
 
 def _usual_gap(seconds: NDArray[np.float64], rate: float | None) -> float:
@@ -132,13 +228,41 @@ def _usual_gap(seconds: NDArray[np.float64], rate: float | None) -> float:
     return 1 / rate if rate else 0.04
 
 
-def _not_for_decord(container: str, codec: str, degrees: int, has_hidden_frames: bool) -> str | None:
-    if not any(name in container for name in DECORD_CONTAINERS):
-        return f"decord's frames and times cannot be relied on in {container} containers"
+def _damage(container: Any, stream: Any, path: str, packets: _Packets) -> str | None:
+    """Return what is missing, in words."""
+    there, promised = os.stat(path).st_size, bytes_promised(path)  # noqa: PTH116
+    frames, declared = len(packets.pts), stream.frames
+    short_of_time = (
+        container.format.name in DURATION_CONTAINERS
+        and (container.duration or 0) / av.time_base > packets.end_seconds + SHORT_SECONDS
+    )
+    missing_in_avi = container.format.name in STORED_ORDER_CONTAINERS and packets.seen < declared - 1
+    if (promised or 0) > there or missing_in_avi or short_of_time:
+        if declared > frames:
+            return f"the file is cut short: {frames} of {declared} frames could be read"
+        if (promised or 0) > there:
+            return f"the file is cut short: {there} of {promised} bytes are there, with {frames} frames"
+        length = (container.duration or 0) / av.time_base
+        return f"the file is cut short: {packets.end_seconds:.2f} of {length:.2f} seconds could be read"
+    if packets.error:
+        return f"reading ends after {frames} frames: {packets.error}"
+    if packets.damaged:
+        return f"{packets.damaged} of {packets.damaged + frames} frames are damaged"
+    return None
+
+
+def _not_for_decord(
+    container: Any, stream: Any, degrees: int, has_hidden_frames: bool, damage: str | None
+) -> str | None:
+    name, codec = container.format.name, stream.codec_context.name
+    if not any(known in name for known in DECORD_CONTAINERS):
+        return f"decord's frames and times cannot be relied on in {name} containers"
     if codec not in DECORD_CODECS:
         return f"decord's frames cannot be relied on for {codec} streams"
     if has_hidden_frames:
         return "decord shows frames that the container's edit list hides"
     if degrees:
         return "decord does not turn the picture as the container asks"
+    if damage:
+        return f"decord loses count in damaged files ({damage})"
     return None
