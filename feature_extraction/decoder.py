@@ -1,276 +1,207 @@
-"""The decoder's child process (`main`): it reads requests and answers with frames, piece by piece.
+"""The decoder's child process (`main`): it reads requests and answers with frames, some at a time.
 
-It is small (no torch), so it starts fast and can be killed at no loss when a reader hangs or crashes. Every message is a
-length and a pickle; the pictures of a `Piece` follow it as they are in memory.
+It is small (no torch), so it starts fast and can be killed at no loss when a reader hangs or crashes. To a request it
+answers `Trying` for each reader, `Opened` once, then `Chunk`s, and `Ended`; or at any time `Failed`.
 """
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
+import fcntl
 import os
 import pickle
+import re
 import signal
-import struct
 import sys
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
-from typing import IO, Any, Literal
+import tempfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import IO
 
+import av.logging
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from feature_extraction.frames import FrameNeed, VideoInfo
-from feature_extraction.probing import Heading, NoVideoError, read_heading
-from feature_extraction.readers import DecordReader, ImagesReader, Picture, PyAVReader, Reader
-from feature_extraction.sampling import fit, sample
+from feature_extraction.frames import FrameNeed
+from feature_extraction.images import inspect_images
+from feature_extraction.probing import Contents, NoVideoError, inspect
+from feature_extraction.readers import READERS, Picture, Reader, Size, frames_at_a_time
+from feature_extraction.sampling import sample, size_of
+from feature_extraction.wire import (
+    HEADER,
+    PIPE_BYTES,
+    Chunk,
+    Ended,
+    Failed,
+    FrameRequest,
+    Message,
+    Opened,
+    Part,
+    ReaderName,
+    Reason,
+    Trying,
+)
 
-PIECE_BYTES = 48 * 2**20
-"""Pictures are sent once they fill so much memory, and at the latest every PIECE_FRAMES."""
-PIECE_FRAMES = 64
-HEADER = struct.Struct("<Q")
+READERS_IN_ORDER: dict[ReaderName, tuple[str, ...]] = {
+    "auto": ("decord", "pyav"),
+    "decord": ("decord",),
+    "pyav": ("pyav",),
+}
 
-ReaderName = Literal["decord", "pyav", "images"]
-Look = tuple[tuple[int, int], bool]
-"""(width, height) of pictures, and whether they are grey."""
+Send = Callable[[Message, list[NDArray[np.uint8]]], None]
 
 
-@dataclass(frozen=True, slots=True)
-class FrameRequest:
-    """What to read from one video; see `feature_extraction.media.DecodeRequest`.
+class Complaints:
+    """What FFmpeg prints about damage, which decord and PyAV do not pass on.
 
-    Attributes:
-        after: the last frame that another reader gave already; -1 for none.
+    Standard error goes to a file that has no name, and FFmpeg prints only errors.
     """
 
-    path: str
-    reader: ReaderName
-    needs: tuple[FrameNeed, ...]
-    max_seconds: float
-    shots: tuple[tuple[float, float], ...] = ()
-    images_per_second: float = 0.0
-    after: int = -1
+    def __init__(self) -> None:
+        av.logging.restore_default_callback()
+        av.logging.set_libav_level(av.logging.ERROR)
+        self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115 - it lives as long as the process
+        os.dup2(self._file.fileno(), 2)
+
+    def take(self) -> str:
+        """Return the first line printed since the last call, without FFmpeg's addresses; empty when there is none."""
+        if not os.fstat(2).st_size:
+            return ""
+        os.lseek(2, 0, os.SEEK_SET)
+        text = os.read(2, 4096).decode(errors="replace")
+        os.ftruncate(2, 0)
+        os.lseek(2, 0, os.SEEK_SET)
+        lines = [line for line in text.splitlines() if line.strip()]
+        return re.sub(r" @ 0x[0-9a-f]+", "", lines[0]).strip() if lines else ""
 
 
-@dataclass(frozen=True, slots=True)
-class Opened:
-    """A video is open.
+class _Collector:
+    """Makes the pictures of each need from the frames read, and sends them off some at a time."""
 
-    Attributes:
-        info: the container's facts.
-        start_seconds, sound_track, sound_seconds: see `feature_extraction.probing.Heading`.
-    """
+    def __init__(self, request: FrameRequest, contents: Contents, send: Send) -> None:
+        info = contents.info
+        end = min(info.duration_seconds, request.max_seconds)
+        self._seconds = contents.frame_seconds[contents.frame_seconds < end]
+        self._send, self._needs = send, request.needs
+        self.sizes = [size_of(need, info.width, info.height) for need in request.needs]
+        taken = [sample(need.sampling, self._seconds, end, request.shots) for need in request.needs]
+        self.indices = np.unique(np.concatenate([np.zeros(0, np.int64), *taken]))
+        self._takers = [set(indices.tolist()) for indices in taken]
+        self._most = frames_at_a_time(self.sizes)
+        self._held: list[list[tuple[int, NDArray[np.uint8]]]] = [[] for _ in request.needs]
+        self._count = 0
+        self.done = request.done
 
-    info: VideoInfo
-    start_seconds: float = 0.0
-    sound_track: int | None = None
-    sound_seconds: float = 0.0
+    def take(self, place: int, picture: Picture) -> None:
+        """Keep one frame for the needs that ask for it."""
+        index = int(self.indices[place])
+        made: dict[tuple[Size, bool], NDArray[np.uint8]] = {}
+        for need, size, takers, held in zip(self._needs, self.sizes, self._takers, self._held, strict=True):
+            if index in takers:
+                held.append((index, _render(picture, size, need, made)))
+        self.done, self._count = place + 1, self._count + 1
+        if self._count >= self._most:
+            self.flush()
 
-
-@dataclass(frozen=True, slots=True)
-class Piece:
-    """The next frames.
-
-    Attributes:
-        last: the index of the last frame.
-        shapes: of the arrays of pictures that follow this message, one a look.
-        looks: for each need, which of these arrays it looks at.
-        places: for each need, which pictures of that array are its.
-        seconds: for each need, when they appear.
-    """
-
-    last: int
-    shapes: tuple[tuple[int, ...], ...]
-    looks: tuple[int, ...]
-    places: tuple[NDArray[np.int64], ...]
-    seconds: tuple[NDArray[np.float64], ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Ended:
-    """The video has been read, or no more of it can be.
-
-    Attributes:
-        damage: what of the file is missing; None when all is there.
-    """
-
-    damage: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Refused:
-    """A video cannot be read by this reader.
-
-    Attributes:
-        stage: "open" when the file is at fault, so that another reader cannot help; else "decode".
-        kind: a `feature_extraction.ledger.Kind`.
-        reason: in words.
-    """
-
-    stage: str
-    kind: Literal["unreadable", "no_video", "out_of_memory"]
-    reason: str
+    def flush(self) -> None:
+        """Send what is kept."""
+        if not self._count:
+            return
+        parts: list[Part | None] = []
+        images: list[NDArray[np.uint8]] = []
+        for held in self._held:
+            if not held:
+                parts.append(None)
+                continue
+            seconds = self._seconds[[index for index, _ in held]]
+            parts.append(Part((len(held), *held[0][1].shape), seconds))
+            images += [image for _, image in held]
+            held.clear()
+        self._count = 0
+        self._send(Chunk(self.done, tuple(parts)), images)
 
 
-def read_message(stream: IO[bytes]) -> bytes:
-    """Return the next length-prefixed message; empty at the end of the stream."""
-    header = stream.read(HEADER.size)
-    if len(header) < HEADER.size:
-        return b""
-    (size,) = HEADER.unpack(header)
-    return stream.read(size)
+def _render(
+    picture: Picture,
+    size: tuple[int, int],
+    need: FrameNeed,
+    made: dict[tuple[Size, bool], NDArray[np.uint8]],
+) -> NDArray[np.uint8]:
+    """Return the picture of one size, coloured or grey (ITU-R 601 luma); `made` holds those that there are."""
+    if (size, False) not in made:
+        made[size, False] = picture.at(size)
+    if need.grey and (size, True) not in made:
+        made[size, True] = np.asarray(Image.fromarray(made[size, False]).convert("L"))
+    return made[size, need.grey]
 
 
-def write_message(stream: IO[bytes], message: bytes) -> None:
-    """Write one length-prefixed message."""
-    stream.write(HEADER.pack(len(message)))
-    stream.write(message)
-    stream.flush()
+class _TruncatedError(ValueError):
+    """The video is damaged and the request is strict."""
 
 
-def answers(request: FrameRequest) -> Iterator[tuple[object, list[Picture]]]:
-    """Yield the messages that answer a request, each with the pictures that follow it."""
+def answer(request: FrameRequest, send: Send, complaints: Complaints) -> None:
+    """Read one video and send what is asked for."""
+    complaints.take()
     try:
-        heading, reader = _open(request)
-    except NoVideoError as error:
-        yield Refused("open", "no_video", str(error)), []
-        return
-    except _NotForReader as error:
-        yield Refused("decode", "unreadable", str(error)), []
-        return
+        folder = Path(request.path).is_dir()
+        contents = inspect_images(request.path, request.images_per_second) if folder else inspect(request.path)
+        if request.strict and contents.damage:
+            raise _TruncatedError(contents.damage)
+        collector = _Collector(request, contents, send)
     except Exception as error:
-        yield Refused("open", "out_of_memory" if isinstance(error, MemoryError) else "unreadable", _reason(error)), []
+        send(_failed("open", error, "images" if Path(request.path).is_dir() else ""), [])
         return
-    if heading is None:
-        yield Opened(reader.info), []
-    else:
-        yield Opened(reader.info, heading.start_seconds, heading.sound_track, heading.sound_seconds), []
-    try:
-        yield from ((piece, pictures) for piece, pictures in _pieces(request, reader))
-        yield Ended(reader.damage), []
-    except Exception as error:
-        yield Refused("decode", "out_of_memory" if isinstance(error, MemoryError) else "unreadable", _reason(error)), []
-
-
-class _NotForReader(Exception):
-    """This reader cannot read the file, or not rightly; another may."""
-
-
-def _open(request: FrameRequest) -> tuple[Heading | None, Reader]:
-    def size_of(info: VideoInfo) -> tuple[int, int]:
-        """The largest size asked for; the others are scaled from it."""
-        sizes = [_look(need, info)[0] for need in request.needs] or [(info.width, info.height)]
-        return max(sizes, key=lambda size: (min(size), max(size)))
-
-    if request.reader == "images":
-        return None, ImagesReader(request.path, request.images_per_second, size_of)
-    heading = read_heading(request.path)
-    if request.reader == "pyav":
-        return heading, PyAVReader(heading, size_of)
-    try:
-        return heading, DecordReader(heading, size_of)
-    except Exception as error:
-        raise _NotForReader(_reason(error)) from error
-
-
-def _pieces(request: FrameRequest, reader: Reader) -> Iterator[tuple[Piece, list[Picture]]]:
-    """Read the frames of all needs in one pass and yield them, rendered once for each look that is asked for."""
-    end = min(reader.info.duration_seconds, request.max_seconds)
-    seconds = reader.seconds[reader.seconds <= end]
-    wanted = [sample(need.sampling, seconds, end, request.shots) for need in request.needs]
-    wanted = [indices[indices > request.after] for indices in wanted]
-    every = np.unique(np.concatenate(wanted)) if wanted else np.zeros(0, np.int64)
-    if not len(every):
+    opened = Opened(contents.info, contents.video_start_seconds, contents.sound_track)
+    if not len(collector.indices):
+        send(opened, [])
+        send(Ended(contents.damage), [])
         return
-    looks = [_look(need, reader.info) for need in request.needs]
-    builder = _Builder(wanted, looks, seconds)
-    for index, image in reader.frames(every.tolist()):
-        builder.add(index, image)
-        if builder.is_full:
-            yield builder.take()
-    if builder.holds_any:
-        yield builder.take()
+    complaints.take()  # of what was met while looking for the first frame, the reader will tell again
+    failed = None
+    for name in ("images",) if folder else READERS_IN_ORDER[request.reader]:
+        try:
+            send(Trying(name), [])
+            reader = READERS[name](contents, collector.sizes, complaints.take)
+            send(opened, [])
+            damage = _read(reader, collector, contents, request.strict)
+            send(Ended(damage), [])
+            return
+        except BrokenPipeError:
+            raise
+        except Exception as error:
+            failed = _failed("decode", error, name)
+    assert failed is not None
+    send(failed, [])
 
 
-class _Builder:
-    """Collects frames until they make a piece."""
-
-    def __init__(
-        self, wanted: Sequence[NDArray[np.int64]], looks: Sequence[Look], seconds: NDArray[np.float64]
-    ) -> None:
-        self._sets = [frozenset(indices.tolist()) for indices in wanted]
-        self._looks = list(dict.fromkeys(looks))
-        self._look_of = tuple(self._looks.index(look) for look in looks)
-        self._seconds = seconds
-        self._clear()
-
-    def _clear(self) -> None:
-        self._pictures: list[list[Picture]] = [[] for _ in self._looks]
-        self._places: list[list[int]] = [[] for _ in self._sets]
-        self._indices: list[list[int]] = [[] for _ in self._sets]
-        self._last, self._frames, self._bytes = -1, 0, 0
-
-    @property
-    def holds_any(self) -> bool:
-        """Whether there are frames."""
-        return self._frames > 0
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the frames make a piece."""
-        return self._frames >= PIECE_FRAMES or self._bytes >= PIECE_BYTES
-
-    def add(self, index: int, image: Picture) -> None:
-        """Take a frame and render it for each look that wants it."""
-        asking = [need for need, indices in enumerate(self._sets) if index in indices]
-        for look in {self._look_of[need] for need in asking}:
-            picture = render(image, self._looks[look])
-            self._pictures[look].append(picture)
-            self._bytes += picture.nbytes
-        for need in asking:
-            self._places[need].append(len(self._pictures[self._look_of[need]]) - 1)
-            self._indices[need].append(index)
-        self._last, self._frames = index, self._frames + 1
-
-    def take(self) -> tuple[Piece, list[Picture]]:
-        """Return the piece with its pictures, and begin another."""
-        arrays = [
-            np.stack(each) if each else _none(look) for each, look in zip(self._pictures, self._looks, strict=True)
-        ]
-        piece = Piece(
-            last=self._last,
-            shapes=tuple(array.shape for array in arrays),
-            looks=self._look_of,
-            places=tuple(np.asarray(places, np.int64) for places in self._places),
-            seconds=tuple(self._seconds[np.asarray(indices, np.int64)] for indices in self._indices),
-        )
-        self._clear()
-        return piece, arrays
+def _read(reader: Reader, collector: _Collector, contents: Contents, strict: bool) -> str | None:
+    """Read the frames that have not been given yet; return what is damaged, in words."""
+    first = collector.done
+    for place, picture in reader.pictures(collector.indices[first:]):
+        collector.take(first + place, picture)
+    collector.flush()
+    damage = "; ".join(filter(None, (contents.damage, reader.damage))) or None
+    if not collector.done:
+        raise ValueError(damage or "no frame could be decoded")
+    if strict and damage:
+        raise _TruncatedError(damage)
+    return damage
 
 
-def _none(look: Look) -> Picture:
-    (width, height), grey = look
-    return np.zeros((0, height, width) if grey else (0, height, width, 3), np.uint8)
-
-
-def _look(need: FrameNeed, info: VideoInfo) -> Look:
-    return need.exact or fit(info.width, info.height, need.side), need.grey
-
-
-def render(image: Picture, look: Look) -> Picture:
-    """Return a picture in the size asked for (bilinear with antialiasing where it must be scaled again), or grey."""
-    size, grey = look
-    if (image.shape[1], image.shape[0]) == size and not grey:
-        return image
-    picture = Image.fromarray(image)
-    if picture.size != size:
-        picture = picture.resize(size, Image.Resampling.BILINEAR)
-    return np.asarray(picture.convert("L") if grey else picture)
-
-
-def _reason(error: Exception) -> str:
+def _failed(stage: str, error: Exception, decoder: str) -> Failed:
     text = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {text[0] if text else 'no message'}"
+    known = isinstance(error, (NoVideoError, _TruncatedError))
+    reason = text[0] if known else f"{type(error).__name__}: {text[0] if text else 'no message'}"
+    kind: Reason = "unreadable"
+    if isinstance(error, NoVideoError):
+        kind = "no_video"
+    elif isinstance(error, _TruncatedError):
+        kind = "truncated"
+    elif isinstance(error, MemoryError):
+        kind = "out_of_memory"
+    return Failed(stage, kind, reason, decoder)
 
 
 def die_with_parent() -> None:
@@ -280,21 +211,28 @@ def die_with_parent() -> None:
         ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
 
 
+def _requests(stream: IO[bytes]) -> Iterator[FrameRequest]:
+    while len(header := stream.read(HEADER.size)) == HEADER.size:
+        yield pickle.loads(stream.read(*HEADER.unpack(header)))
+
+
 def main() -> None:
     """Answer requests from standard input until it ends."""
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    stream: Any = os.fdopen(os.dup(1), "wb", buffering=0)
+    answers = os.fdopen(os.dup(1), "wb")
+    with contextlib.suppress(OSError, AttributeError):  # a smaller pipe does too
+        fcntl.fcntl(answers.fileno(), fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    complaints = Complaints()
     os.dup2(2, 1)  # what libraries print must not get between the messages
-    while message := read_message(sys.stdin.buffer):
-        for answer, pictures in answers(pickle.loads(message)):
-            body = pickle.dumps(answer, protocol=pickle.HIGHEST_PROTOCOL)
-            _write_all(stream, HEADER.pack(len(body)) + body)
-            for array in pictures:
-                _write_all(stream, array)
 
+    def send(message: Message, images: list[NDArray[np.uint8]]) -> None:
+        pickled = pickle.dumps(message, protocol=pickle.HIGHEST_PROTOCOL)
+        answers.write(HEADER.pack(len(pickled)))
+        answers.write(pickled)
+        for image in images:
+            answers.write(np.ascontiguousarray(image).data)
+        answers.flush()
 
-def _write_all(stream: Any, data: Any) -> None:
-    left = memoryview(data if isinstance(data, bytes) else data.data.cast("B") if data.size else b"")
-    while left:
-        left = left[stream.write(left) :]
+    for request in _requests(sys.stdin.buffer):
+        answer(request, send, complaints)

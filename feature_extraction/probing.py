@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
+import os
+from dataclasses import dataclass, field
 from typing import Any
 
 import av
 import numpy as np
 from numpy.typing import NDArray
 
+from feature_extraction.containers import bytes_promised
 from feature_extraction.frames import VideoInfo
 
 DECORD_CONTAINERS = ("mp4", "matroska")
@@ -20,160 +21,124 @@ DECORD_CODECS = ("h264", "vp8", "vp9")
 decord shows neighbours of the frames asked for."""
 STORED_ORDER_CONTAINERS = ("avi",)
 """Where packets are numbered as stored, not as shown: the n-th frame to leave the decoder is shown at the n-th time."""
+DURATION_CONTAINERS = ("flv",)
+"""Where only the duration in the header tells that a file is cut short."""
 PIXEL_SHAPES = (0.1, 10.0)
 """Pixel aspect ratios beyond these are damage, not intent."""
-MISSING_SECONDS = 1.0
-"""A container that says it is longer than what is there by more than this has been cut short."""
+FIRST_PACKETS = 100
+"""So many packets are given to the decoder in search of a first frame, which alone tells how the picture is turned."""
+SHORT_SECONDS = 1.0
+"""A video that ends so much before its header says is cut short."""
 
 
 class NoVideoError(ValueError):
-    """A file without a video stream."""
-
-
-@dataclass(frozen=True, slots=True)
-class Heading:
-    """What a container says before its packets are read.
-
-    Attributes:
-        info: the container's facts.
-        degrees: by how much the picture is to be turned counter-clockwise.
-        container, codec: FFmpeg's names.
-        num_frames: of the video stream; 0 where the container does not tell.
-        indexed: whether the container's index lists every frame, all of them shown and inside the file: then a reader
-            that finds as many frames needs no other count of them.
-        start_seconds: when the first frame appears after the container's first packet of any stream.
-        declared_seconds: the container's length; 0 where it does not tell.
-        sound_track: which of the audio streams is heard: the default one, else the first; None without any.
-        sound_seconds: how long that one is; 0 where the container does not tell.
-    """
-
-    info: VideoInfo
-    degrees: int
-    container: str
-    codec: str
-    num_frames: int
-    indexed: bool
-    start_seconds: float
-    declared_seconds: float
-    sound_track: int | None
-    sound_seconds: float
-
-    @property
-    def not_for_decord(self) -> str | None:
-        """Why decord would show wrong frames; None where it is right."""
-        if not any(name in self.container for name in DECORD_CONTAINERS):
-            return f"decord's frames and times cannot be relied on in {self.container} containers"
-        if self.codec not in DECORD_CODECS:
-            return f"decord's frames cannot be relied on for {self.codec} streams"
-        if self.degrees:
-            return "decord does not turn the picture as the container asks"
-        return None
-
-    @property
-    def stored_order(self) -> bool:
-        """Whether frames are told apart by their rank instead of their time."""
-        return self.container in STORED_ORDER_CONTAINERS
+    """There is no video stream."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """A video stream's frames, before decoding.
+    """A video stream, or a folder of images, before decoding.
 
     Attributes:
-        duration_seconds: when the last frame ends.
+        info: the container's facts, with the exact duration of what can be read.
+        degrees: by how much the picture is to be turned counter-clockwise.
         pts: the presentation times of the frames that are shown, ascending, in the stream's time base.
-        seconds: [N] the same in seconds; the first is 0.
-        num_hidden: frames that the container's edit list hides.
-        damage: what is missing, in words; None when all is there.
+        frame_seconds: [N] the same in seconds; the first is 0.
+        video_start_seconds: when the first frame appears after the container's first packet of any stream.
+        stored_order: whether frames are told apart by their rank instead of their time.
+        not_for_decord: why decord would show wrong frames; None where it is right.
+        codec: FFmpeg's name of the codec.
+        sound_track: which of the audio streams is heard, counted from 0; None when there is none.
+        damage: what of the file cannot be read, in words; None when it is whole.
+        images: for a folder, its images in order.
     """
 
-    duration_seconds: float
-    pts: tuple[int, ...]
-    seconds: NDArray[np.float64]
-    num_hidden: int
-    damage: str | None
+    info: VideoInfo
+    frame_seconds: NDArray[np.float64]
+    degrees: int = 0
+    pts: tuple[int, ...] = ()
+    video_start_seconds: float = 0.0
+    stored_order: bool = False
+    not_for_decord: str | None = None
+    codec: str = ""
+    sound_track: int | None = None
+    damage: str | None = None
+    images: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class _Packets:
+    """What the packets of a video stream say; their data is not kept.
+
+    Attributes:
+        pts: times of the frames that are shown.
+        seen: all packets, empty ones too.
+        last_duration: of the packet shown last.
+        hidden: packets that an edit list hides.
+        damaged: packets that arrived incomplete.
+        end_seconds: the last time in any stream that was read.
+        frame: the first decoded frame.
+        error: what ended the reading before the end of the file.
+    """
+
+    pts: set[int] = field(default_factory=set)
+    seen: int = 0
+    last_duration: int = 0
+    hidden: int = 0
+    damaged: int = 0
+    end_seconds: float = 0.0
+    frame: Any = None
+    error: str | None = None
 
 
 def probe(path: str) -> VideoInfo:
     """Return what a container says about its streams, without reading all of it.
 
     Raises:
-        NoVideoError: there is no video stream.
-        av.error.FFmpegError, OSError: the file is missing or no video.
-    """
-    return read_heading(path).info
-
-
-def read_heading(path: str) -> Heading:
-    """Return what a container says before its packets are read. One frame is decoded: only it tells how it is turned.
-
-    Raises:
-        NoVideoError: there is no video stream.
-        ValueError: it has no picture size.
+        ValueError: there is no video stream.
         av.error.FFmpegError, OSError: the file is missing or no video.
     """
     with av.open(path) as container:
-        stream: Any = video_stream(container)
-        if not stream.width or not stream.height:
-            raise ValueError("the video stream has no picture size")
-        base = float(stream.time_base or 1)
-        declared = (container.duration or 0) / av.time_base
-        indexed = _is_indexed(stream, Path(path).stat().st_size)
-        start = max(0.0, (stream.start_time or 0) * base - (container.start_time or 0) / av.time_base)
-        track, sound_seconds = _sound_track(container)
-        stream.codec_context.thread_count = 1
-        degrees = _degrees(container, stream)
-        shape = float(stream.sample_aspect_ratio or 1)
-        if not PIXEL_SHAPES[0] < shape < PIXEL_SHAPES[1]:
-            shape = 1.0
-        size = max(1, round(stream.width * shape)), stream.height
-        width, height = size[::-1] if degrees % 180 == 90 else size
-        return Heading(
-            info=VideoInfo(
-                path=path,
-                duration_seconds=float(stream.duration * stream.time_base) if stream.duration else declared,
-                width=width,
-                height=height,
-                frames_per_second=float(stream.average_rate) if stream.average_rate else None,
-                has_sound=track is not None,
-            ),
-            degrees=degrees,
-            container=container.format.name,
-            codec=stream.codec_context.name,
-            num_frames=stream.frames,
-            indexed=indexed,
-            start_seconds=start,
-            declared_seconds=declared,
-            sound_track=track,
-            sound_seconds=sound_seconds,
-        )
+        stream = video_stream(container)
+        duration = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else None
+        if duration is None and container.duration is not None:
+            duration = container.duration / av.time_base
+        frame = next(container.decode(stream), None)
+        return _info(container, path, duration or 0.0, _degrees(frame))
 
 
-def read_contents(heading: Heading) -> Contents:
-    """Return a video stream's frames from its packets, all of which are read.
+def inspect(path: str) -> Contents:
+    """Return what a video stream holds. All packets are read, once; the first frame is decoded.
 
     Raises:
-        ValueError: there are no frames.
-        av.error.FFmpegError, OSError: the file cannot be read.
+        NoVideoError: there is no video stream.
+        ValueError: it is empty.
+        av.error.FFmpegError, OSError: the file is missing or no video.
     """
-    with av.open(heading.info.path) as container:
+    with av.open(path) as container:
         stream = video_stream(container)
-        packets = [p for p in _packets(container, stream) if p.pts is not None and p.size]
-        shown = [p for p in packets if not p.is_discard]
-        if not shown:
-            raise ValueError("there are no frames")
+        packets = _read_packets(container, stream)
+        if not packets.pts:
+            raise ValueError("there are no frames that could be read")
         base = float(stream.time_base or 1)
-    pts = tuple(sorted({int(p.pts) for p in shown}))
-    seconds = (np.asarray(pts, np.float64) - pts[0]) * base
-    last = max(shown, key=lambda p: p.pts)
-    length = (last.duration or 0) * base or _usual_gap(seconds, heading.info.frames_per_second)
-    duration = float(seconds[-1]) + length
-    damage = None
-    if len(packets) < heading.num_frames - 1:
-        damage = f"the file is cut short: {len(packets)} of {heading.num_frames} frames are there"
-    elif not heading.num_frames and duration + heading.start_seconds < heading.declared_seconds - MISSING_SECONDS:
-        damage = _cut_short(heading)
-    return Contents(duration, pts, seconds, len(packets) - len(shown), damage)
+        pts = tuple(sorted(packets.pts))
+        seconds = (np.asarray(pts, np.float64) - pts[0]) * base
+        rate = float(stream.average_rate) if stream.average_rate else None
+        length = packets.last_duration * base or _usual_gap(seconds, rate)
+        damage = _damage(container, stream, path, packets)
+        degrees = _degrees(packets.frame)
+        return Contents(
+            info=_info(container, path, float(seconds[-1]) + length, degrees),
+            frame_seconds=seconds,
+            degrees=degrees,
+            pts=pts,
+            video_start_seconds=max(0.0, pts[0] * base - (container.start_time or 0) / av.time_base),
+            stored_order=container.format.name in STORED_ORDER_CONTAINERS,
+            not_for_decord=_not_for_decord(container, stream, degrees, packets.hidden > 0, damage),
+            codec=stream.codec_context.name,
+            sound_track=_sound_track(container),
+            damage=damage,
+        )
 
 
 def video_stream(container: Any) -> Any:
@@ -188,58 +153,116 @@ def video_stream(container: Any) -> Any:
     raise NoVideoError("there is no video stream")
 
 
-def _packets(container: Any, *streams: Any) -> Any:
-    """Yield packets until the file ends or cannot be read on."""
-    packets = container.demux(*streams)
-    while True:
-        try:
-            yield next(packets)
-        except (StopIteration, av.error.FFmpegError):
-            return
+def _read_packets(container: Any, stream: Any) -> _Packets:
+    packets = _Packets()
+    context = stream.codec_context
+    context.thread_count = 1
+    last = None
+    streams = [stream]
+    if container.format.name in DURATION_CONTAINERS:
+        streams += list(container.streams.audio)
+    try:
+        for number, packet in enumerate(container.demux(*streams)):
+            pts = packet.pts
+            if pts is None:
+                continue
+            if len(streams) > 1:
+                packets.end_seconds = max(packets.end_seconds, float((pts + (packet.duration or 0)) * packet.time_base))
+                if packet.stream_index != stream.index:
+                    continue
+            packets.seen += 1
+            if not packet.size:
+                continue
+            if packets.frame is None and number < FIRST_PACKETS:
+                packets.frame = _first_frame(packet)
+            if packet.is_discard:
+                packets.hidden += 1
+            elif packet.is_corrupt:
+                packets.damaged += 1
+            else:
+                packets.pts.add(pts)
+                if last is None or pts > last:
+                    last, packets.last_duration = pts, packet.duration or 0
+    except av.error.FFmpegError as error:
+        packets.error = str(error)
+    return packets
 
 
-def _cut_short(heading: Heading) -> str | None:
-    """Return that the file ends early, unless another stream, such as the sound, is as long as the container says."""
-    ends = [0.0]
-    with av.open(heading.info.path) as container:
-        for packet in _packets(container):
-            if packet.pts is not None and packet.size:
-                ends.append(float((packet.pts + (packet.duration or 0)) * packet.time_base))
-        end = max(ends) - (container.start_time or 0) / av.time_base
-    if end >= heading.declared_seconds - MISSING_SECONDS:
+def _first_frame(packet: Any) -> Any:
+    try:
+        return next(iter(packet.decode()), None)
+    except av.error.FFmpegError:  # whether its frames can be decoded is for the reader to find out
         return None
-    return f"the file is cut short: it ends at {end:.1f} of {heading.declared_seconds:.1f} seconds"
 
 
-def _is_indexed(stream: Any, num_bytes: int) -> bool:
-    entries = stream.index_entries
-    if not stream.frames or len(entries) != stream.frames:
-        return False
-    return all(not entry.is_discard and entry.pos + entry.size <= num_bytes for entry in entries)
+def _degrees(frame: Any) -> int:
+    return round(frame.rotation) % 360 if frame is not None else 0
 
 
-def _degrees(container: Any, stream: Any) -> int:
-    """Return how the first frame that decodes is turned; 0 when none does."""
-    for packet in _packets(container, stream):
-        try:
-            for frame in packet.decode():
-                return int(round(frame.rotation)) % 360
-        except av.error.FFmpegError:
-            continue
-    return 0
+def _info(container: Any, path: str, duration_seconds: float, degrees: int) -> VideoInfo:
+    stream = video_stream(container)
+    if not stream.width or not stream.height:
+        raise ValueError("the video stream has no picture size")
+    shape = float(stream.sample_aspect_ratio or 1)
+    if not PIXEL_SHAPES[0] < shape < PIXEL_SHAPES[1]:
+        shape = 1.0
+    width, height = max(1, round(stream.width * shape)), stream.height
+    if degrees % 180 == 90:
+        width, height = height, width
+    rate = float(stream.average_rate) if stream.average_rate else None
+    return VideoInfo(path, duration_seconds, width, height, rate, bool(container.streams.audio))
 
 
-def _sound_track(container: Any) -> tuple[int | None, float]:
-    tracks = container.streams.audio
-    if not tracks:
-        return None, 0.0
-    default = (n for n, track in enumerate(tracks) if track.disposition & av.stream.Disposition.default)
-    number = next(default, 0)
-    track = tracks[number]
-    return number, float(track.duration * track.time_base) if track.duration and track.time_base else 0.0
+def _sound_track(container: Any) -> int | None:
+    """Return the audio stream that the container marks as the default one, else the first."""
+    streams = container.streams.audio
+    for number, stream in enumerate(streams):
+        if stream.disposition & av.stream.Disposition.default:
+            return number
+    return 0 if streams else None
 
 
 def _usual_gap(seconds: NDArray[np.float64], rate: float | None) -> float:
     if len(seconds) > 1:
         return float(np.median(np.diff(seconds)))
     return 1 / rate if rate else 0.04
+
+
+def _damage(container: Any, stream: Any, path: str, packets: _Packets) -> str | None:
+    """Return what is missing, in words."""
+    there, promised = os.stat(path).st_size, bytes_promised(path)  # noqa: PTH116
+    frames, declared = len(packets.pts), stream.frames
+    short_of_time = (
+        container.format.name in DURATION_CONTAINERS
+        and (container.duration or 0) / av.time_base > packets.end_seconds + SHORT_SECONDS
+    )
+    missing_in_avi = container.format.name in STORED_ORDER_CONTAINERS and packets.seen < declared - 1
+    if (promised or 0) > there or missing_in_avi or short_of_time:
+        if declared > frames:
+            return f"the file is cut short: {frames} of {declared} frames could be read"
+        if (promised or 0) > there:
+            return f"the file is cut short: {there} of {promised} bytes are there, with {frames} frames"
+        length = (container.duration or 0) / av.time_base
+        return f"the file is cut short: {packets.end_seconds:.2f} of {length:.2f} seconds could be read"
+    if packets.error:
+        return f"reading ends after {frames} frames: {packets.error}"
+    if packets.damaged:
+        return f"{packets.damaged} of {packets.damaged + frames} frames are damaged"
+    return None
+
+
+def _not_for_decord(
+    container: Any, stream: Any, degrees: int, has_hidden_frames: bool, damage: str | None
+) -> str | None:
+    name, codec = container.format.name, stream.codec_context.name
+    if not any(known in name for known in DECORD_CONTAINERS):
+        return f"decord's frames and times cannot be relied on in {name} containers"
+    if codec not in DECORD_CODECS:
+        return f"decord's frames cannot be relied on for {codec} streams"
+    if has_hidden_frames:
+        return "decord shows frames that the container's edit list hides"
+    if degrees:
+        return "decord does not turn the picture as the container asks"
+    if damage:
+        return f"decord loses count in damaged files ({damage})"
+    return None

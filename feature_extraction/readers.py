@@ -1,12 +1,14 @@
-"""Reading frames with decord, PyAV or from a folder of images. Runs in the decoder's child process: decord can hang or crash.
+"""Reading frames with decord, PyAV or from a folder of images. Runs in the decoder's child process only.
 
-All readers show the same frames for the same indices. decord scales with swscale's bicubic filter, PyAV with the same
-filter by another path: their pictures differ by one or two grey levels on average.
+All readers show the same frames for the same indices into `Contents.frame_seconds`. How they scale: decord has
+libswscale make pictures of one size while it decodes, and other sizes are made from those; PyAV has libswscale make
+every size from the decoded frame; both with the bicubic filter. Pillow's bicubic filter scales images, and decord's
+pictures where several sizes are asked for. On the clips of MSR-VTT the pictures of decord and PyAV differ by
+about 1 grey level on average.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
@@ -17,213 +19,197 @@ from av.video.reformatter import Interpolation
 from numpy.typing import NDArray
 from PIL import Image
 
-from feature_extraction.frames import VideoInfo
-from feature_extraction.probing import Heading, read_contents, video_stream
+from feature_extraction.images import open_image
+from feature_extraction.probing import Contents, video_stream
+from feature_extraction.sampling import common_size
 
 SAME_TIME_SECONDS = 2e-3
 """Decord keeps times in single precision; beyond this its frames are others than PyAV's."""
-IMAGE_SUFFIXES = (".bmp", ".jpeg", ".jpg", ".png", ".webp")
-SEEK_FRAMES = 300
-"""Frames further ahead than this are sought where a key frame lies between; nearer ones are reached by decoding on."""
+CHUNK_FRAMES = 64
+CHUNK_BYTES = 32 << 20
+"""So many decoded pictures are held at a time."""
 
-Picture = NDArray[np.uint8]
-SizeOf = Callable[[VideoInfo], tuple[int, int]]
-"""Says at which (width, height) a video's frames are wanted."""
+Size = tuple[int, int]
+"""(width, height) in pixels."""
+
+
+class Picture(Protocol):
+    """One frame, of which pictures are made."""
+
+    def at(self, size: Size) -> NDArray[np.uint8]:
+        """Return it as [H, W, 3] RGB of a size."""
 
 
 class Reader(Protocol):
     """An open video.
 
     Attributes:
-        name: "decord", "pyav" or "images".
-        info: the facts, with the exact duration.
-        seconds: [N] when each frame appears; the first is 0.
-        damage: what of the file is missing, in words; None when all is there. Final once the frames have been read.
+        damage: once the frames have been read, what was found damaged, in words.
     """
 
-    name: str
-    info: VideoInfo
-    seconds: NDArray[np.float64]
     damage: str | None
 
-    def frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Picture]]:
-        """Yield ascending indices with their frames [H, W, 3] RGB; a frame that cannot be decoded is left out."""
+    def pictures(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Picture]]:
+        """Yield (place in `indices`, frame) for ascending `indices`. Frames that cannot be decoded are left out."""
 
 
 class DecordReader:
-    """decord: fast, unmaintained.
+    """decord: fast seeking, unmaintained.
 
     Raises:
         ValueError: decord would show wrong frames of this video.
     """
 
-    name = "decord"
-    damage: str | None = None
-
-    def __init__(self, heading: Heading, size_of: SizeOf) -> None:
-        if heading.not_for_decord:
-            raise ValueError(heading.not_for_decord)
-        contents = None if heading.indexed else read_contents(heading)
-        if contents is not None and (contents.num_hidden or contents.damage):
-            raise ValueError(contents.damage or "decord shows frames that the container's edit list hides")
+    def __init__(self, contents: Contents, sizes: Sequence[Size], complaint: Callable[[], str]) -> None:
+        if contents.not_for_decord:
+            raise ValueError(contents.not_for_decord)
         import decord
 
-        decord.logging.set_level(decord.logging.QUIET)
-        width, height = size_of(heading.info)
-        self._open: Any = decord.VideoReader(heading.info.path, num_threads=1, width=width, height=height)
-        times = self._open.get_frame_timestamp(range(len(self._open))).astype(np.float64)
-        self.seconds = times[:, 0] - times[0, 0]
-        duration = float(times[-1, 1] - times[0, 0])
-        expected = heading.num_frames if contents is None else len(contents.pts)
-        if len(times) != expected:
-            raise ValueError(f"decord finds {len(times)} frames, the container holds {expected}")
-        if (np.diff(self.seconds) <= 0).any():
-            raise ValueError("decord's frame times do not ascend")
-        if contents is not None:
-            if np.abs(self.seconds - contents.seconds).max() > SAME_TIME_SECONDS:
-                raise ValueError("decord's frame times are not the container's")
-            self.seconds, duration = contents.seconds, contents.duration_seconds
-        self.info = with_duration(heading.info, duration)
+        decord.logging.set_level(decord.logging.ERROR)
+        self.damage: str | None = None
+        self._complaint = complaint
+        width, height = common_size(sizes, contents.info.width, contents.info.height)
+        self._batch = frames_at_a_time([(width, height)])
+        self._reader: Any = decord.VideoReader(contents.info.path, num_threads=1, width=width, height=height)
+        if len(self._reader) != len(contents.pts):
+            raise ValueError(f"decord finds {len(self._reader)} frames, the container holds {len(contents.pts)}")
+        starts = self._reader.get_frame_timestamp(range(len(self._reader)))[:, 0].astype(np.float64)
+        tolerance = SAME_TIME_SECONDS + contents.frame_seconds * 2.0**-23
+        if (np.abs(starts - starts[0] - contents.frame_seconds) > tolerance).any():
+            raise ValueError("decord's frame times are not the container's")
 
-    def frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Picture]]:
-        """Yield the frames at ascending indices, decoding on from one to the next: seeking for each costs more."""
-        reader = self._open
-        keys = np.asarray(reader.get_key_indices())
-        at = 0
-        for index in indices:
-            key = int(keys[np.searchsorted(keys, index, side="right") - 1])
-            if index - at > SEEK_FRAMES and key > at:
-                reader.seek_accurate(index)
-            elif index > at:
-                reader.skip_frames(index - at)
-            yield index, reader.next().asnumpy()
-            at = index + 1
+    def pictures(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Picture]]:
+        """Yield the frames at ascending `indices`.
+
+        Raises:
+            ValueError: FFmpeg reported an error. decord counts the frames that leave its decoder, so that after one
+                that is lost it shows the frames behind those asked for.
+        """
+        for start in range(0, len(indices), self._batch):
+            images = self._reader.get_batch(indices[start : start + self._batch]).asnumpy()
+            if complaint := self._complaint():
+                raise ValueError(f"decord met damage: {complaint}")
+            for place, image in enumerate(images, start):
+                yield place, _DecordPicture(image)
+
+
+class _DecordPicture:
+    def __init__(self, image: NDArray[np.uint8]) -> None:
+        self._image = image
+
+    def at(self, size: Size) -> NDArray[np.uint8]:
+        if self._image.shape[1::-1] == size:
+            return self._image
+        return np.asarray(Image.fromarray(self._image).resize(size, Image.Resampling.BICUBIC))
 
 
 class PyAVReader:
     """PyAV: decodes from the start, maintained, and right in every container."""
 
-    name = "pyav"
+    def __init__(self, contents: Contents, sizes: Sequence[Size], complaint: Callable[[], str]) -> None:
+        del sizes
+        self.damage: str | None = None
+        self._contents, self._complaint = contents, complaint
+        self._undecodable = 0
 
-    def __init__(self, heading: Heading, size_of: SizeOf) -> None:
-        self._heading, self._contents = heading, read_contents(heading)
-        self.info = with_duration(heading.info, self._contents.duration_seconds)
-        self.seconds = self._contents.seconds
-        self.damage = self._contents.damage
-        self._turns = round(heading.degrees / 90) % 4
-        size = size_of(heading.info)
-        self._size = size[::-1] if self._turns % 2 else size
-
-    def frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Picture]]:
-        """Yield the frames at ascending indices; those that do not decode are left out and told in `damage`."""
-        wanted, missing, broken = list(indices), 0, 0
-        for rank, frame in self._decoded():
-            while wanted and self._passed(wanted[0], rank, frame.pts):
-                wanted.pop(0)
-                missing += 1
-            if wanted and self._shows(wanted[0], rank, frame.pts):
-                broken += bool(frame.is_corrupt)
-                yield wanted.pop(0), self._image(frame)
-            if not wanted:
+    def pictures(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Picture]]:
+        """Yield the frames at ascending `indices`; those that will not decode are left out, and told in `damage`."""
+        contents = self._contents
+        keys = indices.tolist() if contents.stored_order else [contents.pts[index] for index in indices.tolist()]
+        places = {key: place for place, key in enumerate(keys)}
+        turns = round(contents.degrees / 90) % 4
+        given = 0
+        for key, frame in self._decoded(places):
+            if (place := places.pop(key, None)) is not None:
+                given += 1
+                yield place, _AVPicture(frame, turns)
+            if not places:
                 break
-        missing += len(wanted)
-        if self.damage is None and (missing or broken):
-            parts = [f"{missing} cannot be decoded"] * bool(missing) + [f"{broken} are damaged"] * bool(broken)
-            self.damage = f"of {len(indices)} frames asked for, {' and '.join(parts)}"
+        complaint = self._complaint()
+        if places:
+            self.damage = f"{len(places)} of {len(keys)} frames asked for could not be decoded"
+        elif complaint or self._undecodable:
+            self.damage = f"the decoder met errors: {complaint or 'damaged packets'}"
 
-    def _decoded(self) -> Iterator[tuple[int, Any]]:
-        """Yield all frames that decode, with their rank among those that did."""
+    def _decoded(self, wanted: dict[int, int]) -> Iterator[tuple[int, Any]]:
+        """Yield (rank or presentation time, frame) for what can be decoded.
+
+        H.264 pictures that no other refers to (nal_ref_idc 0) are not decoded unless they are wanted: nothing depends
+        on them. In HEVC the like is true only within a temporal layer, and ranks need every frame.
+        """
+        by_rank = self._contents.stored_order
+        skips = self._contents.codec == "h264" and not by_rank
         rank = 0
-        with av.open(self._heading.info.path) as container:
+        with av.open(self._contents.info.path) as container:
             stream = video_stream(container)
-            stream.codec_context.thread_count = 1
-            packets = container.demux(stream)
-            while True:
+            context = stream.codec_context
+            context.thread_count = 1
+            for packet in container.demux(stream):
+                if skips:
+                    needed = packet.pts is None or packet.pts in wanted
+                    context.skip_frame = "DEFAULT" if needed else "NONREF"
                 try:
-                    packet = next(packets)
                     frames = packet.decode()
-                except StopIteration:
-                    return
-                except av.error.FFmpegError as error:
-                    if isinstance(error, av.error.EOFError):
-                        return
+                except av.error.FFmpegError:
+                    self._undecodable += 1
+                    rank += 1  # the frame that is lost had a rank
                     continue
                 for frame in frames:
-                    yield rank, frame
+                    key = rank if by_rank else frame.pts
                     rank += 1
+                    if key is not None:
+                        yield key, frame
 
-    def _passed(self, index: int, rank: int, pts: int | None) -> bool:
-        """Return whether a frame lies beyond the one asked for, which then has not been decoded."""
-        if self._heading.stored_order:
-            return rank > index
-        following = self._contents.pts[index + 1 : index + 2]
-        return pts is not None and bool(following) and pts >= following[0]
 
-    def _shows(self, index: int, rank: int, pts: int | None) -> bool:
-        if self._heading.stored_order:
-            return rank == index
-        return pts is not None and pts >= self._contents.pts[index]
+class _AVPicture:
+    def __init__(self, frame: Any, turns: int) -> None:
+        self._frame, self._turns = frame, turns
 
-    def _image(self, frame: Any) -> Picture:
-        width, height = self._size
-        resized = frame.reformat(width=width, height=height, format="rgb24", interpolation=Interpolation.BICUBIC)
+    def at(self, size: Size) -> NDArray[np.uint8]:
+        width, height = size[::-1] if self._turns % 2 else size
+        resized = self._frame.reformat(width=width, height=height, format="rgb24", interpolation=Interpolation.BICUBIC)
         return np.ascontiguousarray(np.rot90(resized.to_ndarray(), self._turns))
 
 
 class ImagesReader:
-    """A folder of images, in the natural order of their names, so many a second.
+    """A folder of images, one a frame."""
 
-    Raises:
-        ValueError: there are none, or none can be read.
-    """
-
-    name = "images"
-
-    def __init__(self, folder: str, per_second: float, size_of: SizeOf) -> None:
-        self._paths = sorted((p for p in Path(folder).iterdir() if is_image(p)), key=_natural)
-        self.seconds = np.arange(len(self._paths)) / per_second
+    def __init__(self, contents: Contents, sizes: Sequence[Size], complaint: Callable[[], str]) -> None:
+        del sizes, complaint
         self.damage: str | None = None
-        for path in self._paths:
-            image = _load(path)
-            if image is not None:
-                self.info = VideoInfo(folder, len(self._paths) / per_second, *image.size, per_second, False)
-                self._size = size_of(self.info)
-                return
-        raise ValueError(f"none of its {len(self._paths)} images ({', '.join(IMAGE_SUFFIXES)}) can be read")
+        self._contents = contents
 
-    def frames(self, indices: Sequence[int]) -> Iterator[tuple[int, Picture]]:
-        """Yield the images at ascending indices; broken ones are left out and told in `damage`."""
+    def pictures(self, indices: NDArray[np.int64]) -> Iterator[tuple[int, Picture]]:
+        """Yield the images at ascending `indices`; those that cannot be read are left out, and told in `damage`."""
         broken = []
-        for index in indices:
-            image = _load(self._paths[index])
-            if image is None:
-                broken.append(self._paths[index].name)
+        for place, index in enumerate(indices.tolist()):
+            path = Path(self._contents.info.path, self._contents.images[index])
+            try:
+                image = open_image(path)
+            except Exception:  # Pillow's plug-ins raise what they like
+                broken.append(path.name)
                 continue
-            if image.size != self._size:
-                image = image.resize(self._size, Image.Resampling.BICUBIC)
-            yield index, np.asarray(image)
+            yield place, _Image(image)
         if broken:
-            self.damage = f"of {len(indices)} images asked for, {len(broken)} cannot be read, {broken[0]} among them"
+            self.damage = f"{len(broken)} of {len(indices)} images asked for could not be read, the first {broken[0]}"
 
 
-def is_image(path: Path) -> bool:
-    """Return whether a file is an image by its name, hidden ones apart."""
-    return path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
+class _Image:
+    def __init__(self, image: Image.Image) -> None:
+        self._image = image
+
+    def at(self, size: Size) -> NDArray[np.uint8]:
+        return np.asarray(self._image.resize(size, Image.Resampling.BICUBIC))
 
 
-def with_duration(info: VideoInfo, seconds: float) -> VideoInfo:
-    """Return the facts with an exact duration."""
-    return VideoInfo(info.path, seconds, info.width, info.height, info.frames_per_second, info.has_sound)
+def frames_at_a_time(sizes: Sequence[Size]) -> int:
+    """Return how many frames to hold when each is kept in all of `sizes`."""
+    each = sum(width * height * 3 for width, height in sizes)
+    return max(1, min(CHUNK_FRAMES, CHUNK_BYTES // max(1, each)))
 
 
-def _natural(path: Path) -> list[tuple[int, str]]:
-    """Sort "frame2" before "frame10"."""
-    return [(int(part), "") if part.isdecimal() else (-1, part) for part in re.split(r"(\d+)", path.name)]
-
-
-def _load(path: Path) -> Image.Image | None:
-    try:
-        with Image.open(path) as image:
-            return image.convert("RGB")
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
-        return None
+READERS: dict[str, Callable[[Contents, Sequence[Size], Callable[[], str]], Reader]] = {
+    "decord": DecordReader,
+    "pyav": PyAVReader,
+    "images": ImagesReader,
+}

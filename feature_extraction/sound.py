@@ -1,47 +1,30 @@
-"""Sound from ffmpeg: one track, mono, 16 kHz. All times are in seconds."""
+"""The sound of a video, through ffmpeg. All times are in seconds."""
 
 from __future__ import annotations
 
 import shutil
 import subprocess
 from dataclasses import dataclass
-from typing import Literal
 
 import ffmpeg
 import imageio_ffmpeg
 import numpy as np
-from numpy.typing import NDArray
 
-SOUND_RATE = 16_000
-"""Samples per second of the sound that experts are given."""
-MISSING_SECONDS = 1.0
-"""A track that ends so much before the container says has been cut short."""
-
-
-class SoundError(Exception):
-    """A sound track cannot be read. `kind` is the class of reason that goes into the failure ledger."""
-
-    def __init__(self, kind: Literal["unreadable", "no_audio", "timeout"], reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
+from feature_extraction.extractor import SOUND_RATE, Sound
+from feature_extraction.media_error import MediaError
 
 
 @dataclass(frozen=True, slots=True)
-class Track:
-    """Which sound of a file is wanted.
+class Heard:
+    """The sound of a video.
 
     Attributes:
-        path: the file.
-        number: of the track among the file's audio streams.
-        seconds: how long the container says it is; 0 where it does not.
-        video_start_seconds: how long sound goes before the first frame; it is left out. Sound that sets in after the
-            first frame is preceded by silence.
+        samples: [S] at 16 kHz; sample 0 is heard with the first frame.
+        damage: what ffmpeg could not read of it, in words; None when it is whole.
     """
 
-    path: str
-    number: int = 0
-    seconds: float = 0.0
-    video_start_seconds: float = 0.0
+    samples: Sound
+    damage: str | None
 
 
 def ffmpeg_binary() -> str:
@@ -49,53 +32,63 @@ def ffmpeg_binary() -> str:
     return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
-def read_sound(track: Track, max_seconds: float, timeout_seconds: float) -> tuple[NDArray[np.float32], str | None]:
-    """Return a track as [S] samples at 16 kHz, where sample 0 is heard with the first frame, and what of it is missing.
-
-    Sound goes on after the last frame where the track is longer than the video.
-
-    Args:
-        track: the track.
-        max_seconds: where to stop.
-        timeout_seconds: how long ffmpeg may take.
+def read_sound(path: str, max_seconds: float, timeout_seconds: float, video_start_seconds: float = 0.0) -> Sound:
+    """Return the sound of a file's first track, damaged or not; see `hear`.
 
     Raises:
-        SoundError: ffmpeg cannot read it, or not within `timeout_seconds`.
+        MediaError: see `hear`.
     """
-    seek = {"ss": track.video_start_seconds} if track.video_start_seconds else {}
-    command = (
-        ffmpeg.input(f"file:{track.path}", **seek)[f"a:{track.number}"]
-        .output(
-            "pipe:",
-            format="f32le",
-            acodec="pcm_f32le",
-            af="aresample=async=1:first_pts=0",
-            ac=1,
-            ar=SOUND_RATE,
-            t=max_seconds,
-        )
-        .global_args("-nostdin", "-loglevel", "error")
-        .compile(cmd=ffmpeg_binary())
-    )
+    return hear(path, max_seconds, timeout_seconds, video_start_seconds).samples
+
+
+def hear(
+    path: str, max_seconds: float, timeout_seconds: float, video_start_seconds: float = 0.0, track: int = 0
+) -> Heard:
+    """Return a file's sound as mono float32 samples at 16 kHz, where sample 0 is heard with the first frame.
+
+    Sound that goes on when the pictures have ended is kept, up to `max_seconds`.
+
+    Args:
+        path: the file.
+        max_seconds: where to stop.
+        timeout_seconds: how long ffmpeg may take.
+        video_start_seconds: how long sound goes before the first frame; it is left out. Sound that sets in after the
+            first frame is preceded by silence.
+        track: which of the audio streams, counted from 0.
+
+    Raises:
+        MediaError: there is nothing in the track, ffmpeg cannot read it, or not within `timeout_seconds`.
+    """
+    command = _command(path, max_seconds, video_start_seconds, track)
     try:
         # a process group of its own: ffmpeg would take a terminal's Ctrl-C for the end of the sound
         done = subprocess.run(command, capture_output=True, timeout=timeout_seconds, check=False, process_group=0)
     except subprocess.TimeoutExpired as error:
-        raise SoundError("timeout", f"ffmpeg took longer than {timeout_seconds:g} seconds") from error
+        reason = f"ffmpeg took longer than {timeout_seconds:g} seconds"
+        raise MediaError("sound", "timeout", reason, "ffmpeg") from error
     samples = np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], "<f4")
     lines = done.stderr.decode(errors="replace").strip().splitlines()
+    complaint = lines[-1] if lines else ""
     if not samples.size:
-        if done.returncode or lines:
-            raise SoundError("unreadable", f"ffmpeg: {lines[-1] if lines else f'status {done.returncode}'}")
-        raise SoundError("no_audio", "the sound track is empty")
-    return samples, _missing(track, len(samples) / SOUND_RATE, max_seconds, done.returncode, lines)
+        if done.returncode or complaint:
+            raise MediaError("sound", "unreadable", f"ffmpeg: {complaint or f'status {done.returncode}'}", "ffmpeg")
+        raise MediaError("sound", "no_audio", "the sound track is empty", "ffmpeg")
+    if done.returncode or complaint:
+        return Heard(samples, f"sound may be missing: ffmpeg: {complaint or f'status {done.returncode}'}")
+    return Heard(samples, None)
 
 
-def _missing(track: Track, seconds: float, max_seconds: float, status: int, lines: list[str]) -> str | None:
-    """Return what of a track is missing: ffmpeg ends with status 0 when a file is cut short."""
-    if status:
-        return f"the sound can be read for {seconds:.1f} seconds only ({lines[-1] if lines else f'status {status}'})"
-    expected = min(track.seconds - track.video_start_seconds, max_seconds)
-    if seconds < expected - MISSING_SECONDS:
-        return f"the sound is cut short: {seconds:.1f} of {expected:.1f} seconds are there"
-    return None
+def _command(path: str, max_seconds: float, video_start_seconds: float, track: int) -> list[str]:
+    seek = {"ss": video_start_seconds} if video_start_seconds else {}
+    output = ffmpeg.input(f"file:{path}", **seek).output(
+        "pipe:",
+        map=f"0:a:{track}",
+        format="f32le",
+        acodec="pcm_f32le",
+        af="aresample=async=1:first_pts=0",
+        ac=1,
+        ar=SOUND_RATE,
+        t=max_seconds,
+    )
+    command: list[str] = output.global_args("-nostdin", "-loglevel", "error").compile(cmd=ffmpeg_binary())
+    return command
