@@ -13,9 +13,11 @@ from numpy.typing import NDArray
 from feature_extraction.frames import FrameNeed as FrameNeed
 from feature_extraction.frames import Frames as Frames
 from feature_extraction.frames import VideoInfo as VideoInfo
-from feature_extraction.sound import SOUND_RATE as SOUND_RATE
 from vtr.store.texts import FoundText as FoundText
 from vtr.types import ExpertFeatures, ExpertSpec
+
+SOUND_RATE = 16_000
+"""Samples per second of the sound that experts are given."""
 
 Sound = NDArray[np.float32]
 """[S] mono samples at 16 kHz in [-1, 1]; sample 0 is heard with the first frame."""

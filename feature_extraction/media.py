@@ -18,6 +18,7 @@ from feature_extraction.extractor import Sound
 from feature_extraction.facts import decoder_facts as decoder_facts
 from feature_extraction.frames import FrameNeed, Frames, VideoInfo
 from feature_extraction.media_error import MediaError as MediaError
+from feature_extraction.memory import peak_bytes
 from feature_extraction.probing import probe as probe
 from feature_extraction.sampling import size_of
 from feature_extraction.sound import Heard, hear
@@ -68,6 +69,7 @@ class Decoder:
     def __init__(self, command: Sequence[str] = DECODER_COMMAND) -> None:
         self._command = command
         self._child: Child | None = None
+        self._peak_bytes = 0
         self.idle = True
 
     @contextlib.contextmanager
@@ -94,10 +96,17 @@ class Decoder:
             self._child = Child(self._command)
         return self._child
 
+    def peak_bytes(self) -> int:
+        """Return the most memory that a child process has held, as far as seen."""
+        if self._child is not None:
+            self._peak_bytes = max(self._peak_bytes, peak_bytes(self._child.pid))
+        return self._peak_bytes
+
     def close(self) -> None:
         """End the child process."""
         self.idle = True
         if self._child is not None:
+            self.peak_bytes()
             self._child.close()
             self._child = None
 
