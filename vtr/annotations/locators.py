@@ -132,7 +132,7 @@ def _with_path(text: str, change: Callable[[str], str]) -> str:
 
 def _relative(root: str, path: str) -> str:
     folder, name = os.path.split(path)
-    if name in ("", ".", ".."):
+    if name in ("", ".", "..") or f"{root}/".startswith(f"{path}/"):
         return os.path.relpath(path, root)
     known = _relative_folder(root, folder)
     return name if known == "." else f"{known}/{name}"
