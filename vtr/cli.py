@@ -23,10 +23,11 @@ from vtr.cli_options import (
     SplitOption,
     WorkspaceArgument,
 )
+from vtr.cli_prepare import prepare
 from vtr.errors import VtrError
 
 if TYPE_CHECKING:
-    from vtr.types import ExpertFeatures, Part
+    from vtr.types import ExpertFeatures
     from vtr.workspace import Run
 
 app = typer.Typer(
@@ -37,7 +38,6 @@ app = typer.Typer(
     "The stages in order: prepare, extract, train, embed, index, evaluate, search, report. "
     "`vtr demo` runs them all on a small world of clips that it renders first.",
 )
-prepare = typer.Typer(no_args_is_help=True, help="Read annotations and find videos: makes the workspace.")
 app.add_typer(prepare, name="prepare")
 app.add_typer(imports, name="import")
 
@@ -79,57 +79,6 @@ def _common(
     ] = False,
 ) -> None:
     del debug, version  # --debug is read in main(), which prints the errors
-
-
-@prepare.command("msrvtt")
-def prepare_msrvtt(
-    annotations: Annotated[Path, typer.Option(help="Folder with train_val_videodatainfo.json (or the zips).")],
-    splits: Annotated[Path, typer.Option(help="Folder with the split lists and the 1k-A query CSV or index.")],
-    out: Annotated[Path, typer.Option(help="The workspace to make.")],
-    videos: Annotated[Path | None, typer.Option(help="Folder with videoN.mp4; it may hold only some of them.")] = None,
-) -> None:
-    """MSR-VTT: official annotations, splits full, 1k-A and 1k-B, checked against the published counts."""
-    from vtr.annotations.prepare import prepare_msrvtt as run
-
-    typer.echo(run(annotations, splits, videos, out))
-
-
-@prepare.command("folder")
-def prepare_folder(
-    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Folder of videos, searched with its sub-folders.")],
-    out: Annotated[Path, typer.Option(help="The workspace to make.")],
-    captions: Annotated[
-        Path | None, typer.Option(help="CSV with the columns video and caption; search needs none.")
-    ] = None,
-) -> None:
-    """Anybody's videos, with or without captions."""
-    from vtr.annotations.prepare import prepare_folder as run
-
-    typer.echo(run(folder, captions, out))
-
-
-@prepare.command("split")
-def prepare_split(
-    workspace: WorkspaceArgument,
-    name: Annotated[str, typer.Argument(metavar="NAME", help="What `--split` will call it.")],
-    test: Annotated[Path | None, typer.Option(help="Ids of the test videos: .txt, .csv or .json.")] = None,
-    validation: Annotated[Path | None, typer.Option(help="Ids of the validation videos.")] = None,
-    train: Annotated[Path | None, typer.Option(help="Ids of the training videos.")] = None,
-    queries: Annotated[
-        str | None,
-        typer.Option(
-            metavar="FILE|SPLIT",
-            help="Ids of the captions that are queries, or a split whose queries they are; by default all captions.",
-        ),
-    ] = None,
-) -> None:
-    """A split of your own: which videos are trained on, validated and tested, and which captions are the queries."""
-    from vtr.annotations.own_split import prepare_split as run
-    from vtr.workspace import Workspace
-
-    given: dict[Part, Path | None] = {"train": train, "validation": validation, "test": test}
-    lists = {part: path for part, path in given.items() if path is not None}
-    typer.echo(run(Workspace.open(workspace), name, lists, queries))
 
 
 app.command()(extract)

@@ -35,7 +35,7 @@ class Video:
 
     Attributes:
         id: unique name, for example "video7010".
-        path: the file, or None when there is no file on this machine.
+        path: the file, or another locator (see `vtr.annotations.locators`); None when there is no file on this machine.
         start_seconds, end_seconds: where the clip lies in its source, when known.
         source_id: what two clips of the same source share (a URL or YouTube id), when known.
         category: a label such as MSR-VTT's 20 categories, when known.

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vtr.errors import InputError
-from vtr.types import Annotations, Caption, Video
+from vtr.types import Caption, Video
 
 VIDEO_SUFFIXES = frozenset(
     (
@@ -47,28 +47,45 @@ def find_videos(folder: Path) -> FoundVideos:
         InputError: the folder is missing, is a file, cannot be read, or holds no video; two files would have one id;
             or a name is not UTF-8.
     """
-    if not folder.exists():
-        raise InputError(f"{folder} does not exist. Give the folder that holds the videos.")
-    if not folder.is_dir():
-        raise InputError(f"{folder} is a file. Give the folder that holds the videos.")
     found: dict[str, Path] = {}
     others = 0
-    for path in sorted(_visible_files(folder)):
-        if path.suffix.lower() not in VIDEO_SUFFIXES or path.name.startswith("~") or _is_unfinished(path):
+    for path in sorted(path for files in visible_files(folder).values() for path in files):
+        if not is_video(path):
             others += 1
             continue
-        name = path.relative_to(folder).with_suffix("").as_posix()
-        try:
-            name.encode()
-        except UnicodeEncodeError as error:
-            raise InputError(f"the file name {os.fsencode(path)!r} is not UTF-8. Rename the file.") from error
+        name = name_in(folder, path)
         if name in found:
             raise InputError(f"{found[name]} and {path} would both be the video '{name}'. Rename or move one of them.")
         found[name] = path
     if not found:
-        kinds = ", ".join(sorted(VIDEO_SUFFIXES))
-        raise InputError(f"{folder} holds no video ({others} other files). Videos end in: {kinds}.")
+        raise no_video(folder, others)
     return FoundVideos(found, others)
+
+
+def is_video(path: Path) -> bool:
+    """Return whether a file's name is that of a video that is whole."""
+    unfinished = UNFINISHED_SUFFIXES.intersection(suffix.lower() for suffix in path.suffixes[-2:])
+    return path.suffix.lower() in VIDEO_SUFFIXES and not path.name.startswith("~") and not unfinished
+
+
+def name_in(folder: Path, path: Path) -> str:
+    """Return the id of a file in a folder: its relative path without suffix.
+
+    Raises:
+        InputError: the name is not UTF-8.
+    """
+    name = path.relative_to(folder).with_suffix("").as_posix()
+    try:
+        name.encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"the file name {os.fsencode(path)!r} is not UTF-8. Rename the file.") from error
+    return name
+
+
+def no_video(folder: Path, others: int) -> InputError:
+    """Return the error for a folder without videos."""
+    kinds = ", ".join(sorted(VIDEO_SUFFIXES))
+    return InputError(f"{folder} holds no video ({others} other files). Videos end in: {kinds}.")
 
 
 def files_by_stem(found: FoundVideos, wanted: Mapping[str, Video]) -> dict[str, Path]:
@@ -115,21 +132,21 @@ def read_captions(path: Path, videos: Mapping[str, Path]) -> tuple[Caption, ...]
     return tuple(captions)
 
 
-def folder_annotations(folder: Path, captions: Path | None) -> tuple[Annotations, int]:
-    """Return the annotations of a folder of videos, and how many other files it holds.
+def visible_files(folder: Path) -> dict[Path, list[Path]]:
+    """Return a folder and those below it -> their files, links followed, hidden files and folders passed over.
 
     Raises:
-        InputError: see `find_videos` and `read_captions`.
+        InputError: the folder is missing, is a file, or cannot be read.
     """
-    found = find_videos(folder)
-    videos = tuple(Video(name, str(path.resolve())) for name, path in found.files.items())
-    return Annotations(videos, read_captions(captions, found.files) if captions else ()), found.num_others
+    if not folder.exists():
+        raise InputError(f"{folder} does not exist. Give the folder that holds the videos.")
+    if not folder.is_dir():
+        raise InputError(f"{folder} is a file. Give the folder that holds the videos.")
 
-
-def _visible_files(folder: Path) -> Iterator[Path]:
     def refuse(error: OSError) -> None:
         raise InputError(f"{error.filename} cannot be read: {error.strerror}. Make it readable or move it.") from error
 
+    found: dict[Path, list[Path]] = {}
     seen: set[str] = set()
     for parent, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
         real = os.path.realpath(parent)
@@ -138,11 +155,9 @@ def _visible_files(folder: Path) -> Iterator[Path]:
             continue
         seen.add(real)
         folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (path for name in files if not name.startswith(".") and (path := Path(parent, name)).is_file())
-
-
-def _is_unfinished(path: Path) -> bool:
-    return bool(UNFINISHED_SUFFIXES.intersection(suffix.lower() for suffix in path.suffixes[-2:]))
+        paths = (Path(parent, name) for name in sorted(files) if not name.startswith("."))
+        found[Path(parent)] = [path for path in paths if path.is_file()]
+    return found
 
 
 def _rows(path: Path) -> Iterator[tuple[int, str, str]]:

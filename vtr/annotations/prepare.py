@@ -7,7 +7,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from vtr.annotations.folder import files_by_stem, find_videos, folder_annotations
+from vtr.annotations.collection import folder_annotations
+from vtr.annotations.folder import files_by_stem, find_videos
+from vtr.annotations.listed import list_annotations
+from vtr.annotations.lists import USUAL, Columns, read_list
 from vtr.annotations.msrvtt import read_annotations, read_splits
 from vtr.annotations.splits import hashed_split, one_caption_a_video
 from vtr.annotations.tables import load_videos, save
@@ -15,9 +18,6 @@ from vtr.errors import InputError, WorkspaceError, some
 from vtr.files import lock, remove_temporaries
 from vtr.types import PARTS, Annotations, Part, Split, Video
 from vtr.workspace import MANIFEST, Workspace
-
-EVERYTHING = "folder-all"
-"""The split of a captioned folder that holds every video, to be searched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class PrepareReport:
         if self.num_files:
             lines.append(f"next: vtr extract {self.workspace.root}")
         else:
-            lines.append("no video has a file: run again with --videos")
+            lines.append("no video has a file: run again with --videos (of a list, --root)")
         return "\n".join(lines)
 
 
@@ -102,32 +102,72 @@ def prepare_msrvtt(annotations: Path, splits: Path, videos: Path | None, out: Pa
     return prepare_annotations(content, made, out, disagreements, notes)
 
 
-def prepare_folder(folder: Path, captions: Path | None, out: Path) -> PrepareReport:
-    """Read a folder of videos, with or without captions, into the workspace `out`.
+def prepare_folder(folder: Path, captions: Path | None, out: Path, frame_rate: float | None = None) -> PrepareReport:
+    """Read a folder of videos, tar files of videos and folders of frames into the workspace `out`.
 
-    With captions, the splits are `folder` (parts by hash, every caption a query), `folder-single` (one query a video)
-    and `folder-all` (every video, no queries: to be searched). Without, `folder` has every video in its test part and
-    no queries. Videos known from an earlier run keep their order; new ones follow.
+    With captions, from a CSV or else from the tar files, the splits are `folder` (parts by hash, every caption a
+    query), `folder-single` (one query a video) and `folder-all` (every video, no queries: to be searched). Without,
+    `folder` has every video in its test part and no queries. Videos known from an earlier run keep their order; new
+    ones follow.
+
+    Args:
+        folder: where the videos are.
+        captions: a CSV with the columns video and caption.
+        out: the workspace.
+        frame_rate: images a second of the folders of frames.
 
     Raises:
         InputError: the folder or the CSV is missing or holds a mistake.
         WorkspaceError: `out` cannot be written or is in use.
     """
-    content, num_others = folder_annotations(folder, captions)
-    notes = [f"files that are not videos, or not finished, ignored: {num_others}"] if num_others else []
+    content, found = folder_annotations(folder, captions, frame_rate)
+    notes = list(found.notes)
+    if found.num_others:
+        notes.append(f"files that are not videos, or not finished, ignored: {found.num_others}")
+    return _prepare_own("folder", content, None, out, notes)
+
+
+def prepare_list(
+    source: Path, out: Path, *, root: Path | None = None, columns: Columns = USUAL, frame_rate: float | None = None
+) -> PrepareReport:
+    """Read a list of videos into the workspace `out`; see `vtr.annotations.lists` for what a list may be.
+
+    The splits are as those of a folder, named `list`, `list-single` and `list-all`; where the list has a column of
+    parts, these are the parts of `list`. Files that are not there are reported, and their videos kept without a file.
+
+    Args:
+        source: the list.
+        out: the workspace.
+        root: relative paths are seen from here; by default from the list's folder.
+        columns: what the columns are called, where it is not one of the usual names.
+        frame_rate: images a second of paths that are folders of frames.
+
+    Raises:
+        InputError: the list is missing or holds a mistake; with the line.
+        WorkspaceError: `out` cannot be written or is in use.
+    """
+    listed = list_annotations(read_list(source, columns), source, root or source.parent, frame_rate)
+    return _prepare_own("list", listed.annotations, listed.split, out, list(listed.notes))
+
+
+def _prepare_own(
+    name: str, content: Annotations, split: Split | None, out: Path, notes: Sequence[str]
+) -> PrepareReport:
+    """Write people's own videos, known ones first, with the splits made for them; `split` has parts they gave."""
     with _prepared(out) as workspace:
         known = {video.id: place for place, video in enumerate(_previous(workspace))}
         ordered = sorted(content.videos, key=lambda video: known.get(video.id, len(known)))
         content = replace(content, videos=tuple(ordered))
         ids = tuple(video.id for video in ordered)
-        if captions is None:
-            splits = [Split("folder", (), (), ids, note="every video of the folder; no captions")]
-        else:
-            split = hashed_split("folder", content)
-            whole = Split(EVERYTHING, (), (), ids, (), "every video of the folder, to be searched; no queries")
-            splits = [split, one_caption_a_video(split, content), whole]
-            if bare := [video_id for video_id, theirs in content.captions_by_video.items() if not theirs]:
-                notes.append(f"{len(bare)} videos have no caption: {some(bare)}")
+        whole = f"every video of the {name}"
+        if not content.captions:
+            splits = [split or Split(name, (), (), ids, note=f"{whole}; no captions")]
+            return _write(workspace, content, splits, notes=notes)
+        split = split or hashed_split(name, content)
+        everything = Split(f"{name}-all", (), (), ids, (), f"{whole}, to be searched; no queries")
+        splits = [split, one_caption_a_video(split, content), everything]
+        if bare := [video_id for video_id, theirs in content.captions_by_video.items() if not theirs]:
+            notes = [*notes, f"{len(bare)} videos have no caption: {some(bare)}"]
         return _write(workspace, content, splits, notes=notes)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from vtr.annotations.locators import absolute, relative
 from vtr.errors import InputError, WorkspaceError, nearest
 from vtr.files import atomic_directory, read_json, sha256_file, write_json
 from vtr.types import PARTS, Annotations, Caption, Split, Video
@@ -27,7 +27,7 @@ VIDEO_SCHEMA = pa.schema(
     ]
 )
 CAPTION_SCHEMA = pa.schema([("id", pa.string()), ("video_id", pa.string()), ("text", pa.string())])
-MAKE = "vtr prepare msrvtt|folder ... --out WS"
+MAKE = "vtr prepare msrvtt|folder|list ... --out WS"
 VIDEOS, CAPTIONS, SPLITS, REPORT = "videos.parquet", "captions.parquet", "splits", "report.json"
 
 
@@ -42,8 +42,8 @@ def save(workspace: Workspace, annotations: Annotations, splits: Sequence[Split]
     """
     root, folder = workspace.root.resolve(), workspace.annotations
     content = {
-        "videos": [asdict(video) | {"path": _relative(video.path, root)} for video in annotations.videos],
-        "captions": [asdict(caption) for caption in annotations.captions],
+        "videos": [_row(video) | {"path": video.path and relative(video.path, root)} for video in annotations.videos],
+        "captions": [_row(caption) for caption in annotations.captions],
         "splits": [asdict(split) for split in splits],
     }
     output = fingerprint(content)
@@ -64,8 +64,9 @@ def save(workspace: Workspace, annotations: Annotations, splits: Sequence[Split]
     return True
 
 
-def _relative(path: str | None, root: Path) -> str | None:
-    return None if path is None else os.path.relpath(path, root)
+def _row(item: Video | Caption) -> dict[str, Any]:
+    """Return what `asdict` does, which copies each value and takes ten times as long."""
+    return {name: getattr(item, name) for name in item.__slots__}
 
 
 def _is_sound(folder: Path, output: str) -> bool:
@@ -107,7 +108,7 @@ def load_videos(workspace: Workspace) -> tuple[Video, ...]:
     videos = []
     for row in _rows(workspace, VIDEOS):
         path = row.pop("path")
-        videos.append(Video(**row, path=None if path is None else os.path.normpath(root / path)))
+        videos.append(Video(**row, path=path and absolute(path, root)))
     return tuple(videos)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 import socket
 from dataclasses import asdict
 from importlib import resources
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from vtr.annotations.locators import local_file
 from vtr.errors import InputError, UnavailableError
 from vtr.progress import say
 from vtr.serving.searcher import Searcher
@@ -88,7 +88,7 @@ def create_app(searcher: Searcher) -> FastAPI:
             hits = searcher.video_hits(searcher.by_text([q], top))
         except InputError as error:
             raise HTTPException(400, str(error)) from error
-        results = [asdict(hit) | {"has_file": hit.path is not None} for hit in hits]
+        results = [asdict(hit) | {"has_file": local_file(hit.path) is not None} for hit in hits]
         for result in results:
             del result["path"]  # where files lie is nobody's business
         gallery = str(searcher.part.coverage)
@@ -96,8 +96,8 @@ def create_app(searcher: Searcher) -> FastAPI:
 
     @app.get("/api/videos/{video_id:path}", response_class=FileResponse)
     def video(video_id: str) -> Any:
-        path = searcher.video_path(video_id)
-        if path is None or not Path(path).is_file():
+        path = local_file(searcher.video_path(video_id))
+        if path is None:
             raise HTTPException(404, f"the gallery has no file of a video '{video_id}'")
         return FileResponse(path, headers={"X-Content-Type-Options": "nosniff"})
 

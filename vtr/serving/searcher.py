@@ -30,7 +30,7 @@ class Hit:
         rank: 1 is best.
         score: `vtr.similarity`'s, -1 to 1.
         video_id: the video found, or the one a found caption describes.
-        path: the video's file, None when there is none on this machine.
+        path: where the video lies (see `vtr.annotations.locators`), None when there is no file.
         caption: the caption found, or one that the video found is known by; None where it has none.
     """
 
@@ -114,7 +114,7 @@ class Searcher:
         return _ranking(videos.ids, self._index.captions_for(embedded, top), self.part.texts.ids)
 
     def video_path(self, video_id: str) -> str | None:
-        """Return the file of a video of the gallery, None for any other id or where there is no file."""
+        """Return where a video of the gallery lies, None for any other id or where there is no file."""
         return self.annotations.video_by_id[video_id].path if video_id in self._in_gallery else None
 
     def video_hits(self, ranking: Ranking) -> list[Hit]:

@@ -77,7 +77,7 @@ def workspace_lines(workspace: Workspace) -> list[Line]:
     """Return the states of prepare and of each expert's extraction."""
     folder, busy = workspace.annotations, _running(workspace.prepare_lock)
     if not (folder / MANIFEST).exists():
-        return [Line("prepare", busy or "to do", command="vtr prepare msrvtt|folder ... " + _out(workspace.root))]
+        return [Line("prepare", busy or "to do", command="vtr prepare msrvtt|folder|list ... " + _out(workspace.root))]
     prepared = read_manifest(folder, "vtr prepare")
     counts = prepared["counts"]
     lines = [Line("prepare", busy or "done", f"{counts['videos']} videos, {counts['captions']} captions")]

@@ -1,0 +1,117 @@
+"""The command line's `vtr prepare`: annotations and videos become a workspace."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from vtr.cli_options import WorkspaceArgument
+
+if TYPE_CHECKING:
+    from vtr.types import Part
+
+prepare = typer.Typer(no_args_is_help=True, help="Read annotations and find videos: makes the workspace.")
+
+OutOption = Annotated[Path, typer.Option(help="The workspace to make.")]
+FrameRateOption = Annotated[
+    float | None, typer.Option(min=0.001, metavar="R", help="Images a second, where folders of frames are videos.")
+]
+ColumnOption = Annotated[str | None, typer.Option(metavar="NAME")]
+
+
+@prepare.command("msrvtt")
+def prepare_msrvtt(
+    annotations: Annotated[Path, typer.Option(help="Folder with train_val_videodatainfo.json (or the zips).")],
+    splits: Annotated[Path, typer.Option(help="Folder with the split lists and the 1k-A query CSV or index.")],
+    out: OutOption,
+    videos: Annotated[Path | None, typer.Option(help="Folder with videoN.mp4; it may hold only some of them.")] = None,
+) -> None:
+    """MSR-VTT: official annotations, splits full, 1k-A and 1k-B, checked against the published counts."""
+    from vtr.annotations.prepare import prepare_msrvtt as run
+
+    typer.echo(run(annotations, splits, videos, out))
+
+
+@prepare.command("folder")
+def prepare_folder(
+    folder: Annotated[
+        Path,
+        typer.Argument(
+            metavar="DIR", help="Folder of videos, tar files of videos and folders of frames, with its sub-folders."
+        ),
+    ],
+    out: OutOption,
+    captions: Annotated[
+        Path | None,
+        typer.Option(
+            help="CSV with the columns video and caption, instead of captions in tar files; search needs none."
+        ),
+    ] = None,
+    frame_rate: FrameRateOption = None,
+) -> None:
+    """Anybody's videos, with or without captions."""
+    from vtr.annotations.prepare import prepare_folder as run
+
+    typer.echo(run(folder, captions, out, frame_rate))
+
+
+@prepare.command("list")
+def prepare_list(
+    source: Annotated[
+        Path, typer.Argument(metavar="FILE", help=".csv, .tsv, .jsonl, .parquet, or .txt with a path or URL a line.")
+    ],
+    out: OutOption,
+    root: Annotated[
+        Path | None, typer.Option(help="Relative paths are seen from here; by default from the list's folder.")
+    ] = None,
+    frame_rate: FrameRateOption = None,
+    path_column: ColumnOption = None,
+    id_column: ColumnOption = None,
+    caption_column: ColumnOption = None,
+    start_column: ColumnOption = None,
+    end_column: ColumnOption = None,
+    source_column: ColumnOption = None,
+    category_column: ColumnOption = None,
+    split_column: ColumnOption = None,
+) -> None:
+    """A list of videos: path or url, and if you have them id, caption, start, end, source_id, category, split."""
+    from vtr.annotations.lists import Columns
+    from vtr.annotations.prepare import prepare_list as run
+
+    columns = Columns(
+        path=path_column,
+        id=id_column,
+        caption=caption_column,
+        start=start_column,
+        end=end_column,
+        source_id=source_column,
+        category=category_column,
+        split=split_column,
+    )
+    typer.echo(run(source, out, root=root, columns=columns, frame_rate=frame_rate))
+
+
+@prepare.command("split")
+def prepare_split(
+    workspace: WorkspaceArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What `--split` will call it.")],
+    test: Annotated[Path | None, typer.Option(help="Ids of the test videos: .txt, .csv or .json.")] = None,
+    validation: Annotated[Path | None, typer.Option(help="Ids of the validation videos.")] = None,
+    train: Annotated[Path | None, typer.Option(help="Ids of the training videos.")] = None,
+    queries: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE|SPLIT",
+            help="Ids of the captions that are queries, or a split whose queries they are; by default all captions.",
+        ),
+    ] = None,
+) -> None:
+    """A split of your own: which videos are trained on, validated and tested, and which captions are the queries."""
+    from vtr.annotations.own_split import prepare_split as run
+    from vtr.workspace import Workspace
+
+    given: dict[Part, Path | None] = {"train": train, "validation": validation, "test": test}
+    lists = {part: path for part, path in given.items() if path is not None}
+    typer.echo(run(Workspace.open(workspace), name, lists, queries))
