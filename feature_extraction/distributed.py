@@ -18,7 +18,7 @@ from typing import Any
 from feature_extraction.ledger import ALL_EXPERTS, Failure
 from feature_extraction.plan import Task
 from feature_extraction.pool import Outcome
-from feature_extraction.ray_actor import BLOCK_TRIES, Answer, Attempts, Setup, VideoActor, load
+from feature_extraction.ray_actor import Answer, Attempts, Setup, VideoActor, load
 from feature_extraction.spool import Spool, Spooled
 from feature_extraction.worker import Ready
 from vtr.config import ExtractConfig
@@ -30,6 +30,9 @@ INSTALL_RAY = "pip install 'vtr[ray]'"
 BLOCK_VIDEOS_PER_WORKER = 8
 """Videos handed to an actor at a time, for each of its processes. A lost machine costs at most the videos of the blocks
 it was at; an actor's processes wait for each other at the end of a block."""
+BLOCK_TRIES = 4
+"""How often a block is begun whose actors or machines die over it. Then its videos are read each by itself, and one
+that is lost as often once more is to blame."""
 START_DEATHS = 10
 """Actors in a row that may die while they start (their machine was lost) before the run ends."""
 EMPTY_PASSES = 3
@@ -216,7 +219,7 @@ class RayEngine:
         ray = _ray()
         strategies = importlib.import_module("ray.util.scheduling_strategies")
         here = strategies.NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-        return ray.remote(num_cpus=0, scheduling_strategy=here)(Attempts).remote()
+        return ray.remote(num_cpus=0, scheduling_strategy=here)(Attempts).remote(BLOCK_TRIES)
 
     def close(self) -> None:
         """Leave the cluster, and end it if it was started for this run. Actors end with their pass."""

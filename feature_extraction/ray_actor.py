@@ -25,10 +25,6 @@ from vtr import __version__
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
 
-BLOCK_TRIES = 4
-"""How often a block is begun whose actors or machines die over it. Then its videos are read each by itself, and one
-that is lost as often once more is to blame."""
-
 
 @dataclass(frozen=True, slots=True)
 class Setup:
@@ -60,13 +56,14 @@ class Answer:
 class Attempts:
     """Counts, on the driver's machine, how often blocks are begun: Ray would try one that kills its actor for ever."""
 
-    def __init__(self) -> None:
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
         self._begun: Counter[str] = Counter()
 
-    def begin(self, block: str) -> int:
-        """Return how often the block has been begun, with this time."""
+    def may_begin(self, block: str) -> bool:
+        """Return whether the block, named by its first video, may be tried once more, and count that."""
         self._begun[block] += 1
-        return self._begun[block]
+        return self._begun[block] <= self._limit
 
 
 class VideoActor:
@@ -110,9 +107,8 @@ class VideoActor:
         """
         ray = importlib.import_module("ray")
         tasks = [pickle.loads(task) for task in block["task"].to_pylist()]
-        begun = ray.get(self._attempts.begin.remote(tasks[0].video_id))
-        lost = ((task.video_id, None) for task in tasks)
-        for answer in self._answers(tasks) if begun <= BLOCK_TRIES else lost:
+        may_begin = ray.get(self._attempts.may_begin.remote(tasks[0].video_id))
+        for answer in self._answers(tasks) if may_begin else ((task.video_id, None) for task in tasks):
             yield pa.table({"answer": pa.array([pickle.dumps(answer)], pa.large_binary())})
 
     def _answers(self, tasks: Sequence[Task]) -> Iterator[tuple[str, Answer | VtrError]]:
