@@ -9,9 +9,6 @@ the real clips of VTR_SHARED. Exits with 1 where a target is missed. `--write` w
 from __future__ import annotations
 
 import argparse
-import datetime
-import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -19,18 +16,16 @@ import tempfile
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
 from pathlib import Path
 
 import decord
 import imageio_ffmpeg
 import numpy as np
-from extraction_clips import HEIGHT, RATE, SECONDS, WIDTH, make_clips, painted_index
-from extraction_pipeline import Overhead, Rates, measure_overhead, measure_processes, measure_rates
+from extraction_clips import RATE, SECONDS, make_clips, painted_index
+from extraction_pipeline import Overhead, measure_overhead, measure_processes
 from extraction_store import StoreTimes, measure_store
-from losses import MIB, Target
+from losses import Target
 from numpy.typing import NDArray
-from page import cpu, paragraph
 
 from feature_extraction.frames import FrameNeed, Sampling
 from feature_extraction.media import Decoder, DecodeRequest

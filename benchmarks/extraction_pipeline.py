@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 import time
 from collections.abc import Sequence
@@ -11,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from feature_extraction.experts import EXTRACTORS
-from feature_extraction.extractor import Expert, Extracted, Frames, ModelExpert, Reading, Sound, VideoInfo
+from feature_extraction.extractor import Expert, Extracted, Frames, Reading, Sound, VideoInfo
 from feature_extraction.plan import Task
 from feature_extraction.pool import Pool
 from feature_extraction.spool import Spool
