@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
@@ -20,11 +21,11 @@ class FramePreparation(Preparation):
         scale: pictures [N, H, W, 3] to items [N, ...], new arrays.
     """
 
-    def __init__(self, info: VideoInfo, scale: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> None:
+    def __init__(self, info: VideoInfo, scale: Callable[[NDArray[np.uint8]], NDArray[Any]]) -> None:
         self._info, self._scale = info, scale
         self._seconds: list[float] = []
 
-    def add(self, frames: Frames) -> NDArray[np.uint8]:
+    def add(self, frames: Frames) -> NDArray[Any]:
         """Return the items of some frames."""
         self._seconds.extend(frames.seconds.tolist())
         return self._scale(frames.images)

@@ -186,7 +186,7 @@ class VideoWorker:
             return _all_failed(task, error.stage, error.kind, error.reason, error.decoder)
         except SourceError as error:
             return _all_failed(task, "fetch", error.kind, error.reason)
-        except (BrokenPipeError, ServerLost):  # the parent has gone; or the parent will know
+        except (BrokenPipeError, VtrError):  # the parent has gone, or has to know
             raise
         except Exception as error:  # one odd file must not end the run
             return _all_failed(task, "decode", _kind_of(error, "unreadable"), _words(error))

@@ -63,9 +63,9 @@ class AppearanceExtractor(ModelExpert):
         return FramePreparation(info, _scaled)
 
     @torch.inference_mode()
-    def embed(self, items: NDArray[np.uint8]) -> NDArray[np.float32]:
-        """Return [n, 1280] features of pictures [n, 260, 260, 3]."""
-        pixels = torch.from_numpy(items).to(self._device).permute(0, 3, 1, 2).float()
+    def embed(self, items: NDArray[np.float32]) -> NDArray[np.float32]:
+        """Return [n, 1280] features of pictures [n, 3, 260, 260] in grey levels from 0 to 255."""
+        pixels = torch.from_numpy(items).to(self._device)
         pixels = ((pixels / 255 - MEAN) / STD).contiguous(memory_format=torch.channels_last)
         with reduced(self._device, self._own.precision):
             maps: Tensor = self._model.extract_features(pixels)
@@ -73,11 +73,11 @@ class AppearanceExtractor(ModelExpert):
         return pooled
 
 
-def _scaled(images: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """Return [N, 260, 260, 3] pictures."""
+def _scaled(images: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """Return [N, 3, 260, 260] pictures in grey levels, not rounded: the network notices."""
     pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
     pixels = nn.functional.interpolate(pixels, (SIDE, SIDE), mode="bilinear", antialias=True)
-    scaled: NDArray[np.uint8] = pixels.round().clamp(0, 255).byte().permute(0, 2, 3, 1).contiguous().numpy()
+    scaled: NDArray[np.float32] = pixels.numpy()
     return scaled
 
 

@@ -55,7 +55,7 @@ class WhisperAudioExtractor(_SoundExpert):
 
     scaler = "mono, 16 kHz, log-mel as Whisper's"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str = "audio") -> None:
         from faster_whisper import WhisperModel
 
         folder = whisper_folder()
@@ -90,7 +90,7 @@ class LogMelExtractor(_SoundExpert):
 
     scaler = "mono, 16 kHz"
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str = "audio") -> None:
         self._filters = mel_filters()
         self.spec = ExpertSpec(name, 2 * MEL_BINS, "audio", 1.0, "log-mel statistics", pretrained_on="nothing")
 
