@@ -20,8 +20,8 @@ from vtr.config import TrainConfig, dump
 
 STAGES = (
     "prepare msrvtt", "prepare folder", "prepare list", "import mmt-features", "import ce-features",
-    "import mmt-checkpoint", "import ce-checkpoint", "extract", "features", "train", "mine", "embed", "index", "evaluate", "search",
-    "report", "status", "doctor", "losses", "serve", "demo",
+    "import mmt-checkpoint", "import ce-checkpoint", "extract", "features", "train", "mine", "embed", "index",
+    "evaluate", "search", "report", "status", "doctor", "losses", "serve", "demo",
 )  # fmt: skip
 TEXT = ("--text-model", "./none", "--workspace")
 MAIN = [sys.executable, "-c", "from vtr.cli import main; main()"]
