@@ -188,7 +188,8 @@ def _explained(found: Locator, target: Path, error: BaseException) -> VtrError:
     if isinstance(error, FileNotFoundError) and not target.parent.is_dir():
         return cannot_write(target, error)
     if isinstance(error, FileNotFoundError):
-        return SourceError("unreadable", f"{found.path} is not there")
+        where = "" if found.is_local else ", or cannot be reached"
+        return SourceError("unreadable", f"{found.path} is not there{where}")
     if isinstance(error, ImportError):
         return SourceError(
             "unreadable", f"{found.path} cannot be read here: {error}. Install the package that is named"

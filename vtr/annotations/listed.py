@@ -203,7 +203,7 @@ def _notes(videos: list[Video], reader: _Reader) -> Iterable[str]:
 def _default_id(text: str, locator: Locator, root: Path) -> str:
     """Return what a video is called that has no id: its path without suffix, a tar file's member behind it."""
     if locator.is_local:
-        written = parse(text).path
+        written = parse(text).path if is_url(text) else text
         path = os.path.normpath(written)
         if os.path.isabs(written):  # noqa: PTH117 (a million of them)
             path = os.path.relpath(path, root) if path.startswith(f"{root}/") else path.lstrip("/")
@@ -213,8 +213,8 @@ def _default_id(text: str, locator: Locator, root: Path) -> str:
         path = _id_of_url(locator.path)
     if locator.member is not None:
         path = f"{path.removesuffix('.tar')}/{os.path.normpath(locator.member).lstrip('/')}"
-    suffix = PurePosixPath(path).suffix
-    return path.removesuffix(suffix) if suffix.lower() in VIDEO_SUFFIXES else path
+    stem, suffix = os.path.splitext(path)  # noqa: PTH122 (a million of them)
+    return stem if suffix.lower() in VIDEO_SUFFIXES else path
 
 
 def _id_of_url(url: str) -> str:

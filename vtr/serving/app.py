@@ -7,7 +7,7 @@ from dataclasses import asdict
 from importlib import resources
 from typing import TYPE_CHECKING, Any
 
-from vtr.annotations.locators import local_file
+from vtr.annotations.locators import is_url, local_file
 from vtr.errors import InputError, UnavailableError
 from vtr.progress import say
 from vtr.serving.searcher import Searcher
@@ -88,7 +88,7 @@ def create_app(searcher: Searcher) -> FastAPI:
             hits = searcher.video_hits(searcher.by_text([q], top))
         except InputError as error:
             raise HTTPException(400, str(error)) from error
-        results = [asdict(hit) | {"has_file": local_file(hit.path) is not None} for hit in hits]
+        results = [asdict(hit) | {"has_file": hit.path is not None and not is_url(hit.path)} for hit in hits]
         for result in results:
             del result["path"]  # where files lie is nobody's business
         gallery = str(searcher.part.coverage)
