@@ -15,9 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from feature_extraction.ledger import Failure, Ledger
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from feature_extraction.ledger import Failure, read_ledger
 from vtr.annotations.prepare import prepare_folder
-from vtr.store.reader import FeatureStore, read_shard
+from vtr.store.reader import FeatureStore
+from vtr.store.schema import metadata_examined
 from vtr.workspace import Workspace
 
 HERE = Path(__file__).resolve().parent
@@ -79,6 +83,14 @@ class Running:
                     parents.append(child)
         return found
 
+    def until(self, met: Callable[[], Any], what: str) -> None:
+        """Wait until `met` is true; it is asked until then. Fails when the command ends before."""
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while not met():
+            assert self.process.poll() is None or met(), f"it ended before this: {what}. {self.wait()}"
+            assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_SECONDS:g} s"
+            time.sleep(0.005)
+
     def wait(self) -> Ended:
         """Return how the command ended."""
         status = self.process.wait(PATIENCE_SECONDS)
@@ -129,15 +141,6 @@ def _kind(pid: int) -> str:
     return ""
 
 
-def until(met: Callable[[], Any], what: str) -> Any:
-    """Return the first true answer of `met`; asked until it comes."""
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not (answer := met()):
-        assert time.monotonic() < deadline, f"{what}: not within {PATIENCE_SECONDS:g} s"
-        time.sleep(0.005)
-    return answer
-
-
 def marked(name: str, value: str) -> list[int]:
     """Return the processes of this machine that were started with an environment variable of that value."""
     found = []
@@ -148,17 +151,32 @@ def marked(name: str, value: str) -> list[int]:
     return found
 
 
+def read_whole(path: Path) -> pa.Table:
+    """Return all that a Parquet file holds.
+
+    Raises:
+        OSError, pa.ArrowException: it is not whole: it has no footer, or the checksum of a page does not fit.
+    """
+    with pq.ParquetFile(path, page_checksum_verification=True) as file:
+        return file.read()
+
+
 def rows(workspace: Workspace) -> dict[str, list[Any]]:
     """Return expert -> every row of its listed shards, in stored order, with its values as bytes."""
     store = FeatureStore(workspace.features)
-    return {expert: [row for path in store.shards(expert) for row in read_shard(path)[1]] for expert in store.experts}
+    return {
+        expert: [row for path in store.shards(expert) for row in read_whole(Path(path)).to_pylist()]
+        for expert in store.experts
+    }
 
 
 def covered(workspace: Workspace) -> dict[str, list[str]]:
-    """Return expert -> the videos its shards cover, each as often as it occurs."""
+    """Return expert -> the videos its listed shards cover, each as often as it occurs."""
     store = FeatureStore(workspace.features)
     return {
-        expert: sorted(video_id for path in store.shards(expert) for video_id in read_shard(path)[0])
+        expert: sorted(
+            video_id for path in store.shards(expert) for video_id in metadata_examined(pq.read_schema(path).metadata)
+        )
         for expert in store.experts
     }
 
@@ -183,7 +201,7 @@ def problems(workspace: Workspace) -> list[str]:
 
 def failures(workspace: Workspace) -> dict[tuple[str, str], Failure]:
     """Return (video id, expert) -> what the ledger holds."""
-    return {(failure.video_id, failure.expert): failure for failure in Ledger(workspace.ledger)}
+    return {(failure.video_id, failure.expert): failure for failure in read_ledger(workspace.ledger)}
 
 
 def peak_bytes(pid: int) -> int:

@@ -13,17 +13,8 @@ import deadly_moments
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_extraction.extractor import (
-    Expert,
-    Extracted,
-    FrameNeed,
-    Frames,
-    Reading,
-    Sampling,
-    Sound,
-    VideoInfo,
-    features,
-)
+from feature_extraction.extractor import Expert, Extracted, Frames, Reading, Sound, VideoInfo, features
+from feature_extraction.frames import FrameNeed, Sampling
 from feature_extraction.needs import frame_need
 from vtr.config import ExtractConfig
 from vtr.store.texts import FoundText

@@ -11,9 +11,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-from extraction_processes import extract_command, prepare, problems, rows, run, shard_bytes
+from extraction_processes import extract_command, prepare, problems, read_whole, rows, run, shard_bytes
 
-from vtr.store.reader import read_shard
 from vtr.workspace import Workspace
 
 SMALL, LARGE, STEPS = 0.4, 2.6, 10
@@ -42,7 +41,7 @@ def main(clips: Path, disk: Path, size: int, answer: Path) -> None:
         half = [str(path) for path in parts if path.name.startswith(".tmp")]
         for path in parts:
             if path.name.startswith("part"):
-                read_shard(path)
+                read_whole(path)
         read = re.search(r"(\d+) videos read", ended.out)
         runs.append(
             {
