@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import importlib
+import os
 import pickle
 import platform
+import shutil
 import sys
 import tempfile
 from collections import Counter
@@ -66,6 +69,48 @@ class Attempts:
         return self._begun[block] <= self._limit
 
 
+class ActorFolder:
+    """The folder of one process in the temporary folder; everything temporary of it and its children goes there.
+
+    It is locked as long as the process lives, so that what killed ones left behind can be told apart, and is removed.
+    """
+
+    def __init__(self) -> None:
+        self._parent = Path(tempfile.gettempdir())
+        for old in self._parent.glob("vtr-ray-*"):
+            with contextlib.suppress(OSError):  # in use, or another user's
+                os.close(_locked(old))
+                shutil.rmtree(old)
+        new = Path(tempfile.mkdtemp(prefix="vtr-new-"))
+        self._lock = _locked(new)
+        self.path = new.rename(new.with_name(new.name.replace("vtr-new-", "vtr-ray-")))
+        self._point_to(self.path)
+
+    def _point_to(self, folder: Path) -> None:
+        tempfile.tempdir = os.environ["TMPDIR"] = str(folder)
+
+    def remove(self) -> None:
+        """Remove the folder."""
+        self._point_to(self._parent)
+        shutil.rmtree(self.path, ignore_errors=True)
+        os.close(self._lock)
+
+
+def _locked(folder: Path) -> int:
+    """Return a descriptor that holds a lock on a folder.
+
+    Raises:
+        OSError: another process holds it.
+    """
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
 class VideoActor:
     """Runs on a machine of the cluster: a local engine with its spool in a temporary folder.
 
@@ -77,10 +122,11 @@ class VideoActor:
         _spare_children_ray()
         self._error: VtrError | None = None
         self._pool: Pool | None = None
+        self._folder: ActorFolder | None = None
         self._node = platform.node()
-        self._folder = tempfile.TemporaryDirectory(prefix="vtr-ray-", ignore_cleanup_errors=True)
-        self._spool = Spool(Path(self._folder.name) / "spool", {})
         try:
+            self._folder = ActorFolder()
+            self._spool = Spool(self._folder.path / "spool", {})
             if setup.version != __version__:
                 raise VtrError(f"vtr {__version__} is installed, the driver has {setup.version}; install the same.")
             self._pool = Pool(setup.workers, setup.config, setup.experts, setup.extractors, self._spool)
@@ -146,7 +192,9 @@ class VideoActor:
         """End all processes and remove what is spooled."""
         if self._pool is not None:
             self._pool.close()
-        self._folder.cleanup()
+        if self._folder is not None:
+            self._folder.remove()
+        self._pool = self._folder = None
 
     def __del__(self) -> None:
         """Ray ends actors by dropping what they hold."""

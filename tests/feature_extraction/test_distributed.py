@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -24,7 +25,7 @@ from feature_extraction.ledger import Ledger
 from feature_extraction.pipeline import ExtractSummary, extract
 from feature_extraction.plan import Task
 from feature_extraction.pool import Outcome
-from feature_extraction.ray_actor import Setup
+from feature_extraction.ray_actor import ActorFolder, Setup
 from vtr.annotations.prepare import prepare_folder
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError, VtrError
@@ -237,6 +238,25 @@ def test_a_video_that_kills_actors_is_found_and_costs_only_itself(
     assert "Ray actor that read it was lost" in failure.message
     expected = rows(local, "mean")
     assert rows(workspace, "assassin") == {name: expected[name] for name in ("00 red", "02 blue")}
+
+
+def test_what_killed_processes_left_in_the_temporary_folder_is_removed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", None)
+    (tmp_path / "vtr-ray-left" / "spool").mkdir(parents=True)
+    first = ActorFolder()
+    assert not (tmp_path / "vtr-ray-left").exists()
+    assert Path(tempfile.mkdtemp()).parent == first.path
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    second = ActorFolder()
+    assert first.path.is_dir()  # its process, this one, lives
+    assert second.path.is_dir()
+    second.remove()
+    assert sorted(tmp_path.iterdir()) == [first.path]
+    first.remove()
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_other_versions_on_the_machines_are_refused(
