@@ -11,6 +11,7 @@ import importlib
 import logging
 import os
 import pickle
+import socket
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -35,6 +36,7 @@ BLOCK_TRIES = 4
 that is lost as often once more is to blame."""
 START_DEATHS = 10
 """Actors in a row that may die while they start (their machine was lost) before the run ends."""
+CONNECT_SECONDS = 10
 EMPTY_PASSES = 3
 """Passes over all videos in a row that may end without a single result before the run ends."""
 
@@ -246,13 +248,16 @@ def _connect() -> bool:
     address = os.environ.get("RAY_ADDRESS")
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # a cluster of our own reports to nobody
     try:
+        if address and "://" not in address and address != "auto":  # Ray itself tries for minutes
+            host, _, port = address.rpartition(":")
+            socket.create_connection((host.strip("[]"), int(port)), CONNECT_SECONDS).close()
         ray.init(
             address=address or "local",
             include_dashboard=None if address else False,
             log_to_driver=False,
             logging_level=logging.ERROR,
         )
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         raise UnavailableError(
             f"the Ray cluster {address or 'of this machine'} cannot be reached ({error}). Start it with `ray start "
             "--head`, set RAY_ADDRESS to its HOST:6379, or unset RAY_ADDRESS to run on this machine only."

@@ -278,6 +278,17 @@ def test_without_ray_the_error_says_how_to_install_it(
         run(workspace, "mean")
 
 
+@pytest.mark.parametrize("address", ["127.0.0.1:1", "nowhere"])
+def test_a_cluster_that_does_not_answer_is_named(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    pytest.importorskip("ray", reason="Ray is not installed: pip install 'vtr[ray]'").shutdown()
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+    with pytest.raises(UnavailableError, match=f"the Ray cluster {address} cannot be reached .*ray start --head"):
+        run(workspace, "mean")
+
+
 @pytest.mark.parametrize(
     ("nodes", "settings", "expected"),
     [
