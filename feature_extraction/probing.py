@@ -25,9 +25,10 @@ DURATION_CONTAINERS = ("flv",)
 """Where only the duration in the header tells that a file is cut short."""
 PIXEL_SHAPES = (0.1, 10.0)
 """Pixel aspect ratios beyond these are damage, not intent."""
+LOSES_COUNT = "decord loses count of frames in damaged files, and repeats others in place of those that are missing"
 FIRST_PACKETS = 100
 """So many packets are given to the decoder in search of a first frame, which alone tells how the picture is turned."""
-SHORT_SECONDS = 1.0
+SHORT_SECONDS = 0.5
 """A video that ends so much before its header says is cut short."""
 
 
@@ -178,7 +179,7 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
                 if last is None or pts > last:
                     last, packets.last_duration = pts, packet.duration or 0
     except av.error.FFmpegError as error:
-        packets.error = str(error)
+        packets.error = error.strerror or str(error)
     return packets
 
 
@@ -257,5 +258,5 @@ def _not_for_decord(
     if degrees:
         return "decord does not turn the picture as the container asks"
     if damage:
-        return f"decord loses count in damaged files ({damage})"
+        return LOSES_COUNT
     return None
