@@ -183,7 +183,7 @@ def covered(workspace: Workspace) -> dict[str, list[str]]:
 
 def shard_bytes(workspace: Workspace) -> dict[str, bytes]:
     """Return the content of every Parquet file that readers see."""
-    files = workspace.features.glob("[!.]*/**/*.parquet")
+    files = workspace.features.glob("[!.]*/**/[!.]*.parquet")
     return {str(path.relative_to(workspace.features)): path.read_bytes() for path in files}
 
 

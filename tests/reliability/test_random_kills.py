@@ -42,7 +42,7 @@ LIVES, KILLS_A_LIFE = 6, 3
 SECONDS_AN_EXPERT = 0.04
 
 MOMENTS = [
-    ("parent", "os.rename", r"plan", 1),
+    ("parent", "open", r"plan\.jsonl$", 1),
     ("parent", "os.remove", r"\.spool/[^/]*\.parquet$", 3),
     ("parent", "open", r"\.tmp-[^/]*part-", 2),
     ("parent", "os.rename", r"part-[^/]*\.parquet$", 2),
@@ -51,7 +51,7 @@ MOMENTS = [
     ("worker", "os.rename", r"\.spool/[^/]*\.parquet$", 2),
     ("worker", "open", r"\.spool/\.tmp-", 2),
 ]
-"""Who dies, before which call, on which path, the how many-th time: the plan about to be seen; spooled videos half removed;
+"""Who dies, before which call, on which path, the how many-th time: the plan about to be written; spooled videos half removed;
 a shard written and not synced; not yet seen; seen and not listed; the list not yet seen; a spooled video not yet seen,
 not yet synced."""
 LEDGER_MOMENT = ("parent", "open", r"failures", 3)
@@ -99,7 +99,7 @@ class Reader:
             for name, checksum in self._store.manifest(expert)["shards"].items():
                 if self._listed and sha256_file(self._store.root / expert / name) != checksum:
                     self.wrong.append(f"{expert}/{name} is listed with another checksum")
-        for path in self._store.root.glob("[!.]*/**/*.parquet"):
+        for path in self._store.root.glob("[!.]*/**/[!.]*.parquet"):
             read_whole(path)
             self.looks += 1
 

@@ -27,7 +27,9 @@ def test_the_second_of_two_refuses_and_names_the_first(tmp_path: Path) -> None:
     workspace, alone = prepare(clips, tmp_path / "ws"), prepare(clips, tmp_path / "alone")
     lock = workspace.features / ".lock"
     with running(extract_command(workspace.root, "mean,loud"), tmp_path / "first-log", TEST_GATE=gate) as first:
-        first.until(lambda: locked_by(lock) is not None and "decoder" in first.family().values(), "the first is at work")
+        first.until(
+            lambda: locked_by(lock) is not None and "decoder" in first.family().values(), "the first is at work"
+        )
         before = shard_bytes(workspace)
         for options in ((), ("--retry-failed",)):
             second = run(extract_command(workspace.root, "mean,loud", *options), tmp_path / "second-log")
