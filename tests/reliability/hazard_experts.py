@@ -190,6 +190,7 @@ class Wide(Mean):
         self.spec = ExpertSpec(name, 1000, "image", None, "noise by colour")
 
     def begin(self, info: VideoInfo) -> Reading:
+        del info
         return WideReading(self, hazard=False)
 
 

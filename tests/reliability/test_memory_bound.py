@@ -1,4 +1,4 @@
-"""An hour of video goes through in bounded memory: its pictures together would fill more than one and a half gigabytes."""
+"""An hour of video is read in bounded memory; all its pictures together would fill one and a half gigabytes."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ def test_the_second_of_two_refuses_and_names_the_first(tmp_path: Path) -> None:
         ended = first.wait()
     assert ended.status == 0, ended.err
     assert locked_by(lock) is None
-    assert covered(workspace) == dict.fromkeys(("loud", "mean"), [f"v{number}" for number in range(6)])
+    assert covered(workspace) == {expert: [f"v{number}" for number in range(6)] for expert in ("loud", "mean")}
     assert problems(workspace) == []
     assert leftovers(workspace) == []
     assert run(extract_command(alone.root, "mean,loud"), tmp_path / "alone-log").status == 0

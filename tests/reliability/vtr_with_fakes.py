@@ -1,4 +1,4 @@
-"""For tests, a program: the `vtr` command, whose `extract` asks the experts of `hazard_experts` in place of the real ones.
+"""For tests, a program: the `vtr` command; its `extract` asks the experts of `hazard_experts` and not the real ones.
 
 With TEST_LEFT_OPEN set to a file, what the command has left open when it ends is written there.
 """
