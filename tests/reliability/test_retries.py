@@ -31,7 +31,7 @@ class Collection:
 
     def extract(self, *options: str) -> Ended:
         """Run the extraction."""
-        return run(extract_command(self.workspace.root, "mean", *options, timeout_seconds=60), self._log)
+        return run(extract_command(self.workspace.root, "mean", *options, timeout_seconds=60, workers=1), self._log)
 
     def seconds(self, video_id: str) -> float:
         """Return until when a video's features go."""
