@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import shutil
 import subprocess
 import sys
 import threading
@@ -183,7 +182,7 @@ def covered(workspace: Workspace) -> dict[str, list[str]]:
 
 def shard_bytes(workspace: Workspace) -> dict[str, bytes]:
     """Return the content of every Parquet file that readers see."""
-    files = workspace.features.glob("[!.]*/**/*.parquet")
+    files = workspace.features.glob("[!.]*/**/[!.]*.parquet")
     return {str(path.relative_to(workspace.features)): path.read_bytes() for path in files}
 
 
@@ -216,8 +215,8 @@ class MemoryWatch:
     """Follows the peak memory of a command and its descendants while the block runs.
 
     Attributes:
-        peaks: process id -> ("parent", "worker", "decoder" or "other", most bytes held). The kernel keeps each process's
-            own peak, so that looking now and then misses only what a process takes in its last moments.
+        peaks: process id -> ("parent", "worker", "decoder" or "other", most bytes held). The kernel keeps the peak of
+            each process, so that looking now and then misses only what one takes in its last moments.
     """
 
     def __init__(self, command: Running) -> None:
@@ -243,8 +242,3 @@ class MemoryWatch:
     def most(self, kind: str) -> int:
         """Return the largest peak of the processes of a kind, in bytes."""
         return max((peak for held, peak in self.peaks.values() if held == kind), default=0)
-
-
-def copy_of(folder: Path, to: Path) -> Path:
-    """Copy a folder of clips, so that a test may damage some."""
-    return Path(shutil.copytree(folder, to))

@@ -66,11 +66,12 @@ class MeanReading(Reading):
 
 
 class EveryFrame(Mean):
-    """The mean colour of all frames of the video, however long it is: one feature."""
+    """The mean colour of all frames of the video, however long it is, and how many there are: one feature."""
 
     def __init__(self, config: ExtractConfig, name: str) -> None:
         super().__init__(config, name)
         self.frames = FrameNeed(Sampling("all", most=None))
+        self.spec = ExpertSpec(name, 4, "video", None, "mean colour and a thousandth of the number of frames")
 
     def begin(self, info: VideoInfo) -> Reading:
         return EveryFrameReading(info)
@@ -173,7 +174,7 @@ class WordsReading(MeanReading):
             return None
         words = tuple(("red", "green", "blue")[int(colour.argmax())] for colour in extracted.features.values)
         found = tuple(
-            FoundText(feature, word, float(start), float(end), confidence=1.0)
+            FoundText(text=word, feature=feature, start_seconds=float(start), end_seconds=float(end), confidence=1.0)
             for feature, (word, start, end) in enumerate(
                 zip(words, extracted.features.start_seconds, extracted.features.end_seconds, strict=True)
             )
@@ -189,6 +190,7 @@ class Wide(Mean):
         self.spec = ExpertSpec(name, 1000, "image", None, "noise by colour")
 
     def begin(self, info: VideoInfo) -> Reading:
+        del info
         return WideReading(self, hazard=False)
 
 

@@ -15,7 +15,7 @@ from extraction_processes import extract_command, prepare, problems, read_whole,
 
 from vtr.workspace import Workspace
 
-SMALL, LARGE, STEPS = 0.4, 2.6, 10
+SMALL, LARGE, STEPS = 0.4, 2.6, 6
 """The disk's size as a share of all shards: it holds a part of the videos, then all of them twice and more."""
 
 
@@ -36,7 +36,9 @@ def main(clips: Path, disk: Path, size: int, answer: Path) -> None:
     runs = []
     for step in range(STEPS + 1):
         _mount(disk, int((SMALL + (LARGE - SMALL) * step / STEPS) * size), "remount")
-        ended = run(extract_command(workspace.root, "wide", shard_videos=12), answer.with_name(f"run-{step}"))
+        ended = run(
+            extract_command(workspace.root, "wide", shard_videos=12, workers=1), answer.with_name(f"run-{step}")
+        )
         parts = [path for path in workspace.features.glob("[!.]*/*") if path.name.startswith((".tmp", "part"))]
         half = [str(path) for path in parts if path.name.startswith(".tmp")]
         for path in parts:

@@ -1,4 +1,4 @@
-"""An expert that hangs, crashes or takes all memory costs its own video only; other experts keep theirs of that video."""
+"""An expert that hangs, crashes or takes all memory loses its own video only; other experts keep theirs of it."""
 
 from __future__ import annotations
 

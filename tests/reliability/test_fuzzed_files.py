@@ -47,7 +47,7 @@ def test_each_of_hundreds_of_damaged_files_is_read_flagged_or_in_the_ledger(tmp_
     assert problems(workspace) == []
     assert leftovers(workspace) == []
 
-    left = json.loads(left_open.read_text())
-    assert left["files"] == left["files_before"]
-    assert left["children"] == []
+    seen = json.loads(left_open.read_text())
+    assert seen["after"] == seen["before"]
+    assert seen["after"]["children"] == []
     assert marked("TEST_MARK", mark) == []

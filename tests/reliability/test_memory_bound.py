@@ -1,4 +1,4 @@
-"""An hour of video goes through in bounded memory: its pictures together would fill more than two gigabytes."""
+"""An hour of video is read in bounded memory; all its pictures together would fill one and a half gigabytes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from tiny_clips import make_clip
 
 from vtr.store.reader import FeatureStore
 
-WIDTH, HEIGHT, RATE, SECONDS = 160, 120, 10, 3600
-BOUND_BYTES = 900 * 2**20
+WIDTH, HEIGHT, RATE, SECONDS = 160, 120, 8, 3600
+BOUND_BYTES = 750 * 2**20
 
 
 def _make_hour(path: Path) -> Path:

@@ -31,7 +31,7 @@ class Collection:
 
     def extract(self, *options: str) -> Ended:
         """Run the extraction."""
-        return run(extract_command(self.workspace.root, "mean", *options, timeout_seconds=60), self._log)
+        return run(extract_command(self.workspace.root, "mean", *options, timeout_seconds=60, workers=1), self._log)
 
     def seconds(self, video_id: str) -> float:
         """Return until when a video's features go."""
@@ -74,7 +74,9 @@ def test_what_failed_is_tried_again_when_asked_and_each_try_is_counted(collectio
 
     collection.clips.joinpath("cut.mkv").write_bytes(collection.whole)
     assert collection.extract("--strict", "--retry-failed").status == SOME_FAILED
-    assert {video_id: failure.attempts for (video_id, _), failure in failures(collection.workspace).items()} == {"noise": 4}
+    assert {video_id: failure.attempts for (video_id, _), failure in failures(collection.workspace).items()} == {
+        "noise": 4
+    }
     assert collection.seconds("cut") > 11.0
     make_clip(collection.clips / "noise.mkv", moving(3, FRAMES), "mkv", RATE)
     assert collection.extract("--strict", "--retry-failed").status == 0

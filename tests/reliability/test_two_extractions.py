@@ -27,20 +27,21 @@ def test_the_second_of_two_refuses_and_names_the_first(tmp_path: Path) -> None:
     workspace, alone = prepare(clips, tmp_path / "ws"), prepare(clips, tmp_path / "alone")
     lock = workspace.features / ".lock"
     with running(extract_command(workspace.root, "mean,loud"), tmp_path / "first-log", TEST_GATE=gate) as first:
-        first.until(lambda: locked_by(lock) is not None and "decoder" in first.family().values(), "the first is at work")
+        first.until(
+            lambda: locked_by(lock) is not None and "decoder" in first.family().values(), "the first is at work"
+        )
         before = shard_bytes(workspace)
-        for options in ((), ("--retry-failed",)):
-            second = run(extract_command(workspace.root, "mean,loud", *options), tmp_path / "second-log")
-            assert second.status == 1
-            assert f"process {first.pid} is already at it" in second.err
-            assert "Traceback" not in second.err
+        second = run(extract_command(workspace.root, "mean,loud", "--retry-failed"), tmp_path / "second-log")
+        assert second.status == 1
+        assert f"process {first.pid} is already at it" in second.err
+        assert "Traceback" not in second.err
         assert locked_by(lock) == first.pid
         assert shard_bytes(workspace) == before
         gate.touch()
         ended = first.wait()
     assert ended.status == 0, ended.err
     assert locked_by(lock) is None
-    assert covered(workspace) == dict.fromkeys(("loud", "mean"), [f"v{number}" for number in range(6)])
+    assert covered(workspace) == {expert: [f"v{number}" for number in range(6)] for expert in ("loud", "mean")}
     assert problems(workspace) == []
     assert leftovers(workspace) == []
     assert run(extract_command(alone.root, "mean,loud"), tmp_path / "alone-log").status == 0

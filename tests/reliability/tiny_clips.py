@@ -1,4 +1,4 @@
-"""For tests: very small clips of many containers, made in this process in milliseconds each, and ways to damage them."""
+"""For tests: very small clips of many containers, made in this process within milliseconds, and ways to damage them."""
 
 from __future__ import annotations
 
