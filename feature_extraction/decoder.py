@@ -22,9 +22,7 @@ from typing import IO
 import av.logging
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
 
-from feature_extraction.frames import FrameNeed
 from feature_extraction.images import inspect_images
 from feature_extraction.probing import LOSES_COUNT, Contents, NoVideoError, inspect
 from feature_extraction.readers import READERS, Picture, Reader, Size, frames_at_a_time
@@ -98,10 +96,12 @@ class _Collector:
     def take(self, place: int, picture: Picture) -> None:
         """Keep one frame for the needs that ask for it."""
         index = int(self.indices[place])
-        made: dict[tuple[Size, bool], NDArray[np.uint8]] = {}
+        made: dict[tuple[Size, bool], NDArray[np.uint8]] = {}  # needs may differ in nothing but their sampling
         for need, size, takers, held in zip(self._needs, self.sizes, self._takers, self._held, strict=True):
             if index in takers:
-                held.append((index, _render(picture, size, need, made)))
+                if (size, need.grey) not in made:
+                    made[size, need.grey] = picture.at(size, need.grey)
+                held.append((index, made[size, need.grey]))
         self.done, self._count = place + 1, self._count + 1
         if self._count >= self._most:
             self.flush()
@@ -122,20 +122,6 @@ class _Collector:
             held.clear()
         self._count = 0
         self._send(Chunk(self.done, tuple(parts)), images)
-
-
-def _render(
-    picture: Picture,
-    size: tuple[int, int],
-    need: FrameNeed,
-    made: dict[tuple[Size, bool], NDArray[np.uint8]],
-) -> NDArray[np.uint8]:
-    """Return the picture of one size, coloured or grey (ITU-R 601 luma); `made` holds those that there are."""
-    if (size, False) not in made:
-        made[size, False] = picture.at(size)
-    if need.grey and (size, True) not in made:
-        made[size, True] = np.asarray(Image.fromarray(made[size, False]).convert("L"))
-    return made[size, need.grey]
 
 
 class _TruncatedError(ValueError):

@@ -1,11 +1,11 @@
 """Reading frames with decord, PyAV or from a folder of images. Runs in the decoder's child process only.
 
 All readers show the same frames for the same indices into `Contents.frame_seconds`, scaled with the bilinear filter,
-which is decord's and cannot be changed: decord has libswscale make pictures of one size while it decodes, and Pillow
-makes further sizes from those; PyAV has libswscale make every size from the decoded frame; Pillow scales images. On
-clips of MSR-VTT the pictures of decord and PyAV then differ by 0.12 grey levels on average (0.6 on the worst clip).
-With the bicubic filter in one of them it would be 1 to 2. Where several sizes are asked for, decord's of one need may
-differ by about as much from those that the need alone gets.
+which is decord's and cannot be changed: decord has libswscale make pictures of one size while it decodes, and further
+sizes are made from those (by libswscale, grey ones by Pillow); with PyAV libswscale makes every size from the decoded
+frame; Pillow scales images. On clips of MSR-VTT the pictures of decord and PyAV then differ by 0.12 grey levels on
+average (0.6 on the worst clip); with the bicubic filter in one of them it would be 1 to 2. Where several sizes are
+asked for, decord's of one need may differ by up to 2 from those that the need alone gets; PyAV's are the same.
 
 In AVI with B-frames a lost frame moves the times of its neighbours, within the reach of the reordering.
 """
@@ -18,7 +18,7 @@ from typing import Any, Protocol
 
 import av
 import numpy as np
-from av.video.reformatter import Interpolation
+from av.video.reformatter import Interpolation, VideoReformatter
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -39,8 +39,8 @@ Size = tuple[int, int]
 class Picture(Protocol):
     """One frame, of which pictures are made."""
 
-    def at(self, size: Size) -> NDArray[np.uint8]:
-        """Return it as [H, W, 3] RGB of a size."""
+    def at(self, size: Size, grey: bool) -> NDArray[np.uint8]:
+        """Return it as [H, W, 3] RGB, or [H, W] grey (ITU-R BT.601 luma), of a size."""
 
 
 class Reader(Protocol):
@@ -70,7 +70,7 @@ class DecordReader:
 
         decord.logging.set_level(decord.logging.ERROR)
         self.damage: str | None = None
-        self._complaint = complaint
+        self._complaint, self._scaler = complaint, _Scaler()
         width, height = common_size(sizes, contents.info.width, contents.info.height)
         self._batch = frames_at_a_time([(width, height)])
         self._reader: Any = decord.VideoReader(contents.info.path, num_threads=1, width=width, height=height)
@@ -93,18 +93,37 @@ class DecordReader:
             if complaint := self._complaint():
                 raise ValueError(f"decord met damage: {complaint}")
             for place, image in enumerate(images, start):
-                yield place, _DecordPicture(image)
+                yield place, _DecordPicture(image, self._scaler)
             del images, image  # or two batches are held while the next is read
 
 
 class _DecordPicture:
-    def __init__(self, image: NDArray[np.uint8]) -> None:
-        self._image = image
+    def __init__(self, image: NDArray[np.uint8], scaler: _Scaler) -> None:
+        self._image, self._scaler = image, scaler
 
-    def at(self, size: Size) -> NDArray[np.uint8]:
+    def at(self, size: Size, grey: bool) -> NDArray[np.uint8]:
+        if grey:  # one channel is scaled in half the time of three
+            return np.asarray(Image.fromarray(self._image).convert("L").resize(size, Image.Resampling.BILINEAR))
         if self._image.shape[1::-1] == size:
             return self._image
-        return np.asarray(Image.fromarray(self._image).resize(size, Image.Resampling.BILINEAR))
+        return self._scaler.scale(av.VideoFrame.from_ndarray(self._image, "rgb24"), size)
+
+
+class _Scaler:
+    """libswscale, set up once for each size."""
+
+    def __init__(self) -> None:
+        self._made: dict[Size, VideoReformatter] = {}
+
+    def scale(self, frame: Any, size: Size) -> NDArray[np.uint8]:
+        """Return a frame as [H, W, 3] RGB of a size."""
+        scaler = self._made.setdefault(size, VideoReformatter())
+        scaled = scaler.reformat(frame, *size, "rgb24", interpolation=Interpolation.BILINEAR)
+        return scaled.to_ndarray().astype(np.uint8, copy=False)
+
+
+def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    return np.asarray(Image.fromarray(image).convert("L"))
 
 
 class PyAVReader:
@@ -121,12 +140,12 @@ class PyAVReader:
         contents = self._contents
         keys = indices.tolist() if contents.stored_order else [contents.pts[index] for index in indices.tolist()]
         places = {key: place for place, key in enumerate(keys)}
-        turns = round(contents.degrees / 90) % 4
+        turns, scaler = round(contents.degrees / 90) % 4, _Scaler()
         for key, frame in self._decoded(places):
             if (place := places.pop(key, None)) is not None:
                 if frame.is_corrupt:
                     self._errors.append("a damaged frame")
-                yield place, _AVPicture(frame, turns)
+                yield place, _AVPicture(frame, turns, scaler)
             if not places:
                 break
         if complaint := self._complaint():
@@ -174,13 +193,13 @@ class PyAVReader:
 
 
 class _AVPicture:
-    def __init__(self, frame: Any, turns: int) -> None:
-        self._frame, self._turns = frame, turns
+    def __init__(self, frame: Any, turns: int, scaler: _Scaler) -> None:
+        self._frame, self._turns, self._scaler = frame, turns, scaler
 
-    def at(self, size: Size) -> NDArray[np.uint8]:
-        width, height = size[::-1] if self._turns % 2 else size
-        resized = self._frame.reformat(width=width, height=height, format="rgb24", interpolation=Interpolation.BILINEAR)
-        return np.ascontiguousarray(np.rot90(resized.to_ndarray(), self._turns))
+    def at(self, size: Size, grey: bool) -> NDArray[np.uint8]:
+        image = self._scaler.scale(self._frame, size[::-1] if self._turns % 2 else size)
+        image = np.ascontiguousarray(np.rot90(image, self._turns))
+        return _grey(image) if grey else image
 
 
 class ImagesReader:
@@ -210,8 +229,9 @@ class _Image:
     def __init__(self, image: Image.Image) -> None:
         self._image = image
 
-    def at(self, size: Size) -> NDArray[np.uint8]:
-        return np.asarray(self._image.resize(size, Image.Resampling.BILINEAR))
+    def at(self, size: Size, grey: bool) -> NDArray[np.uint8]:
+        image = np.asarray(self._image.resize(size, Image.Resampling.BILINEAR))
+        return _grey(image) if grey else image
 
 
 def frames_at_a_time(sizes: Sequence[Size]) -> int:

@@ -101,7 +101,7 @@ def test_grey_is_the_luma_of_the_colours(tmp_path: Path, decoder: Decoder) -> No
 def test_all_readers_scale_alike_with_the_bilinear_filter(
     tmp_path: Path, decoder: Decoder, size: tuple[int, int]
 ) -> None:
-    """decord cannot be told another filter. Grey noise: colours lie at half the resolution, which blurs the question."""
+    """decord cannot be told another filter. Grey noise: colours lie at half the resolution, which is another matter."""
     noise = np.random.default_rng(1).integers(0, 256, (60, 80, 1), np.uint8).repeat(4, 0).repeat(4, 1).repeat(3, 2)
     path = render(tmp_path / "noise.mp4", [noise], *H264, "-qp", 0)
     folder = tmp_path / "frames"
