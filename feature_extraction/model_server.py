@@ -9,10 +9,10 @@ import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener
+from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from feature_extraction.decoder import die_with_parent
@@ -20,6 +20,9 @@ from feature_extraction.experts import make_extractor
 from feature_extraction.extractor import ModelExpert
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
+
+DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
+"""Where Linux has a GPU's driver (CUDA, ROCm, WSL). Without one torch, which takes seconds to load, is not asked."""
 
 
 class ServerLost(VtrError):
@@ -158,14 +161,12 @@ class ModelServer:
         while True:
             try:
                 return Answer(model.embed_all(items))
-            except (torch.OutOfMemoryError, MemoryError) as error:
-                if model.batch == 1:
-                    return Answer(error=f"{type(error).__name__}: {error}", out_of_memory=True)
-                model.batch = max(1, model.batch // 2)
-                if torch.cuda.is_available():
-                    torch.cuda.empty_cache()
             except Exception as error:
-                return Answer(error=f"{type(error).__name__}: {error}")
+                out_of_memory = ran_out_of_memory(error)
+                if not out_of_memory or model.batch == 1:
+                    return Answer(error=f"{type(error).__name__}: {error}", out_of_memory=out_of_memory)
+            model.batch = max(1, model.batch // 2)
+            _free_device_memory()
 
 
 def run_model_server(
@@ -199,8 +200,24 @@ def run_model_server(
         connection.send(error)
 
 
+def ran_out_of_memory(error: Exception) -> bool:
+    """Return whether an error says that the host's or a device's memory ran out."""
+    return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+
+
+def _free_device_memory() -> None:
+    import torch
+
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
 def devices(config: ExtractConfig) -> tuple[str, ...]:
     """Return the devices that get a model server: those set, or all GPUs."""
     if config.devices == ("auto",):
+        if not any(Path(driver).exists() for driver in DRIVERS):
+            return ()
+        import torch
+
         return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
     return config.devices

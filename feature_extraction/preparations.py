@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from feature_extraction.extractor import Frames, Preparation, VideoInfo
 from vtr.config import Precision
+
+if TYPE_CHECKING:
+    import torch
 
 
 class FramePreparation(Preparation):
@@ -38,5 +40,7 @@ class FramePreparation(Preparation):
 
 def reduced(device: torch.device, precision: Precision) -> torch.autocast:
     """Return the context in which a model computes with `precision`; float32 changes nothing."""
+    import torch  # it takes seconds, and experts without a network need none of it
+
     dtype = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[precision]
     return torch.autocast(device.type, dtype=dtype if precision != "float32" else None, enabled=precision != "float32")

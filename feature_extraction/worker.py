@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 
 from feature_extraction.decoder import die_with_parent
 from feature_extraction.experts import make_extractor
@@ -21,15 +21,17 @@ from feature_extraction.frames import FrameNeed, Sampling
 from feature_extraction.ledger import ALL_EXPERTS, Failure, Kind, Status
 from feature_extraction.media import Decoder, DecodeRequest, MediaError, OpenVideo
 from feature_extraction.memory import peak_bytes
-from feature_extraction.model_server import RemoteModel, ServerLost
+from feature_extraction.model_server import RemoteModel, ServerLost, ran_out_of_memory
 from feature_extraction.plan import Task
-from feature_extraction.shots import ShotFinder
 from feature_extraction.sources import SourceError, local_copy
 from feature_extraction.spool import Spool, Spooled
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
 from vtr.store.schema import encode_row
 from vtr.types import ExpertSpec
+
+if TYPE_CHECKING:
+    from feature_extraction.shots import ShotFinder
 
 NOBODY = ""
 """The expert at work while the video is being decoded."""
@@ -169,6 +171,8 @@ class VideoWorker:
 
     def _with_shots(self, path: Path, request: DecodeRequest) -> DecodeRequest:
         """Return the request with the video's shots, which takes a pass over all its frames."""
+        from feature_extraction.shots import ShotFinder
+
         self._shots = self._shots or ShotFinder()
         need = FrameNeed(Sampling("all", most=None), exact=ShotFinder.size)
         with self._decoder.open(path, replace(request, needs=(need,), sound=False)) as video:
@@ -298,7 +302,7 @@ class _Watching:
 
 
 def _quiet_tqdm() -> None:
-    """Give tqdm, which some libraries use, a lock of this process: its own is a semaphore that a killed process leaks."""
+    """Give tqdm, which libraries use, a lock of this process: its own is a semaphore that killed processes leak."""
     from tqdm import tqdm
 
     tqdm.set_lock(threading.RLock())
@@ -310,12 +314,17 @@ def _all_failed(task: Task, stage: str, kind: Kind, message: str, decoder: str =
 
 
 def _kind_of(error: Exception, otherwise: Kind) -> Kind:
-    out_of_memory = isinstance(error, MemoryError) or type(error).__name__ in ("OutOfMemoryError", "_ArrayMemoryError")
-    return "out_of_memory" if out_of_memory else otherwise
+    return "out_of_memory" if ran_out_of_memory(error) else otherwise
 
 
 def _words(error: Exception) -> str:
     return f"{type(error).__name__}: {error}"
+
+
+def _end(*_: object) -> None:
+    """End the process, once: the second of two requests would come in the middle of its last acts."""
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    sys.exit(0)
 
 
 def run_worker(
@@ -334,7 +343,7 @@ def run_worker(
     """
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    signal.signal(signal.SIGTERM, _end)
     worker = None
     try:
         worker = VideoWorker(config, experts, extractors, scratch, models)

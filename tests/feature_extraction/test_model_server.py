@@ -15,7 +15,7 @@ import torch
 from fake_experts import MeanModel
 from numpy.typing import NDArray
 
-from feature_extraction.model_server import Answer, ModelServer, RemoteModel, Request, ServerLost, devices
+from feature_extraction.model_server import DRIVERS, Answer, ModelServer, RemoteModel, Request, ServerLost, devices
 from vtr.config import ExtractConfig
 
 
@@ -152,6 +152,8 @@ def test_errors_reach_the_worker_as_errors(address: str, tmp_path: Path) -> None
 
 def test_every_gpu_gets_a_server_unless_devices_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("torch.cuda.device_count", lambda: 2)
+    assert devices(ExtractConfig()) == () or any(Path(driver).exists() for driver in DRIVERS)
+    monkeypatch.setattr("feature_extraction.model_server.DRIVERS", ("/",))
     assert devices(ExtractConfig()) == ("cuda:0", "cuda:1")
     assert devices(ExtractConfig(devices=("cpu",))) == ("cpu",)
     monkeypatch.setattr("torch.cuda.device_count", lambda: 0)
