@@ -182,6 +182,8 @@ def _failed(stage: str, error: Exception, decoder: str) -> Failed:
     text = str(error).strip().splitlines()
     known = isinstance(error, (NoVideoError, _TruncatedError))
     reason = text[0] if known else f"{type(error).__name__}: {text[0] if text else 'no message'}"
+    if isinstance(error, av.error.InvalidDataError):
+        reason = "it is damaged, or no video (FFmpeg: invalid data)"
     kind: Reason = "unreadable"
     if isinstance(error, NoVideoError):
         kind = "no_video"

@@ -170,11 +170,14 @@ class Plan:
     def tasks(self, experts: Collection[str], retry_failed: bool) -> list[Task]:
         """Return the videos that some of `experts` have not read, in plan order.
 
-        Videos that failed before are among them only to be tried again, `retry_failed`.
+        Videos that failed before, or of which only a part was readable, are among them only to be tried again,
+        `retry_failed`.
         """
         tasks = []
+        partly = {entry.video_id for entry in self._ledger if entry.status == "partial"} if retry_failed else set()
         for video_id, path, lacking in self._lacking(experts):
             chosen = tuple(e for e in lacking if retry_failed or not self._ledger.failed(video_id, e))
+            chosen = tuple(experts) if video_id in partly else chosen
             if chosen:
                 tasks.append(Task(video_id, path, chosen))
         return tasks

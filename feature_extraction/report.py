@@ -20,7 +20,7 @@ ADVICE: Mapping[Kind, str] = {
     "unreadable": "the file is damaged or no video. Play it; copy or fetch it again; or convert it: "
     "ffmpeg -i BAD -c:v libx264 -c:a aac GOOD.mp4. Then --retry-failed.",
     "truncated": "the file ends early or has holes. The readable part was used (partial), or refused under --strict "
-    "(failed). Fetch the file again, then --retry-failed.",
+    "(failed). Fetch the file again, then --retry-failed; the whole takes the part's place.",
     "no_video": "the file has no video stream: it is sound or something else. Take it off the list, or fetch it again.",
     "no_audio": "the file has no sound track: there is nothing for audio and speech to read, and nothing to be done.",
     "timeout": "a time limit was reached. Give it more time: --retry-failed --set timeout_seconds=600; or convert the "
@@ -37,7 +37,7 @@ ADVICE: Mapping[Kind, str] = {
 
 
 def report(workspace: Workspace, limit: int | None = SHOWN) -> str:
-    """Return what stands in the failure ledger: counts, entries, and what to do next.
+    """Return what stands in the failure ledger: counts, entries (absences are counted only), and what to do next.
 
     It takes no lock: another process may be extracting.
 
@@ -52,16 +52,17 @@ def report(workspace: Workspace, limit: int | None = SHOWN) -> str:
     if not entries:
         return f"{workspace.root}: no failures stand in the ledger."
     statuses = Counter(entry.status for entry in entries)
+    listed = [entry for entry in entries if entry.status != "absent"]
     lines = [
         f"{workspace.root}: {statuses['failed']:,} failed, {statuses['partial']:,} partial (the readable part was "
         f"used), {statuses['absent']:,} absent (nothing there to read)",
         "",
         *_align([*_counts(entries)]),
-        "",
-        *_align([HEADS, *map(_cells, entries[:limit])]),
     ]
-    if limit is not None and len(entries) > limit:
-        lines.append(f"... and {len(entries) - limit:,} more, in {workspace.ledger}")
+    if listed:
+        lines += ["", *_align([HEADS, *map(_cells, listed[:limit])])]
+    if limit is not None and len(listed) > limit:
+        lines.append(f"... and {len(listed) - limit:,} more, in {workspace.ledger}")
     kinds = [kind for kind in get_args(Kind) if any(entry.kind == kind for entry in entries)]
     lines += ["", f"What to do (retry with `vtr extract {workspace.root} --retry-failed`):"]
     lines += [f"  {kind}: {ADVICE[kind]}" for kind in kinds]

@@ -55,6 +55,16 @@ class Shard:
                     shard.found.setdefault(video_id, []).append(text)
         return shard
 
+    def take(self, video_id: str, row: dict[str, Any] | None, found: Sequence[FoundText]) -> None:
+        """Take what the expert made of a video, in place of what it held of it."""
+        self.examined.add(video_id)
+        for held in (self.rows, self.found):
+            held.pop(video_id, None)
+        if row is not None:
+            self.rows[video_id] = row
+            if found:
+                self.found[video_id] = list(found)
+
     def write(self, path: StorePath, spec: ExpertSpec, ids: Sequence[str]) -> Written:
         """Write the side table, if there is anything for it, then the shard; the videos in the order of `ids`.
 
@@ -178,20 +188,17 @@ class ShardWriter:
         path = self._store.root / expert / group.name
         shard = Shard.read(path) if group.name in self._shards.get(expert, {}) else Shard()
         decoders = set(shard.made_with.get("decoders", ()))
-        before, elsewhere = len(shard.examined), self._covered(expert)
+        before, elsewhere = bool(shard.examined), self._covered(expert) - shard.examined
+        news = False
         for video_id in group.ids:
-            if video_id in shard.examined or video_id in elsewhere:
-                continue
-            done = spool.get(video_id)
+            done = spool.get(video_id) if video_id not in elsewhere else None
             if done is None or expert not in done.examined:
                 continue
-            shard.examined.add(video_id)
+            news = True
+            shard.take(video_id, done.rows.get(expert), done.found.get(expert, ()))
             decoders |= {done.decoder} - {""}
-            if expert in done.rows:
-                shard.rows[video_id] = done.rows[expert]
-                shard.found |= {video_id: list(done.found[expert])} if done.found.get(expert) else {}
-        if len(shard.examined) == before:
-            return bool(before) and self._adopt(expert, spec[0], group, shard)
+        if not news:
+            return before and self._adopt(expert, spec[0], group, shard)
         settings = shaping_settings(self._config, expert)
         shard.made_with = {
             "settings": settings,

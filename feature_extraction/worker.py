@@ -152,8 +152,10 @@ class VideoWorker:
         """
         chosen = {name: self.extractors[name] for name in experts if name in self.extractors}
         with local_copy(locator, self._scratch, self.config.timeout_seconds) as source:
+            # Needs of all experts, also of those that have read the video: pictures may be scaled from the largest.
+            every = self.extractors.values()
             request = DecodeRequest(
-                needs=tuple(dict.fromkeys(e.frames for e in chosen.values() if e.frames is not None)),
+                needs=tuple(dict.fromkeys(e.frames for e in every if e.frames is not None)),
                 sound=any(expert.sound for expert in chosen.values()),
                 max_seconds=self.config.max_seconds,
                 timeout_seconds=self.config.timeout_seconds,
@@ -362,5 +364,6 @@ def run_worker(
     except Exception:
         connection.send(VtrError(f"an extraction worker failed unexpectedly:\n{traceback.format_exc()}"))
     finally:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # it is ending
         if worker is not None:
             worker.close()
