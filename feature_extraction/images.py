@@ -10,13 +10,14 @@ from PIL import Image, ImageOps
 
 from feature_extraction.frames import VideoInfo
 from feature_extraction.probing import Contents, NoVideoError
-
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp", ".bmp")
+from vtr.annotations.locators import IMAGE_SUFFIXES
 
 
 def image_names(folder: str) -> list[str]:
     """Return the names of a folder's images in natural order."""
-    names = [path.name for path in Path(folder).iterdir() if path.suffix.lower() in SUFFIXES and path.name[0] != "."]
+    names = [
+        path.name for path in Path(folder).iterdir() if path.suffix.lower() in IMAGE_SUFFIXES and path.name[0] != "."
+    ]
     return sorted(names, key=_natural)
 
 
@@ -45,7 +46,7 @@ def inspect_images(folder: str, images_per_second: float | None) -> Contents:
     """
     names = image_names(folder)
     if not names:
-        raise NoVideoError(f"{folder} is a folder without images ({', '.join(SUFFIXES)})")
+        raise NoVideoError(f"{folder} is a folder without images ({', '.join(sorted(IMAGE_SUFFIXES))})")
     if images_per_second is None:
         raise ValueError(f"{folder} is a folder of {len(names)} images: say how many there are a second")
     width, height = _first_size(folder, names)

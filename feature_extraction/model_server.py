@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import queue
 import signal
+import sys
 import threading
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +25,10 @@ from vtr.errors import UnavailableError, VtrError
 
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Where Linux has a GPU's driver (CUDA, ROCm, WSL). Without one torch, which takes seconds to load, is not asked."""
+
+
+DEVICE_LOST = 70
+"""Exit status of a server whose GPU answers nothing any more; the pool starts another, and finds who is to blame."""
 
 
 class ServerLost(VtrError):
@@ -163,6 +169,8 @@ class ModelServer:
                 return Answer(model.embed_all(items))
             except Exception as error:
                 out_of_memory = ran_out_of_memory(error)
+                if not out_of_memory and _device_is_lost():
+                    os._exit(DEVICE_LOST)
                 if not out_of_memory or model.batch == 1:
                     return Answer(error=f"{type(error).__name__}: {error}", out_of_memory=out_of_memory)
             model.batch = max(1, model.batch // 2)
@@ -205,6 +213,18 @@ def ran_out_of_memory(error: Exception) -> bool:
     return isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
 
 
+def _device_is_lost() -> bool:
+    """Return whether a GPU answers nothing any more: after some errors only another process can use it again."""
+    torch = sys.modules.get("torch")
+    if torch is None or not torch.cuda.is_initialized():
+        return False
+    try:
+        torch.cuda.synchronize()
+    except RuntimeError:
+        return True
+    return False
+
+
 def _free_device_memory() -> None:
     import torch
 
@@ -213,11 +233,22 @@ def _free_device_memory() -> None:
 
 
 def devices(config: ExtractConfig) -> tuple[str, ...]:
-    """Return the devices that get a model server: those set, or all GPUs."""
+    """Return the devices that get a model server: those set, or all GPUs.
+
+    Raises:
+        UnavailableError: a GPU is asked for, and there is none.
+    """
     if config.devices == ("auto",):
         if not any(Path(driver).exists() for driver in DRIVERS):
             return ()
         import torch
 
         return tuple(f"cuda:{index}" for index in range(torch.cuda.device_count()))
+    import torch
+
+    gpus = [device for device in config.devices if device.startswith("cuda")]
+    if gpus and not torch.cuda.is_available():
+        raise UnavailableError(
+            f"devices asks for {', '.join(gpus)}; torch finds no GPU here. Use --devices cpu or auto."
+        )
     return config.devices

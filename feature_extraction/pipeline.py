@@ -13,7 +13,7 @@ from pathlib import Path
 
 from feature_extraction.experts import EXTRACTORS, missing_packages
 from feature_extraction.extractor import Extracted
-from feature_extraction.ledger import ALL_EXPERTS, Ledger
+from feature_extraction.ledger import ALL_EXPERTS, Ledger, read_ledger
 from feature_extraction.media import MediaError
 from feature_extraction.plan import Plan, Task, make_groups
 from feature_extraction.pool import Engine, Pool
@@ -201,7 +201,7 @@ class Extraction:
             WorkspaceError: the store was made by other models; or it cannot be written.
         """
         self._settle_spooled()
-        spooled = self.plan.spooled_groups()
+        spooled = self.plan.spooled_groups(experts)
         tasks = self.plan.tasks(experts, retry_failed)
         if not tasks and not spooled:
             return 0, {}, 0
@@ -253,7 +253,34 @@ class Extraction:
         group = self.plan.groups[number]
         for expert, spec in specs.items():
             self.writer.write(group, expert, spec, self.spool)
-        self.spool.drop(group.ids)
+        self.spool.drop([video_id for video_id in group.ids if not self._awaits_others(video_id, specs)])
+
+    def _awaits_others(self, video_id: str, specs: Specs) -> bool:
+        """Return whether the spool holds what experts made of a video that are not at work in this run."""
+        done = self.spool.get(video_id)
+        return done is not None and not specs.keys() >= set(done.examined)
+
+
+def settings_before(workspace: Workspace, now: ExtractConfig) -> ExtractConfig:
+    """Return the settings with which a workspace's experts were extracted, to try again what failed.
+
+    Args:
+        workspace: the workspace.
+        now: how to run (engine, workers, devices, strict), and the settings where nothing has been extracted yet.
+
+    Raises:
+        ConfigError: the experts were extracted with settings that differ; name those to be tried again.
+    """
+    store = FeatureStore(workspace.store)
+    failed = {entry.expert for entry in read_ledger(workspace.ledger)} - {ALL_EXPERTS, *store.experts}
+    if not store.experts:
+        return now.model_copy(update={"experts": tuple(sorted(failed))}) if failed else now
+    try:
+        before = store_config(store, store.experts)
+    except ConfigError as error:
+        raise ConfigError(f"{error} Name those to be tried again with --experts, and their --config.") from error
+    how = {name: getattr(now, name) for name in ("engine", "workers", "devices", "strict", "timeout_seconds")}
+    return before.model_copy(update={"experts": (*before.experts, *sorted(failed)), **how})
 
 
 def store_config(store: FeatureStore, experts: Sequence[str]) -> ExtractConfig:

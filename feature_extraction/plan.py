@@ -186,10 +186,10 @@ class Plan:
         """Return how many of the videos all experts have read."""
         return sum(not lacking for _, _, lacking in self._lacking(self._examined))
 
-    def spooled_groups(self) -> list[int]:
-        """Return the groups with finished videos that are in no shard yet."""
-        spooled = self._spool.examined()
-        return [n for n, group in enumerate(self.groups) if not spooled.keys().isdisjoint(group.ids)] if spooled else []
+    def spooled_groups(self, experts: Collection[str]) -> list[int]:
+        """Return the groups with videos that some of `experts` have finished and that are in no shard yet."""
+        spooled = {video_id for video_id, read_by in self._spool.examined().items() if not read_by.isdisjoint(experts)}
+        return [n for n, group in enumerate(self.groups) if not spooled.isdisjoint(group.ids)] if spooled else []
 
     def _lacking(self, experts: Collection[str]) -> Iterator[tuple[str, str, tuple[str, ...]]]:
         """Yield each planned video with its file and the experts that have not read it, in plan order."""

@@ -170,6 +170,12 @@ class Pool:
             slot.child.stop()
             self._slots[number] = self._start(slot.place)
             return
+        if self.ready is not None and message.specs != self.ready.specs:
+            lost = ", ".join(f"{name} ({why})" for name, why in message.unavailable.items())
+            raise VtrError(
+                f"a process that was started again has other experts than before: {lost or 'their weights changed'}. "
+                "What is finished is kept; see to it and run the same command again."
+            )
         self._failed_starts = 0
         slot.ready = True
         self.ready = self.ready or message
@@ -269,6 +275,10 @@ class Pool:
         assert task is not None
         slot.child.stop()
         self._slots[number] = self._start(slot.place)
+        done = self._spool.get(task.video_id) if expert == NOBODY else None
+        if done is not None and set(task.experts) <= {*done.examined, *(failure.expert for failure in done.failures)}:
+            yield task, (*self._blamed.pop(task.video_id, ()), *done.failures)  # it died with its work done
+            return
         stage = "decode" if expert == NOBODY else "extract"
         failure = Failure(task.video_id, expert or ALL_EXPERTS, stage, kind, reason)
         blamed = (*self._blamed.pop(task.video_id, ()), failure)

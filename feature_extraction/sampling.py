@@ -23,7 +23,7 @@ def sample(
     """Return the indices of the frames that a sampling takes, ascending, none twice.
 
     "fps" takes the frame on screen in the middle of each of n equal spans of the video, n being `per_second` times the
-    duration, at least 1 and at most `most` and the number of frames. "uniform" does the same with n = `most`, and takes
+    duration, at least 1 and at most `most`. "uniform" does the same with n = `most`, and takes
     every frame of a video with no more than that. "all" takes every frame; when there are more than `most`, those in
     the middle of `most` equal runs of frames. "shots" takes the frames on screen in the middle of `per_shot` equal
     spans of each shot, thinned like "all".
@@ -49,7 +49,7 @@ def sample(
         ]
         return _thin(np.unique(np.concatenate([frames[:0], *taken])), sampling.most)
     wanted = max(1, math.ceil(end_seconds * sampling.per_second - 1e-6))
-    return _on_screen(frame_seconds, 0.0, end_seconds, min(wanted, len(frames), sampling.most or wanted))
+    return _on_screen(frame_seconds, 0.0, end_seconds, min(wanted, sampling.most or wanted))
 
 
 def _on_screen(frame_seconds: NDArray[np.float64], start: float, end: float, count: int) -> NDArray[np.int64]:

@@ -30,12 +30,13 @@ def model_of(config: ExtractConfig, name: str) -> str:
     """Return the model an expert is to use: what is set for it, or its default.
 
     Raises:
-        ConfigError: nothing is set, and it has no default.
+        UnavailableError: nothing is set, and it has no default.
     """
     model = config.of(name).model or find_expert(name, config.settings).model
     if model is None:
-        raise ConfigError(
-            f"settings.{name}.model is missing: expert {name} has no default weights. Set a local folder or a hub name."
+        raise UnavailableError(
+            f"settings.{name}.model is missing: expert {name} has no default weights. Give a folder or a hub "
+            f"name with --set settings.{name}.model=..."
         )
     return model
 

@@ -133,6 +133,7 @@ class VideoWorker:
         self._decoder = Decoder()
         self._shots: ShotFinder | None = None
         self._scratch = scratch
+        scratch.mkdir(parents=True, exist_ok=True)
         self._peak = 0
 
     def read(
@@ -166,7 +167,7 @@ class VideoWorker:
             if any(need.sampling.kind == "shots" for need in request.needs):
                 request = self._with_shots(source.path, request)
             with self._decoder.open(source.path, request) as video:
-                found = _Watching(video_id, chosen, request.needs, video, begin).watch()
+                found = _Watching(video_id, chosen, request.needs, video, request.max_seconds, begin).watch()
                 found.decoder = video.decoder
             self._peak = max(self._peak, peak_bytes() + self._decoder.peak_bytes())
         return found
@@ -240,9 +241,11 @@ class _Watching:
         experts: Mapping[str, Expert],
         needs: Sequence[FrameNeed],
         video: OpenVideo,
+        max_seconds: float,
         begin: Callable[[str], None],
     ) -> None:
         self._video_id, self._experts, self._video, self._begin = video_id, experts, video, begin
+        self._info = replace(video.info, duration_seconds=min(video.info.duration_seconds, max_seconds))
         self._piece = {name: needs.index(e.frames) for name, e in experts.items() if e.frames is not None}
         self._readings: dict[str, Reading] = {}
         self._found = Found()
@@ -255,7 +258,7 @@ class _Watching:
         """
         for name, expert in self._experts.items():
             with self._blaming(name):
-                self._readings[name] = expert.begin(self._video.info)
+                self._readings[name] = expert.begin(self._info)
         for pieces in self._video.chunks():
             self._add(pieces)
         for name in tuple(self._readings):

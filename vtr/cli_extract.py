@@ -33,7 +33,13 @@ OutOption = Annotated[
         "--out", metavar="URL", help="Where the feature store goes, for example s3://bucket/ws; by default WS/features."
     ),
 ]
-RetryOption = Annotated[bool, typer.Option("--retry-failed", help="Try the failed videos again.")]
+RetryOption = Annotated[
+    bool,
+    typer.Option(
+        "--retry-failed",
+        help="Try again what failed or was read in part, by default with the experts and settings of before.",
+    ),
+]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Refuse damaged videos, of which else the readable part is used and flagged.")
 ]
@@ -65,6 +71,7 @@ def extract(
         typer.echo(show(opened))
         return
     from feature_extraction.pipeline import extract as run
+    from feature_extraction.pipeline import settings_before
     from vtr.config import ExtractConfig, load
 
     given = {
@@ -75,7 +82,10 @@ def extract(
         "strict": "true" if strict else None,
     }
     overrides = [*(set_ or []), *(f"{name}={value}" for name, value in given.items() if value is not None)]
-    summary = run(opened, load(ExtractConfig, config, overrides), retry_failed=retry_failed, out=out)
+    settings = load(ExtractConfig, config, overrides)
+    if retry_failed and experts is None and config is None:
+        settings = settings_before(opened, settings)
+    summary = run(opened, settings, retry_failed=retry_failed, out=out)
     typer.echo(summary)
     if summary.failures:
         raise typer.Exit(SOME_FAILED)

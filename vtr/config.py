@@ -114,7 +114,9 @@ class ExtractConfig(Config):
     workers: int = Field(default=0, ge=0)
     """Processes that decode in parallel; 0 means one per core. With engine ray: per actor."""
 
-    devices: tuple[str, ...] = Field(default=("auto",), strict=False)
+    devices: tuple[Annotated[str, Field(pattern=r"^(auto|cpu|cuda(:\d+)?)$")], ...] = Field(
+        default=("auto",), strict=False
+    )
     """Where models run that experts of several videos can share: one batching process a device, for example
     [cuda:0, cuda:1]. "auto": every GPU; without one, each worker runs its own models. "cpu": one process on the CPU."""
 

@@ -87,7 +87,7 @@ def test_an_unknown_expert_is_named_with_those_that_exist() -> None:
 
 
 def test_an_expert_without_default_weights_asks_for_some() -> None:
-    with pytest.raises(ConfigError, match=r"settings\.scene\.model is missing"):
+    with pytest.raises(UnavailableError, match=r"settings\.scene\.model is missing"):
         make_extractor("scene", ExtractConfig())
 
 

@@ -16,9 +16,9 @@ import pytest
 from painted_clips import render
 from toy import ROOT
 
-from feature_extraction.pipeline import ExtractSummary, extract
+from feature_extraction.pipeline import ExtractSummary, extract, settings_before
 from vtr.annotations.prepare import prepare_folder
-from vtr.config import ExtractConfig
+from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError, WorkspaceError
 from vtr.files import cannot_write
 from vtr.store.reader import FeatureStore
@@ -42,7 +42,7 @@ RUN = """
 import sys
 from pathlib import Path
 from feature_extraction.pipeline import extract
-from vtr.config import ExtractConfig
+from vtr.config import ExpertConfig, ExtractConfig
 from vtr.workspace import Workspace
 config = ExtractConfig(experts=("mean",), workers=2, shard_videos=3, frames_per_second=4.0)
 if __name__ == "__main__":
@@ -338,3 +338,13 @@ def test_one_frame_a_shot(tmp_path: Path) -> None:
     found = FeatureStore(workspace.features).read("mean")["cuts"]
     np.testing.assert_allclose(found.start_seconds, (0.8, 2.4, 4.0), atol=0.05)
     assert found.values.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_a_retry_takes_the_experts_and_settings_of_before(clips: Path, tmp_path: Path) -> None:
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+    assert settings_before(workspace, ExtractConfig(workers=2)) == ExtractConfig(workers=2)
+    run(workspace, config("clumsy", "mean", frames_per_second=3.0, settings={"mean": ExpertConfig(max_frames=2)}))
+    before = settings_before(workspace, ExtractConfig(workers=2))
+    assert (before.experts, before.frames_per_second, before.workers) == (("clumsy", "mean"), 3.0, 2)
+    assert (before.of("mean").max_frames, before.of("clumsy").max_frames) == (2, None)
+    assert run(workspace, before, retry_failed=True).extracted == 6  # the red and the green ones

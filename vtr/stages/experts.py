@@ -38,6 +38,8 @@ def _row(expert: Expert) -> tuple[str, ...]:
     state = f"lacks {', '.join(missing)}" if missing else "installed"
     if not missing and expert.needs != "packaged" and expert.model is None:
         state = f"needs settings.{expert.name}.model"
+    elif not missing and expert.needs.startswith("hub"):
+        state = "fetched from the hub at first use"
     return (expert.name, expert.modality, expert.dim, expert.window, expert.device, expert.needs, state)
 
 
