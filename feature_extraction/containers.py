@@ -8,6 +8,7 @@ from collections.abc import Callable
 from typing import IO
 
 ASF_HEADER = bytes.fromhex("3026b2758e66cf11a6d900aa0062ce6c")
+TS_SYNC, TS_BYTES = b"G", 188
 EBML_HEADER, EBML_SEGMENT = b"\x1aE\xdf\xa3", b"\x18S\x80g"
 BOXES = tuple(b"ftyp styp moov moof mdat free skip wide uuid pnot sidx mfra meta emsg".split())
 """What stands at the top level of MP4 and QuickTime files."""
@@ -17,7 +18,8 @@ def bytes_promised(path: str) -> int | None:
     """Return how many bytes the sizes written in a file's top-level elements add up to; None when they do not tell.
 
     More than the file has means that its end is missing. Read are AVI (RIFF), MP4 and QuickTime (boxes), Matroska and
-    WebM (EBML) and WMV (ASF); MPEG streams carry no sizes, so nothing tells where one ought to end.
+    WebM (EBML) and WMV (ASF). MPEG streams carry no sizes: of a transport stream it only shows when the last of its
+    packets of 188 bytes is cut, of a program stream nothing.
 
     Raises:
         OSError: the file cannot be read.
@@ -33,6 +35,8 @@ def bytes_promised(path: str) -> int | None:
             return _walk(file, size, _asf)
         if head[4:8] in BOXES:
             return _walk(file, size, _box)
+        if head[:1] == TS_SYNC and file.read(TS_BYTES)[TS_BYTES - len(head) :][:1] == TS_SYNC:
+            return -(-size // TS_BYTES) * TS_BYTES
     return None
 
 

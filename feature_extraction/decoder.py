@@ -11,11 +11,11 @@ import ctypes
 import fcntl
 import os
 import pickle
-import re
 import signal
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import IO
 
@@ -26,7 +26,7 @@ from PIL import Image
 
 from feature_extraction.frames import FrameNeed
 from feature_extraction.images import inspect_images
-from feature_extraction.probing import Contents, NoVideoError, inspect
+from feature_extraction.probing import LOSES_COUNT, Contents, NoVideoError, inspect
 from feature_extraction.readers import READERS, Picture, Reader, Size, frames_at_a_time, readers_in_order
 from feature_extraction.sampling import sample, size_of
 from feature_extraction.wire import (
@@ -41,6 +41,7 @@ from feature_extraction.wire import (
     Part,
     Reason,
     Trying,
+    without_addresses,
 )
 
 Send = Callable[[Message, list[NDArray[np.uint8]]], None]
@@ -67,7 +68,7 @@ class Complaints:
         os.ftruncate(2, 0)
         os.lseek(2, 0, os.SEEK_SET)
         lines = [line for line in text.splitlines() if line.strip()]
-        return re.sub(r" @ 0x[0-9a-f]+", "", lines[0]).strip() if lines else ""
+        return without_addresses(lines[0]) if lines else ""
 
 
 class _Collector:
@@ -139,6 +140,8 @@ def answer(request: FrameRequest, send: Send, complaints: Complaints) -> None:
     try:
         folder = Path(request.path).is_dir()
         contents = inspect_images(request.path, request.images_per_second) if folder else inspect(request.path)
+        if (complaint := complaints.take()) and not contents.damage:
+            contents = replace(contents, damage=f"the file has errors: {complaint}", not_for_decord=LOSES_COUNT)
         if request.strict and contents.damage:
             raise _TruncatedError(contents.damage)
         collector = _Collector(request, contents, send)
@@ -150,7 +153,6 @@ def answer(request: FrameRequest, send: Send, complaints: Complaints) -> None:
         send(opened, [])
         send(Ended(contents.damage), [])
         return
-    complaints.take()  # of what was met while looking for the first frame, the reader will tell again
     failed = None
     for name in ("images",) if folder else readers_in_order(request.reader, collector.sizes):
         try:

@@ -20,5 +20,5 @@ def decoder_facts() -> dict[str, str]:
         "pyav": f"{av.__version__} (libavcodec {libraries['libavcodec']}, libswscale {libraries['libswscale']})",
         "pillow": version("pillow"),
         "ffmpeg": f"imageio-ffmpeg {imageio_ffmpeg.__version__}: {ffmpeg_binary()}",
-        "scaler": "libswscale bicubic; Pillow bicubic for images and for further sizes of decord's frames",
+        "scaler": "libswscale bilinear; Pillow bilinear for images and for further sizes of decord's frames",
     }

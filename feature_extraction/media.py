@@ -147,7 +147,7 @@ class OpenVideo:
             self._end()
 
     def chunks(self) -> Iterator[tuple[Frames | None, ...]]:
-        """Yield some frames at a time, at most 64 and about 32 MB in all: for each need its own, None when it has none.
+        """Yield some frames at a time, at most 64 and about 16 MB in all: for each need its own, None when it has none.
 
         All chunks together hold for each need the frames of its sampling in order, less those that cannot be decoded.
 

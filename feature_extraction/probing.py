@@ -25,9 +25,10 @@ DURATION_CONTAINERS = ("flv",)
 """Where only the duration in the header tells that a file is cut short."""
 PIXEL_SHAPES = (0.1, 10.0)
 """Pixel aspect ratios beyond these are damage, not intent."""
+LOSES_COUNT = "decord loses count of frames in damaged files, and repeats others in place of those that are missing"
 FIRST_PACKETS = 100
 """So many packets are given to the decoder in search of a first frame, which alone tells how the picture is turned."""
-SHORT_SECONDS = 1.0
+SHORT_SECONDS = 0.5
 """A video that ends so much before its header says is cut short."""
 
 
@@ -72,7 +73,6 @@ class _Packets:
 
     Attributes:
         pts: times of the frames that are shown.
-        seen: all packets, empty ones too.
         last_duration: of the packet shown last.
         hidden: packets that an edit list hides.
         damaged: packets that arrived incomplete.
@@ -82,7 +82,6 @@ class _Packets:
     """
 
     pts: set[int] = field(default_factory=set)
-    seen: int = 0
     last_duration: int = 0
     hidden: int = 0
     damaged: int = 0
@@ -158,21 +157,17 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
     context = stream.codec_context
     context.thread_count = 1
     last = None
-    streams = [stream]
-    if container.format.name in DURATION_CONTAINERS:
-        streams += list(container.streams.audio)
+    limits = container.format.name in DURATION_CONTAINERS
+    streams = [stream, *container.streams.audio] if limits else [stream]
     try:
         for number, packet in enumerate(container.demux(*streams)):
             pts = packet.pts
-            if pts is None:
+            if pts is None or not packet.size:
                 continue
-            if len(streams) > 1:
+            if limits:
                 packets.end_seconds = max(packets.end_seconds, float((pts + (packet.duration or 0)) * packet.time_base))
                 if packet.stream_index != stream.index:
                     continue
-            packets.seen += 1
-            if not packet.size:
-                continue
             if packets.frame is None and number < FIRST_PACKETS:
                 packets.frame = _first_frame(packet)
             if packet.is_discard:
@@ -184,7 +179,7 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
                 if last is None or pts > last:
                     last, packets.last_duration = pts, packet.duration or 0
     except av.error.FFmpegError as error:
-        packets.error = str(error)
+        packets.error = error.strerror or str(error)
     return packets
 
 
@@ -236,8 +231,7 @@ def _damage(container: Any, stream: Any, path: str, packets: _Packets) -> str | 
         container.format.name in DURATION_CONTAINERS
         and (container.duration or 0) / av.time_base > packets.end_seconds + SHORT_SECONDS
     )
-    missing_in_avi = container.format.name in STORED_ORDER_CONTAINERS and packets.seen < declared - 1
-    if (promised or 0) > there or missing_in_avi or short_of_time:
+    if (promised or 0) > there or short_of_time:
         if declared > frames:
             return f"the file is cut short: {frames} of {declared} frames could be read"
         if (promised or 0) > there:
@@ -264,5 +258,5 @@ def _not_for_decord(
     if degrees:
         return "decord does not turn the picture as the container asks"
     if damage:
-        return f"decord loses count in damaged files ({damage})"
+        return LOSES_COUNT
     return None

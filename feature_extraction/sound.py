@@ -12,6 +12,7 @@ import numpy as np
 
 from feature_extraction.extractor import SOUND_RATE, Sound
 from feature_extraction.media_error import MediaError
+from feature_extraction.wire import without_addresses
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +69,7 @@ def hear(
         raise MediaError("sound", "timeout", reason, "ffmpeg") from error
     samples = np.frombuffer(done.stdout[: len(done.stdout) // 4 * 4], "<f4")
     lines = done.stderr.decode(errors="replace").strip().splitlines()
-    complaint = lines[-1] if lines else ""
+    complaint = without_addresses(lines[-1]) if lines else ""
     if not samples.size:
         if done.returncode or complaint:
             raise MediaError("sound", "unreadable", f"ffmpeg: {complaint or f'status {done.returncode}'}", "ffmpeg")

@@ -5,6 +5,7 @@ A message is its length, itself pickled, and behind a `Chunk` the pixels of its 
 
 from __future__ import annotations
 
+import re
 import struct
 from dataclasses import dataclass
 from typing import Literal
@@ -104,3 +105,8 @@ class Failed:
 
 
 Message = Trying | Opened | Chunk | Ended | Failed
+
+
+def without_addresses(line: str) -> str:
+    """Return a line that FFmpeg printed without the addresses in it, so that the same error reads the same."""
+    return re.sub(r" @ 0x[0-9a-f]+", "", line).strip()

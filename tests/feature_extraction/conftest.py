@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
@@ -11,7 +11,15 @@ from painted_clips import ffmpeg, painted, render
 
 from feature_extraction.experts import make_extractor, missing_packages
 from feature_extraction.extractor import Expert, ModelExpert
+from feature_extraction.media import Decoder
 from vtr.config import ExtractConfig
+
+
+@pytest.fixture(scope="session")
+def decoder() -> Iterator[Decoder]:
+    """One decoder for all tests that do not break it."""
+    with Decoder() as decoder:
+        yield decoder
 
 
 @pytest.fixture(scope="session")
@@ -31,6 +39,7 @@ def clip_with_sound(clip: Path) -> Path:
 @pytest.fixture(scope="session")
 def extractor() -> Callable[[str], Expert]:
     """Return a function that loads an expert, once for all tests; skipped where its packages are not installed."""
+    from feature_extraction.experts import make_extractor, missing_packages
 
     @cache
     def load(name: str) -> Expert:

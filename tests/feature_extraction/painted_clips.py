@@ -10,7 +10,8 @@ import imageio_ffmpeg
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_extraction.extractor import Frames, Media, VideoInfo
+from feature_extraction.extractor import Media
+from feature_extraction.frames import Frames, VideoInfo
 
 BITS = 8
 
@@ -31,17 +32,22 @@ def render(path: Path, images: Iterable[NDArray[np.uint8]], *output: object, rat
     return path
 
 
-def painted(index: int, width: int = 128, height: int = 64) -> NDArray[np.uint8]:
-    """Return a frame that shows `index` as 8 upright bars, the lowest bit on the left."""
-    bits = (index >> np.arange(width) * BITS // width) & 1
-    return np.ascontiguousarray(np.broadcast_to(np.where(bits, 230, 20)[None, :, None], (height, width, 3)), np.uint8)
+def painted(index: int, width: int = 128, height: int = 64, bits: int = BITS) -> NDArray[np.uint8]:
+    """Return a frame that shows `index` as upright bars, one a bit, the lowest on the left."""
+    shown = (index >> np.arange(width) * bits // width) & 1
+    return np.ascontiguousarray(np.broadcast_to(np.where(shown, 230, 20)[None, :, None], (height, width, 3)), np.uint8)
 
 
-def read_painted(image: NDArray[np.uint8]) -> int:
+def read_painted(image: NDArray[np.uint8], bits: int = BITS) -> int:
     """Return the index that a frame shows."""
-    bars = np.array_split(image[image.shape[0] // 4 : -image.shape[0] // 4], BITS, axis=1)
+    bars = np.array_split(image[image.shape[0] // 4 : -image.shape[0] // 4], bits, axis=1)
     means = [bar[:, bar.shape[1] // 4 : -bar.shape[1] // 4].mean() for bar in bars]
     return sum(int(mean > 128) << bit for bit, mean in enumerate(means))
+
+
+def shown_by(frames: Frames, bits: int = BITS) -> list[int]:
+    """Return the indices that frames show."""
+    return [read_painted(image, bits) for image in frames.images]
 
 
 def media(

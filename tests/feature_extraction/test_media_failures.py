@@ -13,24 +13,35 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from painted_clips import ffmpeg, painted, render
+from painted_clips import ffmpeg, painted, render, shown_by
 
-from feature_extraction import media
+from feature_extraction import sound
+from feature_extraction.frames import FrameNeed, Sampling
 from feature_extraction.media import Decoder, DecodeRequest, MediaError, decode, ffmpeg_binary, read_sound
+
+FOUR = (FrameNeed(Sampling("uniform", most=4)),)
+REQUEST = DecodeRequest(needs=FOUR)
 
 STUBBORN = """
 import os, time
 from feature_extraction import decoder
-class Stubborn:
-    def __init__(self, contents, size): {does}
+class Stubborn(decoder.READERS[{reader!r}]):
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        {at_start}
+    def pictures(self, indices):
+        for place, picture in super().pictures(indices):
+            if place == 70:
+                {midway}
+            yield place, picture
 decoder.READERS[{reader!r}] = Stubborn
 decoder.main()
 """
 
 
-def stubborn(does: str, reader: str = "decord") -> Decoder:
-    """Return a decoder whose `reader` misbehaves."""
-    return Decoder((sys.executable, "-c", STUBBORN.format(does=does, reader=reader)))
+def stubborn(at_start: str = "pass", midway: str = "pass", reader: str = "decord") -> Decoder:
+    """Return a decoder whose `reader` misbehaves when it opens a video, or at its 71st frame."""
+    return Decoder((sys.executable, "-c", STUBBORN.format(at_start=at_start, midway=midway, reader=reader)))
 
 
 @pytest.mark.parametrize(
@@ -42,16 +53,20 @@ def test_what_is_no_video_says_so(tmp_path: Path, content: bytes, told: str) -> 
     path = tmp_path / "a.mp4"
     path.write_bytes(content)
     with pytest.raises(MediaError, match=told) as caught:
-        decode(path, DecodeRequest())
-    assert caught.value.stage == "open"
+        decode(path, REQUEST)
+    assert (caught.value.stage, caught.value.kind) == ("open", "unreadable")
     assert caught.value.reason
 
 
-def test_a_folder_or_nothing_in_place_of_a_file_says_so(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="is a folder"):
-        decode(tmp_path, DecodeRequest())
+def test_an_empty_folder_or_nothing_in_place_of_a_file_says_so(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="is a folder without images") as caught:
+        decode(tmp_path, REQUEST)
+    assert caught.value.kind == "no_video"
     with pytest.raises(MediaError, match="is not there"):
-        decode(tmp_path / "none.mp4", DecodeRequest())
+        decode(tmp_path / "none.mp4", REQUEST)
+    os.mkfifo(tmp_path / "pipe.mp4")
+    with pytest.raises(MediaError, match="is no ordinary file"):
+        decode(tmp_path / "pipe.mp4", REQUEST)
 
 
 def test_sound_without_pictures_is_no_video(tmp_path: Path, clip: Path) -> None:
@@ -61,19 +76,9 @@ def test_sound_without_pictures_is_no_video(tmp_path: Path, clip: Path) -> None:
     ffmpeg("-i", sound, "-i", clip, "-map", 0, "-map", "1:v", "-frames:v", 1, "-c:v", "png", "-c:a", "mp3",
            "-disposition:v", "attached_pic", covered)  # fmt: skip
     for path in (sound, covered):
-        with pytest.raises(MediaError, match="no video stream"):
-            decode(path, DecodeRequest())
-
-
-@pytest.mark.parametrize("flags", [(), ("-movflags", "+faststart")], ids=["index last", "index first"])
-def test_a_file_cut_in_half_is_refused(tmp_path: Path, flags: tuple[str, ...]) -> None:
-    whole = render(tmp_path / "whole.mp4", map(painted, range(100)), "-c:v", "libx264", "-g", 10, *flags)
-    cut = tmp_path / "cut.mp4"
-    cut.write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
-    with pytest.raises(MediaError) as caught:
-        decode(cut, DecodeRequest())
-    if flags:
-        assert "cut short" in caught.value.reason
+        with pytest.raises(MediaError, match="no video stream") as caught:
+            decode(path, REQUEST)
+        assert caught.value.kind == "no_video"
 
 
 @pytest.mark.parametrize(
@@ -82,61 +87,106 @@ def test_a_file_cut_in_half_is_refused(tmp_path: Path, flags: tuple[str, ...]) -
 def test_odd_names_are_only_names(tmp_path: Path, clip_with_sound: Path, name: str, monkeypatch) -> None:
     shutil.copy(clip_with_sound, tmp_path / name)
     monkeypatch.chdir(tmp_path)
-    found = decode(name, DecodeRequest(sound=True))
-    assert len(found.frames.images) == 4
+    found = decode(name, DecodeRequest(needs=FOUR, sound=True))
+    assert shown_by(found.frames[0]) == [6, 18, 31, 43]
     assert found.sound is not None
 
 
 @pytest.mark.parametrize(("does", "timeout_seconds"), [("time.sleep(600)", 4.0), ("os.abort()", 60.0)])
-def test_a_reader_that_hangs_or_crashes_is_replaced_by_the_other(clip: Path, does: str, timeout_seconds: float) -> None:
+def test_a_decord_that_hangs_or_crashes_is_replaced_by_pyav(clip: Path, does: str, timeout_seconds: float) -> None:
     with stubborn(does) as decoder:
-        found = decoder.decode(clip, DecodeRequest(timeout_seconds=timeout_seconds))
-        assert len(found.frames.images) == 4
-        again = decoder.decode(clip, DecodeRequest(reader="pyav"))
-        np.testing.assert_array_equal(again.frames.images, found.frames.images)
+        found = decode(clip, DecodeRequest(needs=FOUR, timeout_seconds=timeout_seconds), decoder)
+        assert (found.decoder, shown_by(found.frames[0])) == ("pyav", [6, 18, 31, 43])
+        again = decode(clip, DecodeRequest(needs=FOUR, reader="pyav"), decoder)
+        np.testing.assert_array_equal(again.frames[0].images, found.frames[0].images)
 
 
-def test_a_reader_that_hangs_is_killed_in_time_and_the_stage_is_named(clip: Path) -> None:
+@pytest.mark.parametrize("does", ["time.sleep(600)", "os.abort()", "raise ValueError('no more')"])
+def test_pyav_goes_on_where_decord_stops(tmp_path: Path, does: str) -> None:
+    """Every frame is given once, in order, though 64 came from decord and the rest from PyAV."""
+    path = render(tmp_path / "a.mp4", map(painted, range(150)))
+    every = FrameNeed(Sampling("all", most=None))
+    some = FrameNeed(Sampling("uniform", most=10), side=32, grey=True)
+    with stubborn(midway=does) as decoder:
+        found = decode(path, DecodeRequest(needs=(every, some), timeout_seconds=4.0), decoder)
+    assert found.decoder == "pyav"
+    assert shown_by(found.frames[0]) == list(range(150))
+    np.testing.assert_allclose(found.frames[0].seconds, np.arange(150) / 25, atol=1e-6)
+    assert shown_by(found.frames[1]) == list(range(7, 150, 15))
+    assert found.damage is None
+
+
+def test_a_pyav_that_hangs_is_killed_in_time_and_the_reason_is_named(clip: Path) -> None:
     with stubborn("time.sleep(600)", reader="pyav") as decoder:
         with pytest.raises(MediaError, match=r"pyav took longer than 1\.5 seconds") as caught:
-            decoder.decode(clip, DecodeRequest(reader="pyav", timeout_seconds=1.5))
-        assert caught.value.stage == "timeout"
+            decode(clip, DecodeRequest(needs=FOUR, reader="pyav", timeout_seconds=1.5), decoder)
+        assert (caught.value.stage, caught.value.kind, caught.value.decoder) == ("decode", "timeout", "pyav")
         assert decoder._child is None  # killed and waited for
     with stubborn("os._exit(7)", reader="pyav") as decoder:
         with pytest.raises(MediaError, match="status 7") as caught:
-            decoder.decode(clip, DecodeRequest(reader="pyav"))
-        assert caught.value.stage == "crash"
+            decode(clip, DecodeRequest(needs=FOUR, reader="pyav"), decoder)
+        assert (caught.value.kind, caught.value.decoder) == ("crash", "pyav")
+
+
+def test_memory_that_runs_out_is_named(clip: Path) -> None:
+    with stubborn("raise MemoryError", reader="pyav") as decoder:
+        with pytest.raises(MediaError) as caught:
+            decode(clip, DecodeRequest(needs=FOUR, reader="pyav"), decoder)
+        assert caught.value.kind == "out_of_memory"
+        assert shown_by(decode(clip, DecodeRequest(needs=FOUR, reader="decord"), decoder).frames[0]) == [6, 18, 31, 43]
+
+
+def test_the_time_limit_does_not_count_what_the_consumer_does(tmp_path: Path) -> None:
+    path = render(tmp_path / "a.mp4", map(painted, range(150)))
+    request = DecodeRequest(needs=(FrameNeed(Sampling("all", most=None)),), timeout_seconds=2.0)
+    with Decoder() as decoder:
+        decode(path, request, decoder)  # its start is over
+        with decoder.open(path, request) as video:
+            shown = []
+            for (frames,) in video.chunks():
+                time.sleep(1.1)
+                shown += shown_by(frames)
+    assert shown == list(range(150))
 
 
 def test_one_child_process_serves_many_videos(clip: Path) -> None:
     with Decoder() as decoder:
-        decoder.decode(clip, DecodeRequest())
-        first = decoder._child.pid
+        decode(clip, REQUEST, decoder)
+        first = decoder._child
         with pytest.raises(MediaError):
-            decoder.decode(__file__, DecodeRequest())
-        decoder.decode(clip, DecodeRequest())
-        assert decoder._child.pid == first
+            decode(__file__, REQUEST, decoder)
+        with decoder.open(clip, DecodeRequest()) as video:
+            assert list(video.chunks()) == []
+        decode(clip, REQUEST, decoder)
+        assert decoder._child is first
 
 
-def test_an_interrupt_leaves_no_child(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupted:
-        def put(self, message: bytes) -> None: ...
-
-        def get(self, **_: float) -> bytes:
+def test_a_video_that_is_left_in_the_middle_costs_the_child_and_nothing_else(tmp_path: Path, clip: Path) -> None:
+    path = render(tmp_path / "a.mp4", map(painted, range(200)))
+    every = DecodeRequest(needs=(FrameNeed(Sampling("all", most=None)),))
+    with Decoder() as decoder:
+        with decoder.open(path, every) as video:
+            next(video.chunks())
+        assert decoder._child is None
+        with pytest.raises(KeyboardInterrupt), decoder.open(path, every):
             raise KeyboardInterrupt
+        assert decoder._child is None
+        assert shown_by(decode(clip, REQUEST, decoder).frames[0]) == [6, 18, 31, 43]
 
-    monkeypatch.setattr(media.queue, "SimpleQueue", Interrupted)
-    decoder = stubborn("time.sleep(600)")
-    with pytest.raises(KeyboardInterrupt):
-        decoder.decode(clip, DecodeRequest())
-    assert decoder._child is None
+
+def test_a_child_that_was_killed_while_idle_is_replaced(clip: Path) -> None:
+    with Decoder() as decoder:
+        decode(clip, REQUEST, decoder)
+        os.kill(decoder._child._process.pid, signal.SIGKILL)
+        decoder._child._process.wait()
+        assert shown_by(decode(clip, REQUEST, decoder).frames[0]) == [6, 18, 31, 43]
 
 
 def test_sound_is_what_was_put_in(clip_with_sound: Path, clip: Path) -> None:
-    sound = decode(clip_with_sound, DecodeRequest(sound=True)).sound
-    assert sound.dtype == np.float32
-    assert len(sound) == pytest.approx(2 * 16000, rel=0.05)
-    spectrum = np.abs(np.fft.rfft(sound[4000:20000]))
+    heard = decode(clip_with_sound, DecodeRequest(sound=True)).sound
+    assert heard.dtype == np.float32
+    assert len(heard) == pytest.approx(2 * 16000, rel=0.05)
+    spectrum = np.abs(np.fft.rfft(heard[4000:20000]))
     assert np.argmax(spectrum) == 440  # 1-second window: one bin a hertz
     silent = decode(clip, DecodeRequest(sound=True))
     assert silent.sound is None
@@ -162,20 +212,69 @@ def test_broken_sound_does_not_cost_the_frames(tmp_path: Path, clip_with_sound: 
     failing = tmp_path / "ffmpeg"
     failing.write_text("#!/bin/sh\necho 'no such codec' >&2\nexit 1\n")
     failing.chmod(0o755)
-    monkeypatch.setattr(media, "ffmpeg_binary", lambda: str(failing))
-    found = decode(clip_with_sound, DecodeRequest(sound=True))
-    assert len(found.frames.images) == 4
+    monkeypatch.setattr(sound, "ffmpeg_binary", lambda: str(failing))
+    found = decode(clip_with_sound, DecodeRequest(needs=FOUR, sound=True))
+    assert len(found.frames[0].images) == 4
     assert found.sound is None
-    assert "no such codec" in found.sound_error
+    assert "no such codec" in found.sound_error.reason
+    assert (found.sound_error.stage, found.sound_error.kind) == ("sound", "unreadable")
+
+
+def test_sound_that_breaks_off_is_kept_and_told(tmp_path: Path, clip_with_sound: Path, monkeypatch) -> None:
+    failing = tmp_path / "ffmpeg"
+    failing.write_text("#!/bin/sh\nhead -c 64002 /dev/zero\necho '[aac @ 0x12ab] broken' >&2\nexit 0\n")
+    failing.chmod(0o755)
+    monkeypatch.setattr(sound, "ffmpeg_binary", lambda: str(failing))
+    found = decode(clip_with_sound, DecodeRequest(needs=FOUR, sound=True))
+    assert found.sound.shape == (16000,)
+    assert found.damage == "sound may be missing: ffmpeg: [aac] broken"
+    strict = decode(clip_with_sound, DecodeRequest(needs=FOUR, sound=True, strict=True))
+    assert (strict.sound, strict.sound_error.kind) == (None, "truncated")
+
+
+def test_the_default_sound_track_is_heard_else_the_first(tmp_path: Path, clip: Path) -> None:
+    def heard(*dispositions: str) -> int:
+        path = tmp_path / "tracks.mkv"
+        tones = [piece for hertz in (300, 500, 700) for piece in ("-f", "lavfi", "-i", f"sine={hertz}:d=2")]
+        maps = ("-map", 0, "-map", 1, "-map", 2, "-map", 3)
+        flags = [piece for n, what in enumerate(dispositions) for piece in (f"-disposition:a:{n}", what)]
+        ffmpeg("-i", clip, *tones, *maps, "-c:v", "copy", "-c:a", "aac", *flags, path)
+        samples = decode(path, DecodeRequest(sound=True)).sound
+        return int(np.argmax(np.abs(np.fft.rfft(samples[4000:20000]))))
+
+    assert heard("0", "default", "0") == 500
+    assert heard("0", "0", "0") == 300
+    assert heard("0", "0", "default") == 700
+
+
+def test_sound_of_all_lengths(tmp_path: Path, clip: Path) -> None:
+    long, silent, empty = tmp_path / "long.mp4", tmp_path / "silent.mp4", tmp_path / "empty.mkv"
+    ffmpeg("-i", clip, "-f", "lavfi", "-i", "sine=440:d=5", "-c:v", "copy", "-c:a", "aac", long)
+    found = decode(long, DecodeRequest(sound=True))
+    assert len(found.sound) == pytest.approx(5 * 16000, rel=0.02)  # it goes on when the pictures have ended
+    assert found.info.duration_seconds == 2
+    assert len(decode(long, DecodeRequest(sound=True, max_seconds=3)).sound) == 3 * 16000
+    ffmpeg("-i", clip, "-f", "lavfi", "-i", "anullsrc=r=44100", "-shortest", "-c:v", "copy", "-c:a", "aac", silent)
+    found = decode(silent, DecodeRequest(sound=True))
+    assert len(found.sound) == pytest.approx(2 * 16000, rel=0.05)
+    assert not found.sound.any()
+    assert (found.sound_error, found.damage) == (None, None)
+    nothing = ("-f", "lavfi", "-i", "sine=440:d=2", "-af", "atrim=end=0", "-c:v", "copy", "-c:a", "pcm_s16le")
+    ffmpeg("-i", clip, *nothing, empty)
+    found = decode(empty, DecodeRequest(needs=FOUR, sound=True))
+    assert found.info.has_sound
+    assert (found.sound, found.sound_error.kind) == (None, "no_audio")
+    assert len(found.frames[0].images) == 4
 
 
 def test_ffmpeg_that_hangs_is_stopped(tmp_path: Path, clip_with_sound: Path, monkeypatch) -> None:
     hanging = tmp_path / "ffmpeg"
     hanging.write_text("#!/bin/sh\nexec sleep 600\n")
     hanging.chmod(0o755)
-    monkeypatch.setattr(media, "ffmpeg_binary", lambda: str(hanging))
-    with pytest.raises(MediaError, match=r"longer than 0\.5 seconds"):
+    monkeypatch.setattr(sound, "ffmpeg_binary", lambda: str(hanging))
+    with pytest.raises(MediaError, match=r"longer than 0\.5 seconds") as caught:
         read_sound(str(clip_with_sound), 600, 0.5)
+    assert caught.value.kind == "timeout"
 
 
 def test_ffmpeg_on_path_goes_before_the_wheels(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -189,11 +288,13 @@ def test_ffmpeg_on_path_goes_before_the_wheels(tmp_path: Path, monkeypatch: pyte
 
 def test_the_child_goes_when_its_parent_is_killed(clip: Path) -> None:
     """Also when it hangs in a reader: the kernel kills it."""
+    hanging = STUBBORN.format(at_start="time.sleep(600)", midway="pass", reader="decord")
     program = (
         "import sys; from feature_extraction.media import *\n"
-        f"d = Decoder((sys.executable, '-c', {STUBBORN.format(does='time.sleep(600)', reader='decord')!r}))\n"
-        "c = d._running_child(); print(c.pid, flush=True)\n"
-        f"d.decode({str(clip)!r}, DecodeRequest())"
+        f"d = Decoder((sys.executable, '-c', {hanging!r}))\n"
+        "c = d.running_child(); print(c._process.pid, flush=True)\n"
+        "from feature_extraction.frames import FrameNeed\n"
+        f"decode({str(clip)!r}, DecodeRequest(needs=(FrameNeed(),)), d)"
     )
     parent = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE, text=True)
     child = int(parent.stdout.readline())
