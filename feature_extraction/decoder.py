@@ -24,7 +24,6 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from feature_extraction.frames import FrameNeed
 from feature_extraction.images import inspect_images
 from feature_extraction.probing import LOSES_COUNT, Contents, NoVideoError, inspect
 from feature_extraction.readers import READERS, Picture, Reader, Size, frames_at_a_time, readers_in_order

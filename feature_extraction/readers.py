@@ -4,8 +4,8 @@ All readers show the same frames for the same indices into `Contents.frame_secon
 which is decord's and cannot be changed: decord has libswscale make pictures of one size while it decodes, and Pillow
 makes further sizes from those; PyAV has libswscale make every size from the decoded frame; Pillow scales images. On
 clips of MSR-VTT the pictures of decord and PyAV then differ by 0.12 grey levels on average (0.6 on the worst clip).
-With the bicubic filter in one of them it would be 1 to 2. Where several sizes are asked for, decord's of one need may
-differ by about as much from those that the need alone gets.
+With the bicubic filter in one of them it would be 1 to 2. Where several sizes are asked for, pictures of one need may
+differ by about as much from those that the need alone gets, from decord.
 
 In AVI with B-frames a lost frame moves the times of its neighbours, within the reach of the reordering.
 """

@@ -9,7 +9,6 @@ from pathlib import Path
 import pytest
 from painted_clips import ffmpeg, painted, render
 
-from feature_extraction.experts import make_extractor, missing_packages
 from feature_extraction.extractor import Expert, ModelExpert
 from feature_extraction.media import Decoder
 from vtr.config import ExtractConfig
