@@ -1,4 +1,4 @@
-"""Feature extraction in vtr: reading frames, decoding once, two processes, the store, and what the pipeline itself costs.
+"""Feature extraction in vtr: reading frames, decoding once, two processes, the store, and what the pipeline costs.
 
     .venv/bin/python benchmarks/extraction.py --write
 
@@ -48,7 +48,12 @@ SAMPLINGS = (
 )
 FOUR = tuple(FrameNeed(sampling) for sampling in SAMPLINGS)
 """What four experts of frames ask for that are set to other samplings: pictures look alike, unless one is set apart."""
-SIZES = tuple(FrameNeed(s, exact=exact) for s, exact in zip(SAMPLINGS, (None, (224, 224), (260, 260), (384, 384))))
+SIZES = (
+    FrameNeed(SAMPLINGS[0]),
+    FrameNeed(SAMPLINGS[1], exact=(224, 224)),
+    FrameNeed(SAMPLINGS[2], exact=(260, 260)),
+    FrameNeed(SAMPLINGS[3], exact=(384, 384)),
+)
 """The same in four sizes."""
 
 Pictures = NDArray[np.uint8]
@@ -117,7 +122,7 @@ def measure_reading(clips: Sequence[Path], rounds: int) -> Times:
 
 
 def measure_sharing(clips: Sequence[Path], rounds: int) -> Times:
-    """Return the times of decoding for one expert, for four that ask for other frames, and for each of the four alone."""
+    """Return the times of decoding for one expert, for four that ask for other frames, and for each alone."""
     with Decoder() as decoder:
         return in_turn(
             rounds,

@@ -79,9 +79,9 @@ def _head(clips: int, rounds: int) -> list[str]:
         *paragraph(
             f"{cpu()}, 2 processes at most, one thread each, {host['memory'] / GIB:.0f} GiB, no GPU; decord "
             f"{decord.__version__}, PyAV {av.__version__}, pyarrow {pa.__version__}, torch {host['torch']}, Python "
-            f"{platform.python_version()}. {clips} clips of 320x240, 15 s, 30 frames a second, H.264 with B-frames, are "
-            f"made first. Each row's ways are timed in turn, {rounds} times after one turn that is not counted; a ratio "
-            "is the median of the ratios within a turn."
+            f"{platform.python_version()}. {clips} clips of 320x240, 15 s, 30 frames a second, H.264 with B-frames, "
+            f"are made first. All ways are timed in turn, {rounds} times after one turn that is not counted; a ratio is "
+            "the median of the ratios within a turn."
         ),
         "",
     ]
@@ -115,22 +115,22 @@ def _reading(found: Found, clips: int) -> list[str]:
         *paragraph(
             "30 uniform frames at 224x224, milliseconds a clip. All show the frames asked for, by the index painted in "
             "each: this is checked first. vtr reads in a process that can be killed, checks the times of all frames "
-            "before it trusts decord, and hands the pictures over a pipe. PyAV does not decode the B-frames that nobody "
-            "asks for and nothing refers to."
+            "before it trusts decord, and hands the pictures over a pipe. With PyAV, B-frames that nobody asks for and "
+            "nothing refers to are not decoded."
         ),
         "",
         *_table(("30 frames of 224x224", "ms a clip", "rate, to bare decord"), rows),
         *paragraph(
             "Decoding once for several experts. The samplings are 2 and 1 frames a second, 30 and 12 uniform frames; "
-            "the sizes, where they differ, the video's own, 224x224, 260x260 and 384x384. Experts of frames look at the "
-            "same size (`frame_side`) unless their class says otherwise."
+            "the sizes, where they differ, the video's own, 224x224, 260x260 and 384x384. Experts of frames ask for "
+            "the same size (`frame_side`) unless their class says otherwise."
         ),
         "",
         *_table(("what is decoded", "ms a clip", "time, to one expert"), sharing),
         *paragraph(
             f"Two worker processes on two cores take {found.processes.median('two'):.2f} s for {clips} clips with the "
-            f"expert appearance (12 frames of each), one takes {found.processes.median('one'):.2f} s; loading the models "
-            "is not counted."
+            f"expert appearance (12 frames of each), one takes {found.processes.median('one'):.2f} s; loading the "
+            "models is not counted."
         ),
         "",
     ]
@@ -193,8 +193,8 @@ def _rates(found: Found) -> list[str]:
         "",
         *paragraph(
             "Seconds of one core for 15 s of video. On the clips made here, which show no face, no text and say no "
-            "word, each expert alone: inside the expert, and for all else (decoding, sound, writing). On the real clips, "
-            "all experts in the first six rows together, inside each."
+            "word, each expert alone: inside the expert, and for all else (decoding, sound, writing). On the real "
+            "clips, the experts of the first six rows together, inside each."
         ),
         "",
         *_table(("expert", "made clips", "all else", "real clips"), rows),
@@ -202,7 +202,8 @@ def _rates(found: Found) -> list[str]:
     if real is None:
         return lines
     inside = sum(real.by_expert.values())
-    return lines + [
+    return [
+        *lines,
         *paragraph(
             f"The six on {real.clips} real clips, {real.duration:.0f} s of video: {real.wall:.1f} s in all, "
             f"{inside:.1f} s inside the experts, {real.wall - inside:.1f} s outside: {real.ratio:.1%} more. No GPU was "

@@ -76,7 +76,8 @@ class _Kept:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.values = np.random.default_rng(0).standard_normal((VIDEOS, FEATURES, DIM), np.float32)
-        self.starts = np.arange(FEATURES, dtype=np.float32) / 2
+        self.starts: Floats = np.arange(FEATURES, dtype=np.float32) / 2
+        self.ends: Floats = self.starts + np.float32(0.5)
         self.ids = [f"video{number}" for number in range(VIDEOS)]
         self.config = ExtractConfig(experts=(SPEC.name,), dtype="float16")
         self.groups = cut(self.ids, self.config.shard_videos)
@@ -86,7 +87,7 @@ class _Kept:
 
     def done(self, video_id: str) -> Spooled:
         """Return a video as a worker hands it on."""
-        features = ExpertFeatures(self.values[self.at[video_id]], self.starts, self.starts + 0.5)
+        features = ExpertFeatures(self.values[self.at[video_id]], self.starts, self.ends)
         return Spooled(video_id, {SPEC.name: encode_row(video_id, features, None, "float16")}, (SPEC.name,), ())
 
     def write_store(self) -> None:
@@ -103,7 +104,7 @@ class _Kept:
         for video_id, values in zip(self.ids, self.values, strict=True):
             with h5py.File(self.folder / H5 / f"{video_id}.h5", "w") as file:
                 file["values"] = values.astype(np.float16)
-                file["start_seconds"], file["end_seconds"] = self.starts, self.starts + 0.5
+                file["start_seconds"], file["end_seconds"] = self.starts, self.ends
             if synced:
                 _sync(self.folder / H5 / f"{video_id}.h5")
 
@@ -115,7 +116,7 @@ class _Kept:
         times = open_memmap(self.folder / ARRAY / "times.npy", "w+", np.float32, (VIDEOS, 2, FEATURES))
         for row, given in enumerate(self.values):
             values[row] = given
-            times[row] = self.starts, self.starts + 0.5
+            times[row] = self.starts, self.ends
         for name, array in (("values", values), ("times", times)):
             array.flush()
             _sync(self.folder / ARRAY / f"{name}.npy")

@@ -116,8 +116,8 @@ class _Collector:
         )
         images = [list(pictures.values()) for pictures in self._pictures]
         shapes = tuple((len(some), *some[0].shape) if some else (0,) for some in images)
-        for kept in (*self._held, *self._pictures):
-            kept.clear()
+        self._held = [[] for _ in self._held]
+        self._pictures = [{} for _ in self._pictures]
         self._count = 0
         self._send(Chunk(self.done, shapes, parts), [image for some in images for image in some])
 
