@@ -80,8 +80,8 @@ def _head(clips: int, rounds: int) -> list[str]:
             f"{cpu()}, 2 processes at most, one thread each, {host['memory'] / GIB:.0f} GiB, no GPU; decord "
             f"{decord.__version__}, PyAV {av.__version__}, pyarrow {pa.__version__}, torch {host['torch']}, Python "
             f"{platform.python_version()}. {clips} clips of 320x240, 15 s, 30 frames a second, H.264 with B-frames, "
-            f"are made first. All ways are timed in turn, {rounds} times after one turn that is not counted; a ratio is "
-            "the median of the ratios within a turn."
+            f"are made first. All ways are timed in turn, {rounds} times after one that is not counted; a ratio is the "
+            "median of the ratios within a turn."
         ),
         "",
     ]

@@ -76,7 +76,7 @@ class _Kept:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.values = np.random.default_rng(0).standard_normal((VIDEOS, FEATURES, DIM), np.float32)
-        self.starts: Floats = np.arange(FEATURES, dtype=np.float32) / 2
+        self.starts: Floats = np.arange(FEATURES, dtype=np.float32) / np.float32(2)
         self.ends: Floats = self.starts + np.float32(0.5)
         self.ids = [f"video{number}" for number in range(VIDEOS)]
         self.config = ExtractConfig(experts=(SPEC.name,), dtype="float16")
