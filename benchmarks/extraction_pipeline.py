@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from feature_extraction.experts import EXTRACTORS
-from feature_extraction.extractor import Expert, Extracted, Frames, Reading, Sound, VideoInfo
+from feature_extraction.extractor import Expert, Extracted, Reading, Sound
+from feature_extraction.frames import Frames, VideoInfo
 from feature_extraction.plan import Task
 from feature_extraction.pool import Pool
+from feature_extraction.probing import probe
 from feature_extraction.spool import Spool
 from feature_extraction.worker import VideoWorker
 from vtr.config import ExtractConfig
@@ -26,11 +28,13 @@ class Overhead:
 
     Attributes:
         clips: how many clips were read.
+        duration: seconds of video in them.
         wall: seconds from the first clip to the last.
         by_expert: expert -> seconds inside it.
     """
 
     clips: int
+    duration: float
     wall: float
     by_expert: dict[str, float]
 
@@ -74,27 +78,28 @@ class _TimedReading(Reading):
 def measure_overhead(clips: Sequence[Path], experts: Sequence[str] = EXPERTS) -> Overhead:
     """Return where the time of one worker goes that reads clips, decoding and spooling included; one thread."""
     seconds: dict[str, float] = {}
-    worker = VideoWorker(ExtractConfig(experts=tuple(experts)), experts, EXTRACTORS)
-    try:
+    config = ExtractConfig(experts=tuple(experts))
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        VideoWorker(config, experts, EXTRACTORS, Path(folder, "scratch")) as worker,
+    ):
         worker.process(Task("warm", str(clips[0]), tuple(experts)))
         worker.extractors = {name: _Timed(name, expert, seconds) for name, expert in worker.extractors.items()}
-        with tempfile.TemporaryDirectory() as folder:
-            spool = Spool(Path(folder), {})
-            started = time.perf_counter()
-            for path in clips:
-                spool.put(worker.process(Task(path.stem, str(path), tuple(experts))))
-            wall = time.perf_counter() - started
-    finally:
-        worker.close()
-    return Overhead(len(clips), wall, seconds)
+        spool = Spool(Path(folder, "spool"), {})
+        started = time.perf_counter()
+        for path in clips:
+            spool.put(worker.process(Task(path.stem, str(path), tuple(experts))))
+        wall = time.perf_counter() - started
+    return Overhead(len(clips), sum(probe(str(path)).duration_seconds for path in clips), wall, seconds)
 
 
 def measure_processes(clips: Sequence[Path], workers: int) -> float:
     """Return the seconds that a pool needs for the clips once its workers are loaded, with the expert appearance."""
     config = ExtractConfig(experts=("appearance",), sampling="uniform", max_frames=12)
     with tempfile.TemporaryDirectory() as folder:
-        pool = Pool(workers, config, ("appearance",), EXTRACTORS, Spool(Path(folder), {}))
+        pool = Pool(workers, config, ("appearance",), EXTRACTORS, Spool(Path(folder, "spool"), {}))
         try:
+            pool.wait_ready()
             warm = [Task(f"warm{number}", str(clips[0]), ("appearance",)) for number in range(4 * workers)]
             for _ in pool.run(warm):  # all workers are loaded when this ends
                 pass

@@ -71,7 +71,7 @@ class Child:
                 whole = whole[self._in.write(whole) :]
 
     def receive(self) -> tuple[Message, list[NDArray[np.uint8]]]:
-        """Return the next message, and the pictures of a chunk, part by part.
+        """Return the next message, and the pictures of a chunk, look by look.
 
         Raises:
             TimedOutError, DiedError: there is none; close the child.
@@ -80,7 +80,7 @@ class Child:
         message: Message = pickle.loads(self._read(bytearray(size)))
         images = []
         if isinstance(message, Chunk):
-            images = [np.empty(part.shape, np.uint8) for part in message.parts if part]
+            images = [np.empty(shape, np.uint8) for shape in message.shapes]
             for pixels in images:
                 self._read(pixels.reshape(-1).data)
         return message, images

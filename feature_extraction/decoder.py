@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 
 from feature_extraction.images import inspect_images
 from feature_extraction.probing import LOSES_COUNT, Contents, NoVideoError, inspect
-from feature_extraction.readers import READERS, Picture, Reader, Size, frames_at_a_time
+from feature_extraction.readers import READERS, Picture, Reader, frames_at_a_time, readers_in_order
 from feature_extraction.sampling import sample, size_of
 from feature_extraction.wire import (
     HEADER,
@@ -37,17 +37,10 @@ from feature_extraction.wire import (
     Message,
     Opened,
     Part,
-    ReaderName,
     Reason,
     Trying,
     without_addresses,
 )
-
-READERS_IN_ORDER: dict[ReaderName, tuple[str, ...]] = {
-    "auto": ("decord", "pyav"),
-    "decord": ("decord",),
-    "pyav": ("pyav",),
-}
 
 Send = Callable[[Message, list[NDArray[np.uint8]]], None]
 
@@ -83,25 +76,29 @@ class _Collector:
         info = contents.info
         end = min(info.duration_seconds, request.max_seconds)
         self._seconds = contents.frame_seconds[contents.frame_seconds < end]
-        self._send, self._needs = send, request.needs
+        self._send = send
         self.sizes = [size_of(need, info.width, info.height) for need in request.needs]
         taken = [sample(need.sampling, self._seconds, end, request.shots) for need in request.needs]
         self.indices = np.unique(np.concatenate([np.zeros(0, np.int64), *taken]))
         self._takers = [set(indices.tolist()) for indices in taken]
         self._most = frames_at_a_time(self.sizes)
-        self._held: list[list[tuple[int, NDArray[np.uint8]]]] = [[] for _ in request.needs]
+        looks = [(size, need.grey) for size, need in zip(self.sizes, request.needs, strict=True)]
+        self._looks = tuple(dict.fromkeys(looks))
+        self._look_of = [self._looks.index(look) for look in looks]
+        self._pictures: list[dict[int, NDArray[np.uint8]]] = [{} for _ in self._looks]
+        self._held: list[list[int]] = [[] for _ in request.needs]
         self._count = 0
         self.done = request.done
 
     def take(self, place: int, picture: Picture) -> None:
         """Keep one frame for the needs that ask for it."""
         index = int(self.indices[place])
-        made: dict[tuple[Size, bool], NDArray[np.uint8]] = {}  # needs may differ in nothing but their sampling
-        for need, size, takers, held in zip(self._needs, self.sizes, self._takers, self._held, strict=True):
-            if index in takers:
-                if (size, need.grey) not in made:
-                    made[size, need.grey] = picture.at(size, need.grey)
-                held.append((index, made[size, need.grey]))
+        for look, takers, held in zip(self._look_of, self._takers, self._held, strict=True):
+            if index not in takers:
+                continue
+            held.append(index)
+            if index not in self._pictures[look]:
+                self._pictures[look][index] = picture.at(*self._looks[look])
         self.done, self._count = place + 1, self._count + 1
         if self._count >= self._most:
             self.flush()
@@ -110,18 +107,17 @@ class _Collector:
         """Send what is kept."""
         if not self._count:
             return
-        parts: list[Part | None] = []
-        images: list[NDArray[np.uint8]] = []
-        for held in self._held:
-            if not held:
-                parts.append(None)
-                continue
-            seconds = self._seconds[[index for index, _ in held]]
-            parts.append(Part((len(held), *held[0][1].shape), seconds))
-            images += [image for _, image in held]
-            held.clear()
+        rows = [{index: row for row, index in enumerate(pictures)} for pictures in self._pictures]
+        parts = tuple(
+            Part(look, tuple(rows[look][index] for index in held), self._seconds[held]) if held else None
+            for look, held in zip(self._look_of, self._held, strict=True)
+        )
+        images = [list(pictures.values()) for pictures in self._pictures]
+        shapes = tuple((len(some), *some[0].shape) if some else (0,) for some in images)
+        self._held = [[] for _ in self._held]
+        self._pictures = [{} for _ in self._pictures]
         self._count = 0
-        self._send(Chunk(self.done, tuple(parts)), images)
+        self._send(Chunk(self.done, shapes, parts), [image for some in images for image in some])
 
 
 class _TruncatedError(ValueError):
@@ -148,7 +144,7 @@ def answer(request: FrameRequest, send: Send, complaints: Complaints) -> None:
         send(Ended(contents.damage), [])
         return
     failed = None
-    for name in ("images",) if folder else READERS_IN_ORDER[request.reader]:
+    for name in ("images",) if folder else readers_in_order(request.reader, collector.sizes):
         try:
             send(Trying(name), [])
             reader = READERS[name](contents, collector.sizes, complaints.take)

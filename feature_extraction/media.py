@@ -246,9 +246,8 @@ class OpenVideo:
         return MediaError(stage, "timeout", f"{reader} took longer than {seconds:g} seconds", reader)
 
     def _frames(self, chunk: Chunk, images: list[NDArray[np.uint8]]) -> tuple[Frames | None, ...]:
-        pixels = iter(images)
         parts = {
-            need: Frames(next(pixels), part.seconds) if part else None
+            need: Frames(_rows(images[part.look], part.rows), part.seconds) if part else None
             for need, part in zip(self._needs, chunk.parts, strict=True)
         }
         return tuple(parts[need] for need in self._request.needs)
@@ -258,6 +257,10 @@ class OpenVideo:
         assert isinstance(ended, Ended)
         self._damage = ended.damage
         self._owner.idle = True
+
+
+def _rows(images: NDArray[np.uint8], rows: Sequence[int]) -> NDArray[np.uint8]:
+    return images if len(rows) == len(images) else images[list(rows)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,7 +23,7 @@ from feature_extraction.spool import Spool
 from feature_extraction.worker import VideoWorker
 from vtr.annotations.tables import annotations_fingerprint, load_annotations
 from vtr.config import ExtractConfig
-from vtr.errors import InputError, UnavailableError
+from vtr.errors import ConfigError, InputError, UnavailableError
 from vtr.experts import check_experts
 from vtr.files import lock, remove_temporaries
 from vtr.packaged import INSTALL_EXPERTS

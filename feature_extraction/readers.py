@@ -25,6 +25,7 @@ from PIL import Image
 from feature_extraction.images import open_image
 from feature_extraction.probing import Contents, video_stream
 from feature_extraction.sampling import common_size
+from feature_extraction.wire import ReaderName
 
 SAME_TIME_SECONDS = 2e-3
 """Decord keeps times in single precision; beyond this its frames are others than PyAV's."""
@@ -238,6 +239,16 @@ def frames_at_a_time(sizes: Sequence[Size]) -> int:
     """Return how many frames to hold when each is kept in all of `sizes`."""
     each = sum(width * height * 3 for width, height in sizes)
     return max(1, min(CHUNK_FRAMES, CHUNK_BYTES // max(1, each)))
+
+
+def readers_in_order(asked_for: ReaderName, sizes: Sequence[Size]) -> tuple[str, ...]:
+    """Return the readers to try: for "auto" decord first, but PyAV first for pictures of several sizes.
+
+    Those decord would make once while it decodes and Pillow again from that, which takes as long as decoding.
+    """
+    if asked_for != "auto":
+        return (asked_for,)
+    return ("decord", "pyav") if len(set(sizes)) == 1 else ("pyav", "decord")
 
 
 READERS: dict[str, Callable[[Contents, Sequence[Size], Callable[[], str]], Reader]] = {

@@ -59,22 +59,31 @@ class Opened:
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """What a chunk holds for one need: the shape of the pictures, and their times."""
+    """What a chunk holds for one need.
 
-    shape: tuple[int, ...]
+    Attributes:
+        look: which of the chunk's arrays has its pictures.
+        rows: which pictures of that array are its own.
+        seconds: their times.
+    """
+
+    look: int
+    rows: tuple[int, ...]
     seconds: NDArray[np.float64]
 
 
 @dataclass(frozen=True, slots=True)
 class Chunk:
-    """Some frames; the pixels of the parts follow in order.
+    """Some frames; the pixels follow, one array for each look, so that needs of the same look share its pictures.
 
     Attributes:
         done: how many of the frames asked for have been given now.
+        shapes: of the arrays.
         parts: one a need; None where none of these frames is for it.
     """
 
     done: int
+    shapes: tuple[tuple[int, ...], ...]
     parts: tuple[Part | None, ...]
 
 

@@ -126,7 +126,7 @@ class ExtractConfig(Config):
     ray_actors: int = Field(default=0, ge=0)
     """With engine ray: how many actors; 0 means one per GPU of the cluster, or one per `workers` cores."""
 
-    shard_videos: int = Field(default=64, ge=1)
+    shard_videos: int = Field(default=256, ge=1)
     """Videos per Parquet shard."""
 
     dtype: Literal["float16", "float32"] = "float16"

@@ -1,6 +1,6 @@
 """The Parquet schema of the feature store, the only definition. A reader in any language needs just this page.
 
-One file holds one expert's features of up to some dozens of videos, one row a video. A video in which the expert found
+One file holds one expert's features of up to some hundreds of videos, one row a video. A video in which the expert found
 nothing has no row; its id is in the file's `examined` list all the same.
 
     video_id        string
