@@ -8,6 +8,7 @@ import queue
 import signal
 import sys
 import threading
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener
@@ -206,6 +207,8 @@ def run_model_server(
             server.serve()
     except VtrError as error:
         connection.send(error)
+    except Exception:
+        connection.send(VtrError(f"the models could not be loaded on {device}:\n{traceback.format_exc()}"))
 
 
 def ran_out_of_memory(error: Exception) -> bool:

@@ -134,7 +134,7 @@ def extract(
         done_before=done_before,
         no_file=len(annotations.videos) - len(with_file),
         failures=len(ledger),
-        partial=sum(failure.status == "partial" for failure in ledger),
+        partial=len({entry.video_id for entry in ledger if entry.status == "partial"}),
         unavailable=unavailable | not_loaded,
         seconds=time.monotonic() - started,
         peak_bytes=peak_bytes,

@@ -174,10 +174,12 @@ class Plan:
         `retry_failed`.
         """
         tasks = []
-        partly = {entry.video_id for entry in self._ledger if entry.status == "partial"} if retry_failed else set()
+        partly = {
+            (entry.video_id, entry.expert) for entry in self._ledger if entry.status == "partial" and retry_failed
+        }
         for video_id, path, lacking in self._lacking(experts):
             chosen = tuple(e for e in lacking if retry_failed or not self._ledger.failed(video_id, e))
-            chosen = tuple(experts) if video_id in partly else chosen
+            chosen += tuple(e for e in experts if (video_id, e) in partly and e not in chosen)
             if chosen:
                 tasks.append(Task(video_id, path, chosen))
         return tasks

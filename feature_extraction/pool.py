@@ -6,6 +6,7 @@ import shutil
 import signal
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from multiprocessing.connection import wait
@@ -125,8 +126,9 @@ class Pool:
         self._limit_seconds = LIMIT_FACTOR * config.timeout_seconds
         self._queue: list[Task] = []
         self._suspects: list[Task] = []
+        self._losses: Counter[str] = Counter()
         self._blamed: dict[str, tuple[Failure, ...]] = {}
-        self._sockets = Path(tempfile.mkdtemp(prefix="vtr-models-"))
+        self._sockets: Path | None = None
         self._servers: list[Server] = []
         self._slots: list[Slot] = []
         self._started_servers = self._failed_starts = 0
@@ -143,11 +145,22 @@ class Pool:
 
     def _start_server(self, device: str) -> Server:
         self._started_servers += 1
+        self._sockets = self._sockets or Path(tempfile.mkdtemp(prefix="vtr-models-"))
         return Server(device, self._sockets / str(self._started_servers), self._arguments)
 
     def _start(self, place: int) -> Slot:
-        models = self._servers[place].wait_serving() if self._servers else Models()
+        models = self._wait_serving(place) if self._servers else Models()
         return Slot(Child(run_worker, (*self._arguments, self._spool, self._spool.scratch, models), ONE_THREAD), place)
+
+    def _wait_serving(self, place: int) -> Models:
+        """Return what a model server serves; one that died while loading is replaced, as it may have been killed."""
+        for _ in range(START_TRIES - 1):
+            try:
+                return self._servers[place].wait_serving()
+            except ChildDied:
+                self._servers[place].child.stop()
+                self._servers[place] = self._start_server(self._servers[place].device)
+        return self._servers[place].wait_serving()
 
     def wait_ready(self) -> Ready:
         """Return what the first worker has loaded.
@@ -198,8 +211,16 @@ class Pool:
             for number, slot in enumerate(self._slots):
                 if slot.child.connection in answered:
                     yield from self._answer(number, slot)
-                elif slot.task and time.monotonic() - slot.since > self._limit_seconds:
+                elif self._is_overdue(slot):
                     yield from self._overdue(number, slot)
+
+    def _is_overdue(self, slot: Slot) -> bool:
+        """Return whether a worker is silent for too long; what it said while we were busy is still to be read."""
+        return (
+            slot.task is not None
+            and time.monotonic() - slot.since > self._limit_seconds
+            and not slot.child.connection.poll()
+        )
 
     def _hand_out(self) -> None:
         """Give idle workers tasks: from the queue, or one suspect once all others are idle."""
@@ -245,7 +266,7 @@ class Pool:
 
     def _overdue(self, number: int, slot: Slot) -> Iterator[Outcome]:
         reason = f"no answer within {self._limit_seconds:g} seconds"
-        if self._servers and slot.expert in self._servers[slot.place].wait_serving().served:
+        if self._servers and slot.expert in self._wait_serving(slot.place).served:
             yield from self._server_lost(slot.place, reason, "timeout")
         else:
             yield from self._replace(number, reason, "timeout")
@@ -253,14 +274,17 @@ class Pool:
     def _server_lost(self, place: int, reason: str, kind: Kind) -> Iterator[Outcome]:
         """Replace a model server with its workers. A video that was alone with it is to blame, others are suspects."""
         server = self._servers[place]
-        served = server.wait_serving().served
+        served = server.models.served if server.models is not None else ()
         server.child.stop()
         server.address.unlink(missing_ok=True)
         self._servers[place] = self._start_server(server.device)
         for number, slot in enumerate(self._slots):
             if slot.place != place:
                 continue
-            if slot.task is not None and slot.alone and slot.expert in served:
+            alone = slot.task is not None and slot.alone
+            if alone and slot.task is not None:
+                self._losses[slot.task.video_id] += 1
+            if slot.task is not None and alone and (slot.expert in served or self._losses[slot.task.video_id] > 1):
                 yield from self._replace(number, f"the process that holds the models {reason}", kind)
             else:
                 if slot.task is not None:
@@ -298,7 +322,8 @@ class Pool:
         for child in children:
             child.stop()
         self._slots, self._servers = [], []
-        shutil.rmtree(self._sockets, ignore_errors=True)
+        if self._sockets is not None:
+            shutil.rmtree(self._sockets, ignore_errors=True)
 
 
 def _death(status: int | None) -> tuple[str, Kind]:

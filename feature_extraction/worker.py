@@ -264,7 +264,8 @@ class _Watching:
         for name in tuple(self._readings):
             self._finish(name)
         if self._video.damage:
-            self._fail(ALL_EXPERTS, "decode", "truncated", self._video.damage, "partial")
+            for name in self._found.extracted:
+                self._fail(name, "decode", "truncated", self._video.damage, "partial")
         return self._found
 
     def _add(self, pieces: Sequence[Any]) -> None:
