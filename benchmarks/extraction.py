@@ -170,8 +170,9 @@ def main() -> int:
     number, rounds = (QUICK_CLIPS, 1) if arguments.quick else (CLIPS, ROUNDS)
     with tempfile.TemporaryDirectory() as folder:
         print(f"--- rendering {number} clips", file=sys.stderr)
+        before = os.getloadavg()[0]
         found = measure(make_clips(Path(folder), number), rounds)
-    page = "\n".join(describe(found, number, rounds)) + "\n"
+    page = "\n".join(describe(found, number, rounds, (before, os.getloadavg()[0]))) + "\n"
     print(page)
     if arguments.write:
         write_text(PAGE, page)

@@ -61,15 +61,15 @@ class Found:
         ]
 
 
-def describe(found: Found, clips: int, rounds: int) -> list[str]:
-    """Return the page's lines."""
-    lines = [*_head(clips, rounds), *_reading(found, clips), *_store(found.store), *_rates(found)]
+def describe(found: Found, clips: int, rounds: int, load: tuple[float, float]) -> list[str]:
+    """Return the page's lines; `load` is the machine's load average when measuring began and when it ended."""
+    lines = [*_head(clips, rounds, load), *_reading(found, clips), *_store(found.store), *_rates(found)]
     lines += ["## Targets", "", "| target | found | wanted | |", "|---|---:|---:|---|"]
     lines += [f"| {one.what} | {one.found or '-'} | {one.wanted} | {one.verdict} |" for one in found.targets()]
     return lines
 
 
-def _head(clips: int, rounds: int) -> list[str]:
+def _head(clips: int, rounds: int, load: tuple[float, float]) -> list[str]:
     today, host = datetime.datetime.now(tz=datetime.UTC).date(), machine()
     return [
         "# Extraction: reading, sharing, storing, and what the pipeline costs",
@@ -81,7 +81,8 @@ def _head(clips: int, rounds: int) -> list[str]:
             f"{decord.__version__}, PyAV {av.__version__}, pyarrow {pa.__version__}, torch {host['torch']}, Python "
             f"{platform.python_version()}. {clips} clips of 320x240, 15 s, 30 frames a second, H.264 with B-frames, "
             f"are made first. All ways are timed in turn, {rounds} times after one that is not counted; a ratio is the "
-            "median of the ratios within a turn."
+            f"median of the ratios within a turn. The load average was {load[0]:.1f} before and {load[1]:.1f} after: where "
+            "other work shares the cores, ratios between one process and two say less."
         ),
         "",
     ]
@@ -206,8 +207,9 @@ def _rates(found: Found) -> list[str]:
         *lines,
         *paragraph(
             f"The six on {real.clips} real clips, {real.duration:.0f} s of video: {real.wall:.1f} s in all, "
-            f"{inside:.1f} s inside the experts, {real.wall - inside:.1f} s outside: {real.ratio:.1%} more. No GPU was "
-            "here: what share of the time one would be busy is not measured."
+            f"{inside:.1f} s inside the experts, {real.wall - inside:.1f} s outside: {real.ratio:.1%} more. MP4s "
+            "among them hold 2 frames a second, so they decode faster than what they were made from; the column "
+            '"all else" is of 30. No GPU was here: what share of the time one would be busy is not measured.'
         ),
         "",
     ]
