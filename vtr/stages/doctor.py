@@ -161,7 +161,8 @@ def _expert(name: str) -> Finding:
     if expert.needs != "packaged" and expert.model is None:
         text = f"{expert.summary}; weights of your own needed"
         return Finding(f"expert {name}", "optional", text, f"vtr extract --set settings.{name}.model=PATH")
-    return Finding(f"expert {name}", "ok", f"ready; {expert.summary}")
+    ready = "ready" if expert.needs == "packaged" else "weights are fetched from the hub at first use"
+    return Finding(f"expert {name}", "ok", f"{ready}; {expert.summary}")
 
 
 def _extra(extra: str, *modules: str) -> Finding:
