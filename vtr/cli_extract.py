@@ -87,7 +87,7 @@ def extract(
         settings = settings_before(opened, settings)
     summary = run(opened, settings, retry_failed=retry_failed, out=out)
     typer.echo(summary)
-    if summary.failures:
+    if summary.failures or (experts is not None and summary.unavailable):
         raise typer.Exit(SOME_FAILED)
 
 
