@@ -122,8 +122,8 @@ def _made(store: FeatureStore, expert: str, place: Path) -> Path:
                     raise _StoreChangedError
             return folder
     raise WorkspaceError(
-        f"the {expert} features in {store.root} changed {TRIES} times while they were read. Wait until `vtr extract` has "
-        "ended, and run the same command again."
+        f"the {expert} features in {store.root} changed {TRIES} times while they were read. Wait until `vtr extract` "
+        "has ended, and run the same command again."
     )
 
 
