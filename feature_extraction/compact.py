@@ -21,8 +21,10 @@ Coverage = Mapping[str, Mapping[str, frozenset[str]]]
 
 
 def compact(workspace: Workspace, shard_videos: int | None = None) -> str:
-    """Merge small shards into full ones. Kill it at any moment and run it again: no reader ever sees a video twice or
-    not at all. What was trained on the features stays current.
+    """Merge small shards into full ones. What was trained on the features stays current.
+
+    Kill it at any moment and run it again: the manifest lists every video once at all times, and a `FeatureStore` that
+    finds a shard gone goes on with those that took its place.
 
     Args:
         workspace: the workspace.

@@ -210,6 +210,7 @@ class Extraction:
             ready = engine.wait_ready()
             _tell(ready.unavailable, list(ready.specs))
             self.writer.check(ready.specs)
+            self.spool.expect({name: spec for name, (spec, _) in ready.specs.items()})
             tasks = self.plan.tasks(list(ready.specs), retry_failed)
             self._read(engine, tasks, spooled, ready.specs)
         finally:

@@ -18,6 +18,8 @@ from vtr.files import TEMPORARY_PREFIX, atomic_file
 from vtr.store.found import FOUND_FIELDS, decode_found, encode_found
 from vtr.store.schema import SCHEMA
 from vtr.store.texts import FoundText
+from vtr.types import ExpertSpec
+from vtr.workspace import fingerprint
 
 SPOOL_SCHEMA = SCHEMA.append(pa.field("expert", pa.string(), nullable=False)).append(
     pa.field("found", pa.list_(pa.struct(FOUND_FIELDS)), nullable=False)
@@ -35,6 +37,7 @@ class Spooled:
         failures: what went wrong.
         found: expert -> every text it read or heard.
         decoder: what decoded the video, "" where nothing could.
+        specs: expert -> `spec_fingerprint` of what made its row, for the experts that read the video.
     """
 
     video_id: str
@@ -43,6 +46,12 @@ class Spooled:
     failures: tuple[Failure, ...]
     found: Mapping[str, tuple[FoundText, ...]] = field(default_factory=dict)
     decoder: str = ""
+    specs: Mapping[str, str] = field(default_factory=dict)
+
+
+def spec_fingerprint(spec: ExpertSpec) -> str:
+    """Return one hash of what an expert's features are, its weights included."""
+    return fingerprint(asdict(spec))
 
 
 class Spool:
@@ -50,6 +59,11 @@ class Spool:
 
     def __init__(self, folder: Path, settings: Mapping[str, str]) -> None:
         self._folder, self._settings = folder, dict(settings)
+        self._specs: dict[str, str] = {}
+
+    def expect(self, specs: Mapping[str, ExpertSpec]) -> None:
+        """Say what the experts are, once they are loaded; what others spooled under their names is not used."""
+        self._specs = {expert: spec_fingerprint(spec) for expert, spec in specs.items()}
 
     @property
     def scratch(self) -> Path:
@@ -64,9 +78,10 @@ class Spool:
         before = self.get(done.video_id)
         if before is not None:
             examined = tuple(sorted({*before.examined, *done.examined}))
-            rows, found = {**before.rows, **done.rows}, {**before.found, **done.found}
-            decoder = done.decoder or before.decoder
-            done = Spooled(done.video_id, rows, examined, done.failures, found, decoder)
+            rows = {e: row for e, row in before.rows.items() if e not in done.examined} | dict(done.rows)
+            found = {e: texts for e, texts in before.found.items() if e not in done.examined} | dict(done.found)
+            specs, decoder = {**before.specs, **done.specs}, done.decoder or before.decoder
+            done = Spooled(done.video_id, rows, examined, done.failures, found, decoder, specs)
         lines = [
             {**row, "expert": expert, "found": [encode_found(text) for text in done.found.get(expert, ())]}
             for expert, row in sorted(done.rows.items())
@@ -74,6 +89,7 @@ class Spool:
         head = {
             "video_id": done.video_id,
             "examined": {expert: self._settings.get(expert) for expert in done.examined},
+            "specs": dict(done.specs),
             "failures": [asdict(failure) for failure in done.failures],
             "decoder": done.decoder,
         }
@@ -82,7 +98,7 @@ class Spool:
             pq.write_table(table, temporary, compression="none")
 
     def get(self, video_id: str) -> Spooled | None:
-        """Return what is spooled of a video under the present settings, or None."""
+        """Return what is spooled of a video under the present settings and by the experts expected, or None."""
         path = self._path(video_id)
         if not path.exists():
             return None
@@ -91,10 +107,10 @@ class Spool:
             head, failures = _head(table.schema)
             lines = {line.pop("expert"): line for line in table.to_pylist()}
             found = {expert: tuple(map(decode_found, line.pop("found", ()))) for expert, line in lines.items()}
+            current = self._current(head)
         except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
             path.unlink(missing_ok=True)  # damaged, or of an earlier version: the video is read again
             return None
-        current = self._current(head)
         return Spooled(
             video_id,
             {expert: row for expert, row in lines.items() if expert in current},
@@ -102,6 +118,7 @@ class Spool:
             failures,
             {expert: texts for expert, texts in found.items() if texts and expert in current},
             head.get("decoder", ""),
+            {expert: spec for expert, spec in head["specs"].items() if expert in current},
         )
 
     def examined(self) -> dict[str, frozenset[str]]:
@@ -118,8 +135,14 @@ class Spool:
         return found
 
     def _current(self, head: Mapping[str, Any]) -> frozenset[str]:
-        """Return the experts that read a video with the settings they have now."""
-        return frozenset(e for e, settings in head["examined"].items() if self._settings.get(e, settings) == settings)
+        """Return the experts that read a video as they are now, with the settings they have now."""
+        specs = head["specs"]
+        return frozenset(
+            expert
+            for expert, settings in head["examined"].items()
+            if self._settings.get(expert, settings) == settings
+            and self._specs.get(expert, specs.get(expert)) == specs.get(expert)
+        )
 
     def drop(self, video_ids: Sequence[str]) -> None:
         """Remove the files of videos that are in shards now."""

@@ -24,7 +24,7 @@ from feature_extraction.memory import peak_bytes
 from feature_extraction.model_server import RemoteModel, ServerLost, ran_out_of_memory
 from feature_extraction.plan import Task
 from feature_extraction.sources import SourceError, local_copy
-from feature_extraction.spool import Spool, Spooled
+from feature_extraction.spool import Spool, Spooled, spec_fingerprint
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
 from vtr.store.schema import encode_row
@@ -207,7 +207,9 @@ class VideoWorker:
                 found.failures.append(Failure(task.video_id, name, "store", "store_error", str(error)))
                 del found.extracted[name]
         texts = {name: e.found for name, e in found.extracted.items() if e is not None and e.found}
-        return Spooled(task.video_id, rows, tuple(sorted(found.extracted)), tuple(found.failures), texts, found.decoder)
+        examined = tuple(sorted(found.extracted))
+        specs = {name: spec_fingerprint(self.extractors[name].spec) for name in examined}
+        return Spooled(task.video_id, rows, examined, tuple(found.failures), texts, found.decoder, specs)
 
     def _encoded(self, video_id: str, name: str, extracted: Extracted) -> dict[str, Any]:
         row = encode_row(video_id, extracted.features, extracted.texts, self.config.dtype)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -105,6 +106,58 @@ def test_features_that_change_take_the_place_of_the_old(workspace: Workspace) ->
     assert opened.batch([0, 1]).experts["motion"].mask.sum() == 2
     left = [path.name for path in (workspace.cache / "features" / "motion").iterdir() if path.name != ".lock"]
     assert left == [store.fingerprint(["motion"])]
+
+
+def change_after(monkeypatch: pytest.MonkeyPatch, method: str, change: Callable[[], None]) -> None:
+    """Have the store change just after one of its methods has read it."""
+    real = getattr(FeatureStore, method)
+
+    def changed(*arguments: object) -> object:
+        answer = real(*arguments)
+        answer = iter(list(answer)) if method == "stream" else answer
+        change()
+        return answer
+
+    monkeypatch.setattr(FeatureStore, method, changed)
+
+
+@pytest.mark.parametrize("method", ["fingerprint", "counts", "stream"])
+def test_a_store_that_changes_while_it_is_read_is_read_again(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch, method: str
+) -> None:
+    """An extraction lists one more video, whose rows come before those of the others."""
+    store = FeatureStore(workspace.store, workspace.cache)
+    held, times = store.read("motion"), np.zeros(3, np.float32)
+    grown = {"first": ExpertFeatures(np.ones((3, 8), np.float32), times, times), **held}
+    left = [grown]
+
+    def list_one_more() -> None:
+        if left:
+            write_features(workspace, "motion", left.pop(), list(grown), {})
+
+    with monkeypatch.context() as patch:
+        change_after(patch, method, list_one_more)
+        cached = open_cached(store, workspace.cache, "motion", "max")
+    assert list(cached.row_of) == list(grown)
+    for video_id, row in cached.row_of.items():
+        values = cached.values[cached.offsets[row] : cached.offsets[row + 1]]
+        np.testing.assert_array_equal(values, grown[video_id].values)
+    kept = [path.name for path in (workspace.cache / "features" / "motion").iterdir() if path.name != ".lock"]
+    assert kept == [store.fingerprint(["motion"])]
+
+
+def test_a_store_that_never_rests_is_not_cached(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FeatureStore(workspace.store, workspace.cache)
+    held = store.read("motion")
+
+    def take_one_away() -> None:
+        held.popitem()
+        write_features(workspace, "motion", held, list(held), {})
+
+    change_after(monkeypatch, "counts", take_one_away)
+    with pytest.raises(WorkspaceError, match=r"motion features in .* changed 5 times .* `vtr extract` has ended"):
+        open_cached(store, workspace.cache, "motion", "max")
+    assert [path.name for path in (workspace.cache / "features" / "motion").iterdir()] == [".lock"]
 
 
 def test_a_cache_that_cannot_be_written_says_so(workspace: Workspace) -> None:

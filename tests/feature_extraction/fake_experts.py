@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import time
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -91,6 +92,19 @@ class Dizzy(Mean):
 
     def look(self, colour: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.full_like(colour, np.nan)
+
+
+class Weighted(Mean):
+    """Has the weights that FAKE_WEIGHTS names; with weights "b" it is blind to blue."""
+
+    def __init__(self, config: ExtractConfig, name: str) -> None:
+        super().__init__(config, name)
+        self.spec = replace(self.spec, weights_sha256=os.environ["FAKE_WEIGHTS"])
+
+    def look(self, colour: NDArray[np.float64]) -> NDArray[np.float64]:
+        if self.spec.weights_sha256 == "a":
+            return colour
+        return 200 - colour if colour[:, 2].mean() < 150 else 0 * colour
 
 
 class MeanModel(ModelExpert):

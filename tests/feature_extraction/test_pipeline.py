@@ -26,7 +26,7 @@ from vtr.store.shard_file import covered_by
 from vtr.workspace import Workspace
 
 HERE = Path(__file__).parent
-EXPERTS = {name.lower(): f"fake_experts:{name}" for name in ("Mean", "Clumsy", "Liar", "Dizzy")}
+EXPERTS = {name.lower(): f"fake_experts:{name}" for name in ("Mean", "Clumsy", "Liar", "Dizzy", "Weighted")}
 EXPERTS |= {"model": "fake_experts:MeanModel", "clumsy_model": "fake_experts:ClumsyModel"}
 COLOURS = {
     "red": (220, 30, 30),
@@ -241,6 +241,30 @@ def test_a_full_disk_is_said_in_words_and_nothing_is_lost(
     whole = prepare_folder(clips, None, tmp_path / "whole").workspace
     run(whole, config("mean"))
     assert shards(workspace) == shards(whole)
+
+
+def test_what_other_weights_left_in_the_spool_is_read_again(
+    clips: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The weights behind the same settings are swapped while a run is interrupted; another expert is not concerned."""
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+
+    def full(*_: object) -> str:
+        raise cannot_write(workspace.features, OSError(28, "No space left on device"))
+
+    monkeypatch.setenv("FAKE_WEIGHTS", "a")
+    with monkeypatch.context() as patch:
+        patch.setattr("feature_extraction.shards.write_shard", full)
+        with pytest.raises(WorkspaceError, match="No space left"):
+            run(workspace, config("mean", "weighted", shard_videos=14))
+    assert len(_spooled(workspace)) == 14
+    monkeypatch.setenv("FAKE_WEIGHTS", "b")
+    assert run(workspace, config("mean", "weighted", shard_videos=14)).extracted == 14
+    whole = prepare_folder(clips, None, tmp_path / "whole").workspace
+    run(whole, config("mean", "weighted", shard_videos=14))
+    assert shards(workspace) == shards(whole)
+    assert not any("blue" in video_id for video_id in FeatureStore(workspace.features).video_ids("weighted"))
+    assert not (workspace.features / ".spool").exists()
 
 
 def test_experts_that_do_not_exist_or_are_not_installed(

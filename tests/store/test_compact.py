@@ -112,6 +112,33 @@ def test_killed_at_any_moment_nothing_is_lost_or_doubled(
     assert at > 15
 
 
+@pytest.mark.parametrize("already_read", range(5))
+def test_a_reader_under_way_gets_every_video_once(grown: Workspace, already_read: int) -> None:
+    store = FeatureStore(grown.features)
+    features, finds = store.read("look"), list(store.found_texts("words"))
+    reading, hearing = store.stream("look"), store.found_texts("words")
+    taken = [next(reading) for _ in range(2 * already_read)]
+    heard = [next(hearing) for _ in range(2 * already_read)]
+    compact(grown, 11)
+    taken += reading
+    heard += hearing
+    assert len(taken) == len(features)
+    for video_id, found in taken:
+        assert found.values.tobytes() == features[video_id].values.tobytes()
+    by_video = [sorted(map(repr, texts)) for texts in (heard, finds)]
+    assert by_video[0] == by_video[1]
+
+
+def test_ids_listed_before_are_found_after(grown: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = FeatureStore(grown.features)
+    examined, listed = store.examined("look"), store.shards("look")
+    compact(grown, 11)
+    real = FeatureStore.shards
+    answers = [listed]
+    monkeypatch.setattr(FeatureStore, "shards", lambda self, expert: answers.pop() if answers else real(self, expert))
+    assert store.examined("look") == examined
+
+
 def test_it_waits_for_nobody_and_leaves_imports_alone(grown: Workspace) -> None:
     with lock(grown.features / ".lock", "test"), pytest.raises(WorkspaceError, match=r"process .* is already at it"):
         compact(grown)

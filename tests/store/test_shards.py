@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,7 +15,7 @@ from spooled import SPECS, contents, extract, features_of, files, finds_of, spoo
 from feature_extraction.ledger import Failure, Ledger
 from feature_extraction.plan import Plan, make_groups, read_groups
 from feature_extraction.shards import ShardWriter, recorded_config, shaping_settings
-from feature_extraction.spool import Spool
+from feature_extraction.spool import Spool, Spooled, spec_fingerprint
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, WorkspaceError
 from vtr.store.reader import FeatureStore
@@ -185,9 +186,33 @@ def test_the_plan_counts_what_is_spooled_as_read(workspace: Workspace) -> None:
     lacking = {task.video_id: task.experts for task in plan.tasks(("look", "words"), retry_failed=False)}
     assert lacking == {f"v{n}": ("look", "words") for n in (0, 3, 4, 5)} | {"v2": ("words",)}
     assert plan.done() == 1
-    assert [groups[n].ids for n in plan.spooled_groups()] == [g.ids for g in groups if {"v1", "v2"} & set(g.ids)]
+    assert [groups[n].ids for n in plan.spooled_groups(SPECS)] == [g.ids for g in groups if {"v1", "v2"} & set(g.ids)]
     changed = Spool(workspace.features / ".spool", {"look": "a", "words": "other settings"})
     assert changed.examined() == {"v1": {"look"}, "v2": {"look"}}
+
+
+def test_what_another_model_spooled_is_not_used(workspace: Workspace) -> None:
+    spool = Spool(workspace.features / ".spool", {})
+    look, words = SPECS["look"][0], SPECS["words"][0]
+    specs = {spec.name: spec_fingerprint(spec) for spec in (look, words)}
+    done = replace(spooled("v1"), specs=specs)
+    spool.put(done)
+    spool.expect({"look": look, "words": words})
+    assert spool.get("v1") == done
+    spool.expect({"look": replace(look, weights_sha256="new"), "words": words})
+    left = spool.get("v1")
+    assert left is not None
+    assert (left.examined, left.rows.keys(), left.specs.keys()) == (("words",), {"words"}, {"words"})
+    assert spool.examined() == {"v1": {"words"}}
+
+
+def test_an_expert_that_now_finds_nothing_leaves_no_row_in_the_spool(workspace: Workspace) -> None:
+    spool = Spool(workspace.features / ".spool", {})
+    spool.put(spooled("v1"))
+    spool.put(Spooled("v1", {}, ("words",), ()))
+    now = spool.get("v1")
+    assert now is not None
+    assert (now.examined, now.rows.keys(), now.found) == (("look", "words"), {"look"}, {})
 
 
 def test_a_spooled_file_that_is_damaged_or_old_is_read_again(workspace: Workspace) -> None:

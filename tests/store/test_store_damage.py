@@ -84,7 +84,7 @@ def test_a_shard_cut_short_is_named(root: Path, left: int) -> None:
 
 def test_a_shard_that_is_gone_is_named(root: Path) -> None:
     (root / SHARD).unlink()
-    with pytest.raises(WorkspaceError, match=str(SHARD)):
+    with pytest.raises(WorkspaceError, match=rf"{SHARD} cannot be read .*\. Run `vtr extract {root.parent}`"):
         FeatureStore(root).read("toy")
     assert FeatureStore(root).verify("toy") == [f"{root / SHARD} is missing"]
 

@@ -25,6 +25,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
+from vtr.errors import WorkspaceError
 from vtr.files import atomic_directory, atomic_file, cannot_write, read_json, write_json
 from vtr.model_config import Aggregate
 from vtr.progress import progress
@@ -32,6 +33,12 @@ from vtr.store.reader import FeatureStore
 
 ROWS_AT_ONCE = 1 << 16
 LOCK = ".lock"
+TRIES = 5
+"""How often the features are read anew because the store changed meanwhile, before that is an error."""
+
+
+class _StoreChangedError(Exception):
+    """The store is not what it was when its features began to be read."""
 
 
 @dataclass(frozen=True)
@@ -62,18 +69,16 @@ def open_cached(store: FeatureStore, cache: Path, expert: str, aggregate: Aggreg
     """Return an expert's features from the cache; they are put there first where they are missing or others.
 
     Raises:
-        WorkspaceError: the expert is not in the store, a shard is damaged, or the cache cannot be written.
+        WorkspaceError: the expert is not in the store, a shard is damaged, the store changes all the time, or the cache
+            cannot be written.
     """
     place = cache / "features" / expert
     folder = place / store.fingerprint([expert])
     whole = folder / f"{aggregate}.npy"
     if not whole.exists():
         with _waiting_for(place / LOCK):
-            if not folder.exists():
-                for old in [path for path in place.iterdir() if path.name != LOCK]:
-                    shutil.rmtree(old)  # of features that have changed since, or left by a killed run
-                with atomic_directory(folder) as temporary:
-                    _write(store, expert, temporary)
+            folder = _made(store, expert, place)
+            whole = folder / f"{aggregate}.npy"
             if not whole.exists():
                 _write_aggregate(folder, whole, aggregate)
     values, seconds, aggregates = (_mapped(path) for path in (folder / "values.npy", folder / "seconds.npy", whole))
@@ -98,7 +103,36 @@ def _waiting_for(path: Path) -> Iterator[None]:
         yield
 
 
+def _made(store: FeatureStore, expert: str, place: Path) -> Path:
+    """Return the folder of the features that the store holds now; it is made where it is missing.
+
+    Raises:
+        WorkspaceError: the store changed each time before its features were read to the end.
+    """
+    for _ in range(TRIES):
+        folder = place / store.fingerprint([expert])
+        if folder.exists():
+            return folder
+        for old in [path for path in place.iterdir() if path.name != LOCK]:
+            shutil.rmtree(old)  # of features that have changed since, or left by a killed run
+        with contextlib.suppress(_StoreChangedError):
+            with atomic_directory(folder) as temporary:
+                _write(store, expert, temporary)
+                if store.fingerprint([expert]) != folder.name:
+                    raise _StoreChangedError
+            return folder
+    raise WorkspaceError(
+        f"the {expert} features in {store.root} changed {TRIES} times while they were read. Wait until `vtr extract` "
+        "has ended, and run the same command again."
+    )
+
+
 def _write(store: FeatureStore, expert: str, folder: Path) -> None:
+    """Write the arrays.
+
+    Raises:
+        _StoreChangedError: the store's rows are no longer those that were counted first.
+    """
     counts = store.counts(expert)
     offsets = np.concatenate(([0], np.cumsum([count for count, _ in counts.values()]))).astype(np.int64)
     dtype = np.dtype(np.float32 if any(kind == "float32" for _, kind in counts.values()) else np.float16)
@@ -110,10 +144,16 @@ def _write(store: FeatureStore, expert: str, folder: Path) -> None:
         _array(folder / "seconds.npy", shape[:1], np.dtype(np.float32)) as add_seconds,
         progress(f"cache {expert}", len(counts), "videos") as advance,
     ):
-        for _, features in store.stream(expert):
+        ids = []
+        for video_id, features in store.stream(expert):
+            if counts.get(video_id) != (len(features.values), features.values.dtype.name):
+                raise _StoreChangedError
+            ids.append(video_id)
             add_values(features.values)
             add_seconds((features.start_seconds + features.end_seconds) / 2)
             advance(1, "")
+    if ids != list(counts):
+        raise _StoreChangedError
 
 
 def _write_aggregate(folder: Path, path: Path, aggregate: Aggregate) -> None:

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections import Counter, deque
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from vtr.errors import WorkspaceError, nearest
 from vtr.files import StorePath, sha256_file
@@ -16,6 +16,7 @@ from vtr.types import ExpertFeatures, ExpertSpec
 from vtr.workspace import MANIFEST, fingerprint, read_manifest
 
 MAKE = "vtr extract WS"
+Item = TypeVar("Item")
 
 
 class FeatureStore:
@@ -59,7 +60,8 @@ class FeatureStore:
 
     def examined(self, expert: str) -> frozenset[str]:
         """Return the ids of the videos the expert has read, whether it found anything or not."""
-        return frozenset(video_id for path in self.shards(expert) for video_id in covered_by(path))
+        shards = self._each(lambda: self.shards(expert), lambda path: ((i, None) for i in covered_by(path)))
+        return frozenset(video_id for _, video_id, _ in shards)
 
     def video_ids(self, expert: str) -> tuple[str, ...]:
         """Return the ids of the videos that have features, in stored order."""
@@ -106,8 +108,8 @@ class FeatureStore:
         Raises:
             WorkspaceError: the expert is not in the store, or a side table is damaged.
         """
-        for path in self.side_tables(expert):
-            yield from read_found(path)
+        for _, video_id, text in self._each(lambda: self.side_tables(expert), read_found):
+            yield video_id, text
 
     def fingerprint(self, experts: Collection[str] | None = None) -> str:
         """Return one hash of what the store holds, of all experts or some."""
@@ -159,9 +161,37 @@ class FeatureStore:
         columns: Sequence[str] = SCHEMA.names,
         spec: ExpertSpec | None = None,
     ) -> Iterator[tuple[StorePath, dict[str, Any]]]:
-        for path in self.shards(expert):
-            for row in rows_of(path, wanted, columns, spec):
-                yield path, row
+        def rows(path: StorePath) -> Iterator[tuple[str, dict[str, Any]]]:
+            return ((row["video_id"], row) for row in rows_of(path, wanted, columns, spec))
+
+        for path, _, row in self._each(lambda: self.shards(expert), rows):
+            yield path, row
+
+    @staticmethod
+    def _each(
+        listed: Callable[[], list[StorePath]], read: Callable[[StorePath], Iterable[tuple[str, Item]]]
+    ) -> Iterator[tuple[StorePath, str, Item]]:
+        """Yield (file, video id, what `read` gives of it) of the listed files, each video from one file only.
+
+        Where a file has been merged with others meanwhile (`vtr features compact`), those listed now are read instead.
+        """
+        files, done, given = deque(listed()), set[StorePath](), set[str]()
+        while files:
+            path = files.popleft()
+            new = set[str]()
+            try:
+                for video_id, item in read(path):
+                    if video_id not in given:
+                        new.add(video_id)
+                        yield path, video_id, item
+            except WorkspaceError:
+                now = listed()
+                if path in now:
+                    raise
+                files = deque(other for other in now if other not in done)
+            else:
+                done.add(path)
+            given |= new
 
 
 def _changed(path: StorePath, expected: str) -> str:

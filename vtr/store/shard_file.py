@@ -21,11 +21,13 @@ from vtr.types import ExpertFeatures, ExpertSpec
 
 
 def mend(path: StorePath) -> str:
-    """Return what to do about a damaged file of a store, or about an expert's folder."""
+    """Return what to do about a damaged or missing file of a store, or about an expert's folder."""
     if path.parent.name == TEXTS:  # a side table comes again with its shard
         path = path.parent.parent / path.name
     workspace = (path if path.suffix else path / "part").parents[2] if isinstance(path, Path) else "WS"
-    return f"Delete {path}, and run `vtr extract {workspace}` to extract its videos again."
+    gone = path.suffix == ".parquet" and not path.exists()
+    begin = "Run" if gone else f"Delete {path}, and run"
+    return f"{begin} `vtr extract {workspace}` to extract its videos again."
 
 
 def rows_of(
