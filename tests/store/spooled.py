@@ -96,7 +96,7 @@ def extract(
             raise KeyboardInterrupt
 
     left = {task.video_id: task for task in plan.tasks(tuple(SPECS), retry_failed=True)}
-    waiting = plan.spooled_groups()
+    waiting = plan.spooled_groups(tuple(SPECS))
     for number, group in enumerate(groups):
         tasks = [left[video_id] for video_id in group.ids if video_id in left]
         for task in tasks:
