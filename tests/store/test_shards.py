@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -185,7 +187,8 @@ def test_the_plan_counts_what_is_spooled_as_read(workspace: Workspace) -> None:
     lacking = {task.video_id: task.experts for task in plan.tasks(("look", "words"), retry_failed=False)}
     assert lacking == {f"v{n}": ("look", "words") for n in (0, 3, 4, 5)} | {"v2": ("words",)}
     assert plan.done() == 1
-    assert [groups[n].ids for n in plan.spooled_groups()] == [g.ids for g in groups if {"v1", "v2"} & set(g.ids)]
+    waiting = [groups[number].ids for number in plan.spooled_groups(("look", "words"))]
+    assert waiting == [group.ids for group in groups if {"v1", "v2"} & set(group.ids)]
     changed = Spool(workspace.features / ".spool", {"look": "a", "words": "other settings"})
     assert changed.examined() == {"v1": {"look"}, "v2": {"look"}}
 
@@ -214,7 +217,13 @@ def test_decoders_settings_and_versions_are_recorded(workspace: Workspace) -> No
     assert made_with["decoders"] == ["decord"]
     assert made_with["scaler"] == "none"
     assert made_with["settings"]["sampling"] == "fps"
-    assert {"decord", "av", "imageio-ffmpeg"} <= made_with["versions"].keys()
+    assert "libswscale bilinear" in made_with["decoding"]["scaler"]
+    assert "libavcodec" in made_with["decoding"]["pyav"]
+    assert made_with["decoding"]["ffmpeg"].startswith("ffmpeg version ")
+    assert {"decord", "av", "imageio-ffmpeg", "pillow"} <= made_with["versions"].keys()
+    for name in ("rapidocr", "faster-whisper", "dlib-bin"):
+        with contextlib.suppress(PackageNotFoundError):
+            assert made_with["versions"][name] == version(name)
     extract(workspace, videos(*range(4)))
     assert json.loads(pq.read_schema(path).metadata[b"vtr.made_with"])["decoders"] == ["decord", "pyav"]
 
