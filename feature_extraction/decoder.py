@@ -7,7 +7,6 @@ answers `Trying` for each reader, `Opened` once, then `Chunk`s, and `Ended`; or 
 from __future__ import annotations
 
 import contextlib
-import ctypes
 import fcntl
 import os
 import pickle
@@ -24,6 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_extraction.images import inspect_images
+from feature_extraction.parent import die_with_parent
 from feature_extraction.probing import LOSES_COUNT, Contents, NoVideoError, inspect
 from feature_extraction.readers import READERS, Picture, Reader, frames_at_a_time, readers_in_order
 from feature_extraction.sampling import sample, size_of
@@ -188,13 +188,6 @@ def _failed(stage: str, error: Exception, decoder: str) -> Failed:
     elif isinstance(error, MemoryError):
         kind = "out_of_memory"
     return Failed(stage, kind, reason, decoder)
-
-
-def die_with_parent() -> None:
-    """Have the kernel kill this process when its parent dies, even when it hangs in a C library."""
-    parent_death_signal = 1  # PR_SET_PDEATHSIG
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(parent_death_signal, signal.SIGKILL)
 
 
 def _requests(stream: IO[bytes]) -> Iterator[FrameRequest]:

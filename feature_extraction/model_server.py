@@ -18,9 +18,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_extraction.decoder import die_with_parent
 from feature_extraction.experts import make_extractor
 from feature_extraction.extractor import ModelExpert
+from feature_extraction.parent import die_with_parent
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
 

@@ -107,8 +107,8 @@ class Pool:
     """Runs tasks on worker processes. Use it as an iterator: `for task, failures in pool.run(tasks)`.
 
     A worker that dies or hangs is replaced; the expert it was at gets the blame and the video goes back to the queue
-    for the others. When a model server dies or hangs, any of the videos that waited for it may be to blame: each is tried
-    again alone, and only what fails alone is blamed.
+    for the others. When a model server dies or hangs, any of the videos that waited for it may be to blame: each is
+    tried again alone, and only what fails alone is blamed.
 
     Args:
         workers: how many processes.

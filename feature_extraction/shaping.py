@@ -7,7 +7,7 @@ from typing import Any
 
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
-from vtr.experts import EXPERTS
+from vtr.experts import EXPERTS, KINDS
 
 SHAPING = (
     "sampling",
@@ -28,10 +28,8 @@ SHAPES_NOTHING = {"batch"}
 def shaping_settings(config: ExtractConfig, expert: str) -> dict[str, Any]:
     """Return the settings that shape an expert's features, JSON-able."""
     own = config.of(expert)
-    names = list(SHAPING)
-    names += ["text_frames_per_second"] if expert.startswith("ocr") else []
-    known = EXPERTS.get(expert)
-    names += ["sentence_model"] if own.kind == "speech" or (known is not None and known.modality == "text") else []
+    known = KINDS.get(str(own.kind)) or EXPERTS.get(expert)
+    names = (*SHAPING, *(known.settings if known is not None else ()))
     return {
         **{name: getattr(config, name) for name in names},
         OWN: own.model_dump(mode="json", exclude=SHAPES_NOTHING),

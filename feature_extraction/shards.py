@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from feature_extraction.facts import decoder_facts
 from feature_extraction.plan import Group
 from feature_extraction.shaping import differences
 from feature_extraction.shaping import recorded_config as recorded_config
@@ -204,6 +205,7 @@ class ShardWriter:
             "settings": settings,
             "scaler": spec[1],
             "decoders": sorted(decoders),
+            "decoding": decoder_facts(),
             "versions": versions(),
         }
         self._enter(expert, spec[0], group, shard)

@@ -12,6 +12,7 @@ import numpy as np
 
 from feature_extraction.extractor import SOUND_RATE, Sound
 from feature_extraction.media_error import MediaError
+from feature_extraction.parent import die_with_parent
 from feature_extraction.wire import without_addresses
 
 
@@ -62,8 +63,14 @@ def hear(
     """
     command = _command(path, max_seconds, video_start_seconds, track)
     try:
-        # a process group of its own: ffmpeg would take a terminal's Ctrl-C for the end of the sound
-        done = subprocess.run(command, capture_output=True, timeout=timeout_seconds, check=False, process_group=0)
+        done = subprocess.run(
+            command,
+            capture_output=True,
+            timeout=timeout_seconds,
+            check=False,
+            process_group=0,  # ffmpeg would take a terminal's Ctrl-C for the end of the sound
+            preexec_fn=die_with_parent,  # a worker that is killed cannot end it
+        )
     except subprocess.TimeoutExpired as error:
         reason = f"ffmpeg took longer than {timeout_seconds:g} seconds"
         raise MediaError("sound", "timeout", reason, "ffmpeg") from error

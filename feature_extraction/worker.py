@@ -14,7 +14,6 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from feature_extraction.decoder import die_with_parent
 from feature_extraction.experts import make_extractor
 from feature_extraction.extractor import Expert, Extracted, ModelExpert, Reading
 from feature_extraction.frames import FrameNeed, Sampling
@@ -22,6 +21,7 @@ from feature_extraction.ledger import ALL_EXPERTS, Failure, Kind, Status
 from feature_extraction.media import Decoder, DecodeRequest, MediaError, OpenVideo
 from feature_extraction.memory import peak_bytes
 from feature_extraction.model_server import RemoteModel, ServerLost, ran_out_of_memory
+from feature_extraction.parent import die_with_parent
 from feature_extraction.plan import Task
 from feature_extraction.sources import SourceError, local_copy
 from feature_extraction.spool import Spool, Spooled, spec_fingerprint

@@ -36,6 +36,7 @@ class Expert:
         needs: where weights come from: "packaged", installed with the package and used offline; "hub or folder", a
             hub name or a local folder in Hugging Face layout; "a file of weights", which the user downloads.
         model: the default model; None where the user must name one (`settings.NAME.model`).
+        settings: settings of `ExtractConfig` that shape its features and not every expert's.
     """
 
     name: str
@@ -49,6 +50,7 @@ class Expert:
     licence: str = "see the model"
     needs: Needs = "hub or folder"
     model: str | None = None
+    settings: tuple[str, ...] = ()
 
 
 PACKAGED = (
@@ -109,6 +111,7 @@ PACKAGED = (
         pretrained_on="PP-OCR's text images; sentence pairs",
         licence="Apache-2.0 (PP-OCR and MiniLM)",
         needs="packaged",
+        settings=("text_frames_per_second", "sentence_model"),
     ),
     Expert(
         "speech",
@@ -121,6 +124,7 @@ PACKAGED = (
         pretrained_on="Whisper's 680,000 hours of speech; sentence pairs",
         licence="MIT (Whisper), Apache-2.0 (MiniLM)",
         needs="packaged",
+        settings=("sentence_model",),
     ),
     Expert(
         "shots",
@@ -216,6 +220,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="Whisper's 680,000 hours of speech; sentence pairs",
         licence="MIT (Whisper), Apache-2.0 (MiniLM)",
         model="openai/whisper-small",
+        settings=("sentence_model",),
     ),
     Expert(
         "ocr_trocr",
@@ -227,6 +232,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="684 million printed lines, then receipts (SROIE); sentence pairs",
         licence="MIT (TrOCR), Apache-2.0 (PP-OCR and MiniLM)",
         model="microsoft/trocr-base-printed",
+        settings=("text_frames_per_second", "sentence_model"),
     ),
 )
 

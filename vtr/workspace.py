@@ -295,10 +295,14 @@ VERSIONED = (
     "av",
     "decord",
     "imageio-ffmpeg",
+    "pillow",
     "opencv-python-headless",
     "opencv-python",
     "onnxruntime",
     "ctranslate2",
+    "rapidocr",
+    "faster-whisper",
+    "dlib-bin",
 )
 """The libraries that shape results."""
 

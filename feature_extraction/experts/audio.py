@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_extraction.extractor import SOUND_RATE, Expert, Extracted, Reading, Sound, VideoInfo, features
+from feature_extraction.windows import is_silent
 from vtr.config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.packaged import has_module, whisper_folder
@@ -16,9 +17,6 @@ from vtr.types import ExpertSpec
 WINDOW_SECONDS = 30
 """What Whisper's encoder hears at once."""
 STATES_PER_SECOND = 50
-SILENCE = 1e-4
-"""A track whose loudest sample is below this (-80 dB) holds no sound: it has no features, like a video without a track.
-Anything louder is sound, be it noise or a distant hum."""
 MEL_BINS = 64
 FFT = 512
 HOP = 160
@@ -45,7 +43,7 @@ class _SoundReading(Reading):
 
     def finish(self, sound: Sound | None) -> Extracted | None:
         """Return one feature a second, or None when the video has no sound."""
-        if sound is None or not len(sound) or np.abs(sound).max() < SILENCE:
+        if sound is None or is_silent(sound):
             return None
         return self._expert.describe(sound)
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
-from feature_extraction.extractor import Frames, Preparation, Sound, VideoInfo
+from feature_extraction.clips import ClipPreparation
+from feature_extraction.extractor import Preparation, VideoInfo
 from feature_extraction.frames import FrameNeed, Sampling
-from feature_extraction.pictures import PictureScaler, read_scaler
+from feature_extraction.pictures import read_scaler
 from feature_extraction.transformers_expert import TransformersExpert, load_model
-from feature_extraction.windows import FrameWindows
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
 
@@ -74,7 +72,7 @@ class VideoModelExpert(TransformersExpert):
 
     def prepare(self, info: VideoInfo) -> Preparation:
         """Start on a video."""
-        return _Clips(self._scaler, FrameWindows(self._window, self.own.stride or self._window), info)
+        return ClipPreparation(info, self._scaler.scale_all, self._window, self.own.stride or self._window)
 
     def _sampling(self, rate: float) -> Sampling:
         kind = self.own.sampling or "fps"
@@ -108,20 +106,3 @@ class VideoModelExpert(TransformersExpert):
             return torch.as_tensor(self._loaded.fc_norm(mean) if self._has_norm else mean)
         tokens = self._loaded(pixel_values=clips).last_hidden_state
         return torch.as_tensor(tokens[:, 1:].float().mean(dim=1) if self._mean else tokens[:, 0])
-
-
-class _Clips(Preparation):
-    """Every window of frames is an item."""
-
-    def __init__(self, scaler: PictureScaler, windows: FrameWindows, info: VideoInfo) -> None:
-        self._scaler, self._windows, self._info = scaler, windows, info
-
-    def add(self, frames: Frames) -> NDArray[Any] | None:
-        return self._windows.add(self._scaler.scale_all(frames.images), frames.seconds)
-
-    def finish(self, sound: Sound | None) -> NDArray[Any] | None:
-        del sound
-        return self._windows.finish()
-
-    def times(self) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-        return self._windows.times(self._info.duration_seconds)

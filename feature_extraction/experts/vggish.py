@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from feature_extraction.extractor import SOUND_RATE, Preparation, Sound, VideoInfo
 from feature_extraction.weight_files import Release, WeightFileExpert
+from feature_extraction.windows import is_silent
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
 
@@ -23,8 +24,6 @@ PATCH_SECONDS = SPECTRA * HOP / SOUND_RATE
 PATCH_SAMPLES = (SPECTRA - 1) * HOP + SPECTRUM
 WIDTHS = (64, 0, 128, 0, 256, 256, 0, 512, 512, 0)
 """Maps of each convolution; 0 halves the size."""
-SILENCE = 1e-4
-"""A track whose loudest sample is below this (-80 dB) holds no sound: it has no features, like one that is missing."""
 DIM = 128
 
 
@@ -80,7 +79,7 @@ class _Patches(Preparation):
 
     def finish(self, sound: Sound | None) -> NDArray[np.float32] | None:
         """Return the patches [n, 96, 64] of the sound, or None when there is none."""
-        if sound is None or not len(sound) or np.abs(sound).max() < SILENCE:
+        if sound is None or is_silent(sound):
             return None
         self._samples = len(sound)
         padded = np.pad(sound, (0, max(0, PATCH_SAMPLES - len(sound))))

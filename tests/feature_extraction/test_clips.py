@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from feature_extraction.clips import ClipPreparation, middle
@@ -25,6 +27,25 @@ def clips(count: int, window: int, stride: int, piece: int) -> tuple[list[list[i
     items = np.concatenate([part for part in found if part is not None])
     assert items.shape[1:] == (window, 1, 1, 3)
     return items[..., 0, 0, 0].tolist(), np.stack(preparation.times(), 1)
+
+
+def plain_windows(count: int, window: int, stride: int) -> list[list[int]]:
+    """Return the frames of each window, from the rule in words."""
+    if count < window:
+        return [[place * count // window for place in range(window)]] if count else []
+    found = [list(range(start, start + window)) for start in range(0, count, stride) if start + window <= count]
+    seen = {frame for one in found for frame in one}
+    wanted = set(range(count)) if stride <= window else set(range((len(found)) * stride, count))
+    if wanted - seen:
+        found.append(list(range(count - window, count)))
+    return found
+
+
+@given(st.integers(1, 40), st.integers(1, 9), st.integers(1, 12), st.integers(1, 7))
+@settings(deadline=None, max_examples=300)
+def test_clips_follow_the_rule(count: int, window: int, stride: int, piece: int) -> None:
+    found, _ = clips(count, window, stride, piece)
+    assert found == plain_windows(count, window, stride)
 
 
 @pytest.mark.parametrize("piece", [1, 3, 60])

@@ -7,7 +7,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 
@@ -290,6 +289,34 @@ def test_ffmpeg_on_path_goes_before_the_wheels(tmp_path: Path, monkeypatch: pyte
     assert ffmpeg_binary() == str(own)
 
 
+def ends(process: int) -> bool:
+    """Return whether a process ends within five seconds."""
+    for _ in range(100):
+        try:
+            state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+        except FileNotFoundError:
+            return True
+        if state == "Z":
+            return True
+        time.sleep(0.05)
+    return False
+
+
+def test_ffmpeg_that_hangs_goes_when_its_parent_is_killed(tmp_path: Path, clip_with_sound: Path) -> None:
+    hanging, started = tmp_path / "ffmpeg", tmp_path / "started"
+    os.mkfifo(started)
+    hanging.write_text(f"#!/bin/sh\necho $$ > {started}\nexec sleep 600\n")
+    hanging.chmod(0o755)
+    program = f"from feature_extraction.sound import read_sound; read_sound({str(clip_with_sound)!r}, 600, 500)"
+    path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
+    parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PATH": path})
+    ffmpeg_process = int(started.read_text())
+    assert Path(f"/proc/{ffmpeg_process}").exists()
+    parent.kill()
+    parent.wait()
+    assert ends(ffmpeg_process)
+
+
 def test_the_child_goes_when_its_parent_is_killed(clip: Path) -> None:
     """Also when it hangs in a reader: the kernel kills it."""
     hanging = STUBBORN.format(at_start="time.sleep(600)", midway="pass", reader="decord")
@@ -306,14 +333,4 @@ def test_the_child_goes_when_its_parent_is_killed(clip: Path) -> None:
     os.kill(parent.pid, signal.SIGKILL)
     parent.wait()
     parent.stdout.close()
-    gone = threading.Event()
-    for _ in range(100):
-        try:
-            state = Path(f"/proc/{child}/stat").read_text().rpartition(")")[2].split()[0]
-        except FileNotFoundError:
-            state = "gone"
-        if state in ("gone", "Z"):
-            gone.set()
-            break
-        time.sleep(0.05)
-    assert gone.is_set()
+    assert ends(child)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -132,8 +133,8 @@ def test_probe_tells_the_facts(clip: Path, clip_with_sound: Path) -> None:
 
 def test_the_readers_and_their_versions_are_told() -> None:
     facts = decoder_facts()
-    assert facts["decord"] == "0.6.0"
-    assert "libavcodec" in facts["pyav"]
+    assert re.fullmatch(r"libavcodec \d+\.\d+\.\d+, libswscale \d+\.\d+\.\d+", facts["pyav"])
+    assert re.fullmatch(r"ffmpeg version \S+", facts["ffmpeg"])
     assert "bilinear" in facts["scaler"]
 
 

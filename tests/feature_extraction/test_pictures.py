@@ -1,4 +1,4 @@
-"""Frames scaled for models, against the library's own processors; windows of frames and sound against plain lists."""
+"""Frames scaled for models, against the library's own processors; windows of sound against plain lists."""
 
 from __future__ import annotations
 
@@ -9,11 +9,9 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from feature_extraction.pictures import read_scaler
-from feature_extraction.windows import FrameWindows, sound_windows
+from feature_extraction.windows import sound_windows
 
 SQUARE = {"height": 40, "width": 40}
 PROCESSORS = {
@@ -42,52 +40,6 @@ def test_pictures_are_those_of_the_library(tmp_path: Path, name: str, size: tupl
     assert pictures.shape == (2, *scaler.size, 3)
     found = scaler.normalise(torch.from_numpy(pictures))
     np.testing.assert_allclose(found.reshape(2, 3, -1).numpy(), expected.float().numpy(), rtol=1e-5, atol=1e-4)
-
-
-def plain_windows(count: int, window: int, stride: int) -> list[list[int]]:
-    """Return the frames of each window, from the rule in words."""
-    if count < window:
-        return [[place * count // window for place in range(window)]] if count else []
-    found = [list(range(start, start + window)) for start in range(0, count, stride) if start + window <= count]
-    seen = {frame for one in found for frame in one}
-    wanted = set(range(count)) if stride <= window else set(range((len(found)) * stride, count))
-    if wanted - seen:
-        found.append(list(range(count - window, count)))
-    return found
-
-
-@given(st.integers(0, 40), st.integers(1, 9), st.integers(1, 12), st.integers(1, 7))
-@settings(deadline=None, max_examples=300)
-def test_windows_of_frames(count: int, window: int, stride: int, piece: int) -> None:
-    windows = FrameWindows(window, stride)
-    pictures = np.arange(count, dtype=np.uint8)
-    found = []
-    for at in range(0, count, piece):
-        given_now = windows.add(pictures[at : at + piece], pictures[at : at + piece] * 0.5)
-        found += [] if given_now is None else given_now.tolist()
-    rest = windows.finish()
-    found += [] if rest is None else rest.tolist()
-    assert found == plain_windows(count, window, stride)
-    start, end = windows.times(duration_seconds=count * 0.5)
-    assert start.tolist() == [one[0] * 0.5 for one in found]
-    if window > 1 and count > 1:
-        assert end.tolist() == [one[-1] * 0.5 + 0.5 for one in found]
-
-
-def test_a_single_frame_lasts_to_the_end() -> None:
-    windows = FrameWindows(4, 4)
-    windows.add(np.zeros((1, 2, 2, 3), np.uint8), np.array([0.5]))
-    rest = windows.finish()
-    assert rest is not None
-    assert rest.shape == (1, 4, 2, 2, 3)
-    assert [times.tolist() for times in windows.times(3.0)] == [[0.5], [3.0]]
-
-
-def test_memory_holds_about_one_window() -> None:
-    windows = FrameWindows(4, 2)
-    for index in range(1000):
-        windows.add(np.full((1, 1), index % 255, np.uint8), np.array([float(index)]))
-        assert len(windows._kept) <= 5
 
 
 @pytest.mark.parametrize(

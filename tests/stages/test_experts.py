@@ -43,7 +43,8 @@ def test_what_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage, "has_module", lambda name: name != "dlib")
     found = rows(experts())
     assert found["face"][0].endswith("lacks dlib")
-    assert found["clip"][0].endswith("installed")
+    assert found["appearance"][0].endswith("installed")
+    assert found["clip"][0].endswith("fetched from the hub at first use")
     assert found["scene"][0].endswith("needs settings.scene.model")
     assert found["vggish"][0].endswith("needs settings.vggish.model")
 

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
 from dataclasses import replace
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -239,7 +241,13 @@ def test_decoders_settings_and_versions_are_recorded(workspace: Workspace) -> No
     assert made_with["decoders"] == ["decord"]
     assert made_with["scaler"] == "none"
     assert made_with["settings"]["sampling"] == "fps"
-    assert {"decord", "av", "imageio-ffmpeg"} <= made_with["versions"].keys()
+    assert "libswscale bilinear" in made_with["decoding"]["scaler"]
+    assert "libavcodec" in made_with["decoding"]["pyav"]
+    assert made_with["decoding"]["ffmpeg"].startswith("ffmpeg version ")
+    assert {"decord", "av", "imageio-ffmpeg", "pillow"} <= made_with["versions"].keys()
+    for name in ("rapidocr", "faster-whisper", "dlib-bin"):
+        with contextlib.suppress(PackageNotFoundError):
+            assert made_with["versions"][name] == version(name)
     extract(workspace, videos(*range(4)))
     assert json.loads(pq.read_schema(path).metadata[b"vtr.made_with"])["decoders"] == ["decord", "pyav"]
 

@@ -1,7 +1,7 @@
 """The Parquet schema of the feature store, the only definition. A reader in any language needs just this page.
 
-One file holds one expert's features of up to some hundreds of videos, one row a video. A video in which the expert found
-nothing has no row; its id is in the file's `examined` list all the same.
+One file holds one expert's features of up to some hundreds of videos, one row a video. A video in which the expert
+found nothing has no row; its id is in the file's `examined` list all the same.
 
     video_id        string
     values          binary   T*D little-endian float16 or float32, row-major [T, D]
@@ -13,7 +13,7 @@ nothing has no row; its id is in the file's `examined` list all the same.
     texts           list<string>, null for experts that keep no text; else T strings
 
 File metadata (UTF-8 JSON): `vtr.format`, `vtr.expert` (the ExpertSpec), `vtr.examined` (all ids the file covers),
-`vtr.made_with` (decoder, scaler, settings, library versions).
+`vtr.made_with` (decoders, scalers, settings, library versions).
 
 Blob columns in row groups of about 64 rows read several times faster than FixedSizeList columns. Pages carry CRC
 checksums, which readers verify, so a flipped bit is found while reading.
@@ -31,7 +31,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from vtr.types import ExpertFeatures, ExpertSpec, all_finite
+from vtr.finite import all_finite
+from vtr.types import ExpertFeatures, ExpertSpec
 
 SCHEMA = pa.schema(
     [
