@@ -81,8 +81,8 @@ def _head(clips: int, rounds: int, load: tuple[float, float]) -> list[str]:
             f"{decord.__version__}, PyAV {av.__version__}, pyarrow {pa.__version__}, torch {host['torch']}, Python "
             f"{platform.python_version()}. {clips} clips of 320x240, 15 s, 30 frames a second, H.264 with B-frames, "
             f"are made first. All ways are timed in turn, {rounds} times after one that is not counted; a ratio is the "
-            f"median of the ratios within a turn. The load average was {load[0]:.1f} before and {load[1]:.1f} after: where "
-            "other work shares the cores, ratios between one process and two say less."
+            f"median of the ratios within a turn. The load average was {load[0]:.1f} before and {load[1]:.1f} after: "
+            "where other work shares the cores, ratios between one process and two say less."
         ),
         "",
     ]
