@@ -134,7 +134,6 @@ class VideoWorker:
         self._shots: ShotFinder | None = None
         self._scratch = scratch
         scratch.mkdir(parents=True, exist_ok=True)
-        self._peak = 0
 
     def read(
         self, video_id: str, locator: str, experts: Sequence[str], begin: Callable[[str], None] = lambda _: None
@@ -169,7 +168,6 @@ class VideoWorker:
             with self._decoder.open(source.path, request) as video:
                 found = _Watching(video_id, chosen, request.needs, video, request.max_seconds, begin).watch()
                 found.decoder = video.decoder
-            self._peak = max(self._peak, peak_bytes() + self._decoder.peak_bytes())
         return found
 
     def _with_shots(self, path: Path, request: DecodeRequest, begin: Callable[[str], None]) -> DecodeRequest:
@@ -221,8 +219,8 @@ class VideoWorker:
 
     @property
     def peak_bytes(self) -> int:
-        """The most memory that this process and its decoder have held together, as far as seen."""
-        return self._peak
+        """The most memory that this process and its decoder have held so far, each at its own worst moment."""
+        return peak_bytes() + self._decoder.peak_bytes()
 
     def close(self) -> None:
         """End the decoder."""
