@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any
 
@@ -151,13 +152,13 @@ class TransformersExpert(ModelExpert):
         values: NDArray[np.float32] = self._embed(torch.from_numpy(items).to(self._device)).float().cpu().numpy()
         return values
 
+    @abstractmethod
     def _load(self) -> Any:
         """Return the model, on the CPU in float32."""
-        raise NotImplementedError
 
+    @abstractmethod
     def _embed(self, items: Tensor) -> Tensor:
         """Return the features [n, D] of items on the model's device; the model wants `_dtype`."""
-        raise NotImplementedError
 
     def _kind(self, kinds: dict[str, Any]) -> Any:
         """Return what belongs to the kind of the model, among `kinds`, by the model type in its config.json."""
