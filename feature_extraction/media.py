@@ -23,7 +23,6 @@ from feature_extraction.probing import probe as probe
 from feature_extraction.sampling import size_of
 from feature_extraction.sound import Heard, hear
 from feature_extraction.sound import ffmpeg_binary as ffmpeg_binary
-from feature_extraction.sound import read_sound as read_sound
 from feature_extraction.wire import Chunk, Ended, Failed, FrameRequest, Message, Opened, ReaderName, Trying
 
 DECODER_COMMAND = (sys.executable, "-c", "from feature_extraction.decoder import main; main()")

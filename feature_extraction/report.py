@@ -18,7 +18,8 @@ HEADS = ("video", "expert", "stage", "kind", "status", "attempts", "decoder", "w
 
 ADVICE: Mapping[Kind, str] = {
     "unreadable": "the file is damaged or no video. Play it; copy or fetch it again; or convert it: "
-    "ffmpeg -i BAD -c:v libx264 -c:a aac GOOD.mp4. Then --retry-failed.",
+    "ffmpeg -i BAD -c:v libx264 -c:a aac GOOD.mp4. Where the stage is fetch, it could not be had: see to its path, the "
+    "network, or the package that the message names. Then --retry-failed.",
     "truncated": "the file ends early or has holes. The readable part was used (partial), or refused under --strict "
     "(failed). Fetch the file again, then --retry-failed; the whole takes the part's place.",
     "no_video": "the file has no video stream: it is sound or something else. Take it off the list, or fetch it again.",

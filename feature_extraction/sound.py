@@ -34,15 +34,6 @@ def ffmpeg_binary() -> str:
     return shutil.which("ffmpeg") or str(imageio_ffmpeg.get_ffmpeg_exe())
 
 
-def read_sound(path: str, max_seconds: float, timeout_seconds: float, video_start_seconds: float = 0.0) -> Sound:
-    """Return the sound of a file's first track, damaged or not; see `hear`.
-
-    Raises:
-        MediaError: see `hear`.
-    """
-    return hear(path, max_seconds, timeout_seconds, video_start_seconds).samples
-
-
 def hear(
     path: str, max_seconds: float, timeout_seconds: float, video_start_seconds: float = 0.0, track: int = 0
 ) -> Heard:

@@ -9,7 +9,7 @@ import av
 import numpy as np
 import pytest
 
-from feature_extraction.media import read_sound
+from feature_extraction.sound import hear
 from vtr.demo.render import clip_path, render_all
 from vtr.demo.run import DemoConfig
 from vtr.demo.sound import has_speech, speak, track
@@ -80,7 +80,7 @@ def test_clips_are_what_the_script_says_and_rendering_resumes(tmp_path: Path, sc
             assert stream.codec_context.name == "h264"
             assert bool(container.streams.audio) == (scene.hearing != "none")
         if scene.hearing in ("speech", "sound"):
-            assert np.abs(read_sound(str(clip_path(tmp_path, scene)), 60, 60)).max() > 0.05
+            assert np.abs(hear(str(clip_path(tmp_path, scene)), 60, 60).samples).max() > 0.05
     before = {path: path.stat().st_mtime_ns for path in tmp_path.glob("*.mp4")}
     clip_path(tmp_path, chosen[0]).unlink()
     assert render_all(chosen, tmp_path) == 1

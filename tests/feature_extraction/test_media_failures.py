@@ -16,7 +16,8 @@ from painted_clips import ffmpeg, painted, render, shown_by
 
 from feature_extraction import sound
 from feature_extraction.frames import FrameNeed, Sampling
-from feature_extraction.media import Decoder, DecodeRequest, MediaError, decode, ffmpeg_binary, read_sound
+from feature_extraction.media import Decoder, DecodeRequest, MediaError, decode, ffmpeg_binary
+from feature_extraction.sound import hear
 
 FOUR = (FrameNeed(Sampling("uniform", most=4)),)
 REQUEST = DecodeRequest(needs=FOUR)
@@ -276,7 +277,7 @@ def test_ffmpeg_that_hangs_is_stopped(tmp_path: Path, clip_with_sound: Path, mon
     hanging.chmod(0o755)
     monkeypatch.setattr(sound, "ffmpeg_binary", lambda: str(hanging))
     with pytest.raises(MediaError, match=r"longer than 0\.5 seconds") as caught:
-        read_sound(str(clip_with_sound), 600, 0.5)
+        hear(str(clip_with_sound), 600, 0.5)
     assert caught.value.kind == "timeout"
 
 
@@ -307,7 +308,7 @@ def test_ffmpeg_that_hangs_goes_when_its_parent_is_killed(tmp_path: Path, clip_w
     os.mkfifo(started)
     hanging.write_text(f"#!/bin/sh\necho $$ > {started}\nexec sleep 600\n")
     hanging.chmod(0o755)
-    program = f"from feature_extraction.sound import read_sound; read_sound({str(clip_with_sound)!r}, 600, 500)"
+    program = f"from feature_extraction.sound import hear; hear({str(clip_with_sound)!r}, 600, 500)"
     path = f"{tmp_path}{os.pathsep}{os.environ['PATH']}"
     parent = subprocess.Popen([sys.executable, "-c", program], env={**os.environ, "PATH": path})
     ffmpeg_process = int(started.read_text())
