@@ -23,7 +23,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_extraction.images import inspect_images
-from feature_extraction.parent import die_with_parent
 from feature_extraction.probing import LOSES_COUNT, Contents, NoVideoError, inspect
 from feature_extraction.readers import READERS, Picture, Reader, frames_at_a_time, readers_in_order
 from feature_extraction.sampling import sample, size_of
@@ -41,6 +40,7 @@ from feature_extraction.wire import (
     Trying,
     without_addresses,
 )
+from vtr.parent import die_with_parent
 
 Send = Callable[[Message, list[NDArray[np.uint8]]], None]
 

@@ -20,9 +20,9 @@ from numpy.typing import NDArray
 
 from feature_extraction.experts import make_extractor
 from feature_extraction.extractor import ModelExpert
-from feature_extraction.parent import die_with_parent
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
+from vtr.parent import die_with_parent
 
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")
 """Where Linux has a GPU's driver (CUDA, ROCm, WSL). Without one torch, which takes seconds to load, is not asked."""

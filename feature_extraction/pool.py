@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import signal
 import tempfile
@@ -18,7 +19,7 @@ from feature_extraction.ledger import ALL_EXPERTS, Failure, Kind
 from feature_extraction.model_server import devices, run_model_server
 from feature_extraction.plan import Task
 from feature_extraction.spool import Spool, Spooled
-from feature_extraction.worker import NOBODY, At, Models, Ready, run_worker
+from feature_extraction.worker import NOBODY, At, Done, Models, Ready, run_worker
 from vtr.config import ExtractConfig
 from vtr.errors import VtrError
 
@@ -207,6 +208,7 @@ class Pool:
             answered = wait([*connections, *sentinels], timeout=1.0)
             for place, server in enumerate(self._servers):
                 if server.child.process.sentinel in answered:
+                    server.child.process.join()  # it is ending; only then its status is known
                     yield from self._server_lost(place, f"died with status {server.child.process.exitcode}", "crash")
             for number, slot in enumerate(self._slots):
                 if slot.child.connection in answered:
@@ -223,7 +225,9 @@ class Pool:
         )
 
     def _hand_out(self) -> None:
-        """Give idle workers tasks: from the queue, or one suspect once all others are idle."""
+        """Give idle workers tasks: from the queue, or one suspect once all others are idle, and then nothing else."""
+        if any(slot.task is not None and slot.alone for slot in self._slots):
+            return
         for number, slot in enumerate(self._slots):
             if not slot.ready or slot.task is not None:
                 continue
@@ -232,6 +236,7 @@ class Pool:
                     self._queue.pop()
             elif not any(other.task for other in self._slots) and self._give(number, self._suspects[-1], alone=True):
                 self._suspects.pop()
+                return
 
     def _give(self, number: int, task: Task, *, alone: bool) -> bool:
         """Return whether a worker took a task; one that has died between two videos is replaced."""
@@ -259,10 +264,25 @@ class Pool:
         if isinstance(message, At):
             slot.at(message.expert)
             return
-        self.peak_bytes = max(self.peak_bytes, message.peak_bytes)
+        yield self._finished(slot, message)
+
+    def _finished(self, slot: Slot, done: Done) -> Outcome:
+        self.peak_bytes = max(self.peak_bytes, done.peak_bytes)
         assert slot.task is not None
         task, slot.task = slot.task, None
-        yield task, (*self._blamed.pop(task.video_id, ()), *message.failures)
+        return task, (*self._blamed.pop(task.video_id, ()), *done.failures)
+
+    def _catch_up(self, slot: Slot) -> Iterator[Outcome]:
+        """Read what a worker has said meanwhile: who is at work, or that the video is done."""
+        with contextlib.suppress(EOFError, ConnectionResetError):
+            while slot.ready and slot.task is not None and slot.child.connection.poll():
+                message = slot.child.connection.recv()
+                if isinstance(message, VtrError):
+                    raise message
+                if isinstance(message, At):
+                    slot.at(message.expert)
+                else:
+                    yield self._finished(slot, message)
 
     def _overdue(self, number: int, slot: Slot) -> Iterator[Outcome]:
         reason = f"no answer within {self._limit_seconds:g} seconds"
@@ -281,6 +301,7 @@ class Pool:
         for number, slot in enumerate(self._slots):
             if slot.place != place:
                 continue
+            yield from self._catch_up(slot)
             alone = slot.task is not None and slot.alone
             if alone and slot.task is not None:
                 self._losses[slot.task.video_id] += 1

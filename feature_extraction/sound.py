@@ -12,8 +12,8 @@ import numpy as np
 
 from feature_extraction.extractor import SOUND_RATE, Sound
 from feature_extraction.media_error import MediaError
-from feature_extraction.parent import die_with_parent
 from feature_extraction.wire import without_addresses
+from vtr.parent import die_with_parent
 
 
 @dataclass(frozen=True, slots=True)

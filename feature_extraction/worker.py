@@ -21,12 +21,12 @@ from feature_extraction.ledger import ALL_EXPERTS, Failure, Kind, Status
 from feature_extraction.media import Decoder, DecodeRequest, MediaError, OpenVideo
 from feature_extraction.memory import peak_bytes
 from feature_extraction.model_server import RemoteModel, ServerLost, ran_out_of_memory
-from feature_extraction.parent import die_with_parent
 from feature_extraction.plan import Task
 from feature_extraction.sources import SourceError, local_copy
 from feature_extraction.spool import Spool, Spooled, spec_fingerprint
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
+from vtr.parent import die_with_parent
 from vtr.store.schema import encode_row
 from vtr.types import ExpertSpec
 

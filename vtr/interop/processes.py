@@ -15,6 +15,7 @@ from multiprocessing.synchronize import Event
 from typing import TypeVar
 
 from vtr.errors import VtrError
+from vtr.parent import die_with_parent
 
 Task = TypeVar("Task")
 
@@ -79,6 +80,7 @@ def _in_processes(do: Callable[[Task], None], tasks: Sequence[Task], workers: in
 def _start_worker(stop: Event) -> None:
     global _asked_to_stop
     _asked_to_stop = stop
+    die_with_parent()  # what follows needs Python's lock, which a library that waits for a file may hold
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 
