@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Iterator
 from multiprocessing import Pipe
@@ -121,7 +122,12 @@ def address(tmp_path: Path) -> Iterator[str]:
     path = str(tmp_path / "socket")
     server = ModelServer({"recorder": Recorder(batch=8)})
     with Listener(path, "AF_UNIX") as listener:
-        threading.Thread(target=server.listen, args=(listener,), daemon=True).start()
+
+        def listen() -> None:
+            with contextlib.suppress(OSError):  # the listener is closed at the end of the test
+                server.listen(listener)
+
+        threading.Thread(target=listen, daemon=True).start()
         threading.Thread(target=server.serve, daemon=True).start()
         yield path
 
