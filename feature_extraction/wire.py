@@ -43,9 +43,10 @@ class FrameRequest:
 
 @dataclass(frozen=True, slots=True)
 class Trying:
-    """A reader begins: if the child dies or hangs now, it is to blame."""
+    """A reader begins: if the child dies or hangs now, it is to blame, and `others` are left to be tried."""
 
     decoder: str
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -371,7 +371,7 @@ def test_looking_for_shots_gives_signs_of_life(tmp_path: Path) -> None:
     with VideoWorker(config("mean", sampling="shots"), ["mean"], EXPERTS, tmp_path / "scratch") as worker:
         worker.read("long", str(path), ["mean"], begun.append)
     before = begun[: begun.index("mean")]
-    assert before == [NOBODY] * 3  # of at most 64 frames each
+    assert before == [NOBODY] * 10  # of at most 16 frames each
 
 
 def test_shots_without_their_package_are_refused_before_any_video(
