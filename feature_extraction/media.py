@@ -135,7 +135,7 @@ class OpenVideo:
         self._needs = tuple(dict.fromkeys(request.needs))
         self._done = 0
         self._damage: str | None = None
-        self._others: tuple[str, ...] = ()
+        self._others: tuple[ReaderName, ...] = ()
         self._heard: Heard | None = None
         self._sound_error: MediaError | None = None
         self._ask(request.reader)

@@ -245,7 +245,7 @@ def frames_at_a_time(sizes: Sequence[Size]) -> int:
 
 def readers_in_order(
     asked_for: ReaderName, contents: Contents, sizes: Sequence[Size], indices: NDArray[np.int64]
-) -> tuple[str, ...]:
+) -> tuple[ReaderName, ...]:
     """Return the readers to try.
 
     For "auto" that is decord first where it can leave out most of the video: it seeks to the key frame before a frame,
