@@ -13,7 +13,7 @@ from pathlib import Path
 
 from feature_extraction.experts import EXTRACTORS, missing_packages
 from feature_extraction.extractor import Extracted
-from feature_extraction.ledger import ALL_EXPERTS, Ledger, read_ledger
+from feature_extraction.ledger import ALL_EXPERTS, Ledger, read_ledger, refuses
 from feature_extraction.media import MediaError
 from feature_extraction.plan import Plan, Task, make_groups
 from feature_extraction.pool import Engine, Pool
@@ -200,9 +200,9 @@ class Extraction:
             UnavailableError: none could be loaded.
             WorkspaceError: the store was made by other models; or it cannot be written.
         """
-        self._settle_spooled()
+        self._settle_spooled(experts)
         spooled = self.plan.spooled_groups(experts)
-        tasks = self.plan.tasks(experts, retry_failed)
+        tasks = self.plan.tasks(experts, retry_failed, self.config.strict)
         if not tasks and not spooled:
             return 0, {}, 0
         engine = self._engine(experts, len(tasks))
@@ -211,7 +211,7 @@ class Extraction:
             _tell(ready.unavailable, list(ready.specs))
             self.writer.check(ready.specs)
             self.spool.expect({name: spec for name, (spec, _) in ready.specs.items()})
-            tasks = self.plan.tasks(list(ready.specs), retry_failed)
+            tasks = self.plan.tasks(list(ready.specs), retry_failed, self.config.strict)
             self._read(engine, tasks, spooled, ready.specs)
         finally:
             engine.close()
@@ -226,11 +226,12 @@ class Extraction:
         say(f"loading {', '.join(experts)} in {workers} process{'es' if workers > 1 else ''}")
         return Pool(workers, self.config, experts, self.extractors, self.spool)
 
-    def _settle_spooled(self) -> None:
+    def _settle_spooled(self, experts: Sequence[str]) -> None:
         """Enter in the ledger how videos ended that a killed run had read and not yet entered."""
         for video_id in self.spool.examined():
             if (done := self.spool.get(video_id)) is not None:
-                self.ledger.settle(video_id, done.examined, done.failures)
+                refused = {expert for expert in experts if refuses(done.failures, expert)}
+                self.ledger.settle(video_id, refused.union(done.examined), done.failures)
 
     def _read(self, engine: Engine, tasks: Sequence[Task], spooled: Sequence[int], specs: Specs) -> None:
         """Do the tasks, and write every group's shards as soon as its last video is done."""
@@ -242,8 +243,8 @@ class Extraction:
         with progress("extract", len(tasks), "videos") as advance:
             for task, failures in engine.run(tasks):
                 failed = {failure.expert for failure in failures if failure.status == "failed"}
-                read_by = () if ALL_EXPERTS in failed else set(task.experts) - failed
-                self.ledger.settle(task.video_id, read_by, failures)
+                over = {e for e in task.experts if refuses(failures, e) or not failed & {e, ALL_EXPERTS}}
+                self.ledger.settle(task.video_id, over, failures)
                 number = group_of[task.video_id]
                 left[number] -= 1
                 if not left[number]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from painted_clips import render
+from painted_clips import FAST_START, render
 from toy import ROOT
 
 from feature_extraction.pipeline import ExtractSummary, extract, settings_before
@@ -37,7 +37,6 @@ COLOURS = {
     "grey": (128, 128, 128),
 }
 
-FAST_START = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "10", "-movflags", "+faststart")
 
 RUN = """
 import sys
