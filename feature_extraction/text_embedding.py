@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from feature_extraction.damage import UNREADABLE, first_sentence
 from feature_extraction.hub import sentence_folder, weights_sha256
+from feature_extraction.quiet import quiet_transformers
 from vtr.errors import UnavailableError
 from vtr.packaged import MINILM
 
@@ -30,10 +31,8 @@ class SentenceEncoder:
 
     def __init__(self, model: str) -> None:
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
+        quiet_transformers()
         folder = sentence_folder(model)
         try:
             self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)

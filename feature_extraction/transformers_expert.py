@@ -15,6 +15,7 @@ from torch import Tensor
 from feature_extraction.damage import UNREADABLE, first_sentence
 from feature_extraction.extractor import ModelExpert
 from feature_extraction.hub import expert_folder, model_of, weights_sha256
+from feature_extraction.quiet import quiet_transformers
 from vtr.config import ExpertConfig, ExtractConfig, Precision
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import find_expert
@@ -45,6 +46,7 @@ def load_config(folder: Path, expert: str) -> Any:
     """
     from transformers import AutoConfig
 
+    quiet_transformers()
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except UNREADABLE as error:
@@ -69,10 +71,7 @@ def load_model(
     Raises:
         UnavailableError: the weights cannot be read, or some are missing.
     """
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    quiet_transformers()
     try:
         model, info = model_class.from_pretrained(
             folder,

@@ -13,6 +13,7 @@ from feature_extraction.damage import UNREADABLE, first_sentence
 from feature_extraction.experts.ocr import MIN_CONFIDENCE, MIN_LETTERS, Line, OCRExtractor
 from feature_extraction.hub import expert_folder, model_of, weights_sha256
 from feature_extraction.pictures import read_scaler
+from feature_extraction.quiet import quiet_transformers
 from feature_extraction.transformers_expert import DTYPES, load_model, worker_device
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError
@@ -72,6 +73,7 @@ class TrOCRExpert(OCRExtractor):
     def _load(self, folder: Any, name: str) -> None:
         from transformers import AutoTokenizer, VisionEncoderDecoderModel
 
+        quiet_transformers()
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         except UNREADABLE as error:

@@ -14,6 +14,7 @@ from feature_extraction.damage import UNREADABLE, first_sentence
 from feature_extraction.experts.speech import MAX_COMPRESSION, MIN_LETTERS, MIN_LOG_PROBABILITY, NO_WORDS
 from feature_extraction.extractor import SOUND_RATE, Expert, Extracted, Reading, Sound, VideoInfo, features
 from feature_extraction.hub import expert_folder, model_of, weights_sha256
+from feature_extraction.quiet import quiet_transformers
 from feature_extraction.text_embedding import SentenceEncoder, sentence_encoder
 from feature_extraction.transcript import Heard, Segment, segments
 from feature_extraction.transformers_expert import DTYPES, load_model, worker_device
@@ -95,6 +96,7 @@ class WhisperExpert(Expert):
     def _load(self) -> None:
         from transformers import AutoFeatureExtractor, AutoTokenizer, WhisperForConditionalGeneration
 
+        quiet_transformers()
         try:
             self._spectra: Any = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
                 self._folder, local_files_only=True
