@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from feature_extraction.checks import check_weights
 from feature_extraction.experts import EXTRACTORS, missing_packages
 from feature_extraction.extractor import Extracted
 from feature_extraction.ledger import ALL_EXPERTS, Ledger, read_ledger, refuses
@@ -176,8 +177,8 @@ def _tell(unavailable: Mapping[str, str], experts: Sequence[str]) -> None:
         UnavailableError: none is left.
     """
     if not experts:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in unavailable.items())
-        raise UnavailableError(f"none of the experts can run. {reasons}")
+        reasons = [f"  {name}: {reason}" for name, reason in unavailable.items()]
+        raise UnavailableError("\n".join(["none of the experts can run.", *reasons]))
     for name, reason in unavailable.items():
         say(f"expert {name} is unavailable ({reason}); going on with {', '.join(experts)}")
 
@@ -205,6 +206,10 @@ class Extraction:
         tasks = self.plan.tasks(experts, retry_failed, self.config.strict)
         if not tasks and not spooled:
             return 0, {}, 0
+        experts, lost = self._with_weights(experts)
+        tasks = self.plan.tasks(experts, retry_failed)
+        if not tasks and not spooled:
+            return 0, lost, 0
         engine = self._engine(experts, len(tasks))
         try:
             ready = engine.wait_ready()
@@ -215,7 +220,22 @@ class Extraction:
             self._read(engine, tasks, spooled, ready.specs)
         finally:
             engine.close()
-        return len(tasks), dict(ready.unavailable), engine.peak_bytes
+        return len(tasks), {**lost, **ready.unavailable}, engine.peak_bytes
+
+    def _with_weights(self, experts: Sequence[str]) -> tuple[Sequence[str], dict[str, str]]:
+        """Return the experts whose weights are here, and for each other one why it cannot run.
+
+        Experts of the caller's own, and the machines of a cluster, tell it themselves once they load.
+
+        Raises:
+            ConfigError: see `check_weights`.
+            UnavailableError: none can run.
+        """
+        if self.extractors is not EXTRACTORS or self.config.engine != "local":
+            return experts, {}
+        here, lost = check_weights(self.config, experts)
+        _tell(lost, here)
+        return here, lost
 
     def _engine(self, experts: Sequence[str], num_tasks: int) -> Engine:
         if self.config.engine == "ray":
@@ -303,7 +323,9 @@ def extract_one(path: Path, config: ExtractConfig) -> dict[str, Extracted]:
     """
     if not path.is_file():
         raise InputError(f"{path} is {'a folder' if path.is_dir() else 'not there'}, a video file was expected.")
-    experts, _ = available_experts(config, EXTRACTORS)
+    installed, _ = available_experts(config, EXTRACTORS)
+    experts, lost = check_weights(config, installed)
+    _tell(lost, experts)
     with tempfile.TemporaryDirectory() as scratch, VideoWorker(config, experts, EXTRACTORS, Path(scratch)) as worker:
         _tell(worker.unavailable, list(worker.extractors))
         try:

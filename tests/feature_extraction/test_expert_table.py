@@ -11,7 +11,19 @@ from typing import get_args
 import pytest
 
 from feature_extraction import experts
-from feature_extraction.experts import EXTRACTORS, KIND_EXTRACTORS, make_extractor, missing_packages
+from feature_extraction.experts import (
+    AUDIO,
+    EXTRACTORS,
+    IMAGE,
+    KIND_EXTRACTORS,
+    VIDEO,
+    make_extractor,
+    missing_packages,
+)
+from feature_extraction.experts.hf_audio import AUDIO_MODELS
+from feature_extraction.experts.hf_image import IMAGE_MODELS
+from feature_extraction.experts.hf_video import VIDEO_MODELS
+from feature_extraction.releases import RELEASES
 from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import EXPERTS, KINDS, check_experts, find_expert
@@ -87,7 +99,7 @@ def test_an_unknown_expert_is_named_with_those_that_exist() -> None:
 
 
 def test_an_expert_without_default_weights_asks_for_some() -> None:
-    with pytest.raises(UnavailableError, match=r"settings\.scene\.model is missing"):
+    with pytest.raises(UnavailableError, match=r"settings\.scene\.model is not set"):
         make_extractor("scene", ExtractConfig())
 
 
@@ -112,3 +124,15 @@ def test_weights_are_named_by_their_hash(name: str) -> None:
     }
     expected = hashlib.sha256(files[name]().read_bytes()).hexdigest()
     assert make_extractor(name, ExtractConfig()).spec.weights_sha256 == expected
+
+
+def test_the_table_names_the_types_of_models_that_are_read() -> None:
+    read = {IMAGE: IMAGE_MODELS, VIDEO: VIDEO_MODELS, AUDIO: AUDIO_MODELS}
+    for name, extractor in EXTRACTORS.items():
+        if extractor in read:
+            assert set(EXPERTS[name].model_types) == set(read[extractor])
+        assert bool(EXPERTS[name].model_types) == (EXPERTS[name].needs == "hub or folder")
+
+
+def test_every_expert_with_a_file_of_weights_has_a_release() -> None:
+    assert {name for name, line in EXPERTS.items() if line.needs == "a file of weights"} == set(RELEASES)
