@@ -124,8 +124,8 @@ def extract(
         examined = {expert: writer.examined(expert) for expert in experts}
         plan = Plan(groups, annotations, examined, spool, ledger)
         done_before = plan.done()
-        extraction = Extraction(config, extractors, spool, ledger, writer, plan)
-        read, not_loaded, peak_bytes = extraction.run(experts, retry_failed)
+        extraction = Extraction(config, extractors, spool, ledger, writer, plan, retry_failed)
+        read, not_loaded, peak_bytes = extraction.run(experts)
         for expert in experts:
             writer.refresh(expert)
         shutil.rmtree(spool.scratch, ignore_errors=True)
@@ -193,8 +193,9 @@ class Extraction:
     ledger: Ledger
     writer: ShardWriter
     plan: Plan
+    retry_failed: bool = False
 
-    def run(self, experts: Sequence[str], retry_failed: bool) -> tuple[int, dict[str, str], int]:
+    def run(self, experts: Sequence[str]) -> tuple[int, dict[str, str], int]:
         """Return how many videos were read, why experts could not be loaded, and the peak memory in bytes.
 
         Raises:
@@ -203,11 +204,11 @@ class Extraction:
         """
         self._settle_spooled(experts)
         spooled = self.plan.spooled_groups(experts)
-        tasks = self.plan.tasks(experts, retry_failed, self.config.strict)
+        tasks = self._tasks(experts)
         if not tasks and not spooled:
             return 0, {}, 0
         experts, lost = self._with_weights(experts)
-        tasks = self.plan.tasks(experts, retry_failed)
+        tasks = self._tasks(experts)
         if not tasks and not spooled:
             return 0, lost, 0
         engine = self._engine(experts, len(tasks))
@@ -216,11 +217,14 @@ class Extraction:
             _tell(ready.unavailable, list(ready.specs))
             self.writer.check(ready.specs)
             self.spool.expect({name: spec for name, (spec, _) in ready.specs.items()})
-            tasks = self.plan.tasks(list(ready.specs), retry_failed, self.config.strict)
+            tasks = self._tasks(list(ready.specs))
             self._read(engine, tasks, spooled, ready.specs)
         finally:
             engine.close()
         return len(tasks), {**lost, **ready.unavailable}, engine.peak_bytes
+
+    def _tasks(self, experts: Sequence[str]) -> list[Task]:
+        return self.plan.tasks(experts, self.retry_failed, self.config.strict)
 
     def _with_weights(self, experts: Sequence[str]) -> tuple[Sequence[str], dict[str, str]]:
         """Return the experts whose weights are here, and for each other one why it cannot run.
