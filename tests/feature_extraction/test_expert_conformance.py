@@ -13,7 +13,7 @@ import torch
 from expert_cases import DURATION, PACKAGED, TINY, Case, media_for
 
 from feature_extraction.experts import make_extractor, missing_packages
-from feature_extraction.extractor import Expert, Extracted, Frames, Media, ModelExpert
+from feature_extraction.extractor import Expert, Extracted, Frames, Media, ModelExpert, VideoInfo
 from vtr.experts import EXPERTS, find_expert
 
 CASES = [*PACKAGED, *TINY]
@@ -191,3 +191,18 @@ def test_half_precision_gives_nearly_the_same_features(load: Load, case: Case, f
     assert cosine.min() > 0.99
     if whole.texts is None:
         assert not np.array_equal(one, other)  # it did run in another precision
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_reads_those_settings_of_its_own_that_the_table_says(case: Case, load: Load, folder: Path) -> None:
+    load(case)
+    assert case.read - {"kind"} == set(find_expert(case.name, case.config(folder).settings).takes)
+
+
+@pytest.mark.parametrize("name", ["s3d", "vggish", "densenet"])
+def test_so_do_those_of_a_weight_file(name: str, tmp_path: Path) -> None:
+    (tmp_path / "weights").touch()
+    case = Case(name)
+    expert = make_extractor(name, case.config(tmp_path, model=str(tmp_path / "weights")))
+    expert.begin(VideoInfo("made by hand", DURATION, 64, 64, 25.0, True))
+    assert case.read - {"kind"} == set(EXPERTS[name].takes)
