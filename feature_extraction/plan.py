@@ -184,9 +184,9 @@ class Plan:
                 tasks.append(Task(video_id, path, chosen))
         return tasks
 
-    def done(self) -> int:
-        """Return how many of the videos all experts have read."""
-        return sum(not lacking for _, _, lacking in self._lacking(self._examined))
+    def done(self, experts: Collection[str]) -> int:
+        """Return how many of the videos all of `experts` have read."""
+        return sum(not lacking for _, _, lacking in self._lacking(experts))
 
     def spooled_groups(self, experts: Collection[str]) -> list[int]:
         """Return the groups with videos that some of `experts` have finished and that are in no shard yet."""

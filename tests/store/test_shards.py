@@ -188,7 +188,7 @@ def test_the_plan_counts_what_is_spooled_as_read(workspace: Workspace) -> None:
     plan = Plan(groups, videos(*range(6)), nothing, spool, ledger)
     lacking = {task.video_id: task.experts for task in plan.tasks(("look", "words"), retry_failed=False)}
     assert lacking == {f"v{n}": ("look", "words") for n in (0, 3, 4, 5)} | {"v2": ("words",)}
-    assert plan.done() == 1
+    assert (plan.done(["look", "words"]), plan.done(["look"])) == (1, 2)
     assert [groups[n].ids for n in plan.spooled_groups(SPECS)] == [g.ids for g in groups if {"v1", "v2"} & set(g.ids)]
     changed = Spool(workspace.features / ".spool", {"look": "a", "words": "other settings"})
     assert changed.examined() == {"v1": {"look"}, "v2": {"look"}}
