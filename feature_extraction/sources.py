@@ -80,15 +80,22 @@ def local_copy(locator: str, folder: Path, timeout_seconds: float = 120.0) -> It
         if not (path.is_file() if rate is None else path.is_dir()):
             expected = "a file" if rate is None else "a folder of images"
             raise SourceError("unreadable", f"{path} is not there, {expected} was expected")
+        _check_holds_something(path, path)
         yield LocalSource(path, rate)
         return
     suffix = "" if rate is not None else Path(found.name).suffix
     copy = _Copy(folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}")
     try:
         copy.run(found, timeout_seconds)
+        _check_holds_something(copy.target, found)
         yield LocalSource(copy.target, rate)
     finally:
         copy.remove()
+
+
+def _check_holds_something(path: Path, named: object) -> None:
+    if path.is_file() and path.stat().st_size == 0:
+        raise SourceError("unreadable", f"the file is empty: {named} has 0 bytes")
 
 
 class _GivenUpError(Exception):

@@ -158,11 +158,13 @@ def test_failures_go_to_the_ledger_and_the_rest_goes_on(clips: Path, tmp_path: P
     for path in sorted(clips.iterdir())[:5]:
         (folder / path.name).symlink_to(path)
     (folder / "broken.mp4").write_bytes(sorted(clips.iterdir())[0].read_bytes()[:600])
+    (folder / "empty.mp4").touch()
     workspace = prepare_folder(folder, None, tmp_path / "ws").workspace
     summary = run(workspace, config("mean", "clumsy"))
     entries = {(e["video_id"], e["expert"]): e for e in map(json.loads, workspace.ledger.read_text().splitlines())}
-    assert summary.failures == len(entries) == 3
-    assert (summary.extracted, summary.failed) == (5, 1)  # an expert that fails costs the other nothing
+    assert summary.failures == len(entries) == 4
+    assert (summary.extracted, summary.failed) == (5, 2)  # an expert that fails costs the other nothing
+    assert entries["empty", "*"]["message"].startswith("the file is empty: ")
     assert entries["broken", "*"]["stage"] in ("open", "decode")
     assert "red makes me stumble" in entries["-00 red", "clumsy"]["message"]
     assert (entries["-00 red", "clumsy"]["stage"], entries["-00 red", "clumsy"]["kind"]) == ("extract", "expert_error")
@@ -173,12 +175,12 @@ def test_failures_go_to_the_ledger_and_the_rest_goes_on(clips: Path, tmp_path: P
     assert set(store.video_ids("clumsy")) == {"-02 blue", "-04 grey"}
 
     plain = run(workspace, config("mean", "clumsy"))
-    assert (plain.extracted, plain.failed, plain.failures, plain.done_before) == (0, 0, 3, 3)
+    assert (plain.extracted, plain.failed, plain.failures, plain.done_before) == (0, 0, 4, 3)
 
     (folder / "broken.mp4").unlink()
     (folder / "broken.mp4").write_bytes((clips / "-04 grey.mp4").read_bytes())
     retried = run(workspace, config("mean", "clumsy"), retry_failed=True)
-    assert (retried.extracted, retried.failed, retried.failures) == (1, 2, 2)
+    assert (retried.extracted, retried.failed, retried.failures) == (1, 3, 3)
     assert "broken" in FeatureStore(workspace.features).video_ids("mean")
     assert FeatureStore(workspace.features).verify("mean") == []
 

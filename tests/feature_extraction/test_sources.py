@@ -61,6 +61,19 @@ def test_local_files_and_folders_are_used_as_they_are(tmp_path: Path, folder: Pa
     assert tmp_path.is_dir() and list(folder.iterdir()) == []
 
 
+def test_a_file_of_no_bytes_is_said_to_be_empty(tmp_path: Path, folder: Path, memory: MemoryFileSystem) -> None:
+    (tmp_path / "a.mp4").touch()
+    memory.pipe_file("/a.mp4", b"")
+    with webdataset.TarWriter(str(tmp_path / "0.tar")) as writer:
+        writer.write({"__key__": "a", "mp4": b""})
+    for locator in (f"{tmp_path}/a.mp4", "memory://a.mp4", f"tar://a.mp4::{tmp_path}/0.tar"):
+        with pytest.raises(SourceError) as raised, local_copy(locator, folder):
+            pass
+        assert raised.value.kind == "unreadable"
+        assert str(raised.value) == f"the file is empty: {locator} has 0 bytes"
+    assert list(folder.iterdir()) == []
+
+
 def test_members_of_a_shard_are_copied_and_removed(
     tmp_path: Path, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
