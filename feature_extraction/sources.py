@@ -21,6 +21,7 @@ from vtr.annotations.locators import Locator, parse
 from vtr.annotations.tars import Member, TarIndex, find_images, read_index
 from vtr.errors import InputError, VtrError
 from vtr.files import TEMPORARY_PREFIX, cannot_write
+from vtr.packaged import lacking
 
 CHUNK_BYTES = 1 << 20
 TARS_KNOWN = 64
@@ -198,9 +199,7 @@ def _explained(found: Locator, target: Path, error: BaseException) -> VtrError:
         where = "" if found.is_local else ", or cannot be reached"
         return SourceError("unreadable", f"{found.path} is not there{where}")
     if isinstance(error, ImportError):
-        return SourceError(
-            "unreadable", f"{found.path} cannot be read here: {error}. Install the package that is named"
-        )
+        return SourceError("unreadable", f"{found.path} cannot be read here: {lacking(found.path, error)}")
     if isinstance(error, TimeoutError):
         return SourceError("timeout", f"{found.path} did not answer in time ({error})")
     words = " ".join(str(error).split()) or "no reason given"
