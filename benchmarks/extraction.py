@@ -101,7 +101,7 @@ def check_truth(decoder: Decoder, clips: Sequence[Path]) -> None:
         AssertionError: one shows another frame.
     """
     for path in clips:
-        ours = [np.concatenate(with_vtr(decoder, path, [UNIFORM], reader)[0]) for reader in ("auto", "pyav")]
+        ours = [np.concatenate(with_vtr(decoder, path, [UNIFORM], reader)[0]) for reader in ("auto", "decord")]
         for images in (*ours, with_decord(path), with_ffmpeg(path)):
             assert [painted_index(image) for image in images] == uniform_indices(), f"{path}: other frames"
 
@@ -114,7 +114,7 @@ def measure_reading(clips: Sequence[Path], rounds: int) -> Times:
             rounds,
             {
                 "vtr": lambda: [with_vtr(decoder, path, [UNIFORM]) for path in clips],
-                "pyav": lambda: [with_vtr(decoder, path, [UNIFORM], "pyav") for path in clips],
+                "by decord": lambda: [with_vtr(decoder, path, [UNIFORM], "decord") for path in clips],
                 "decord": lambda: [with_decord(path) for path in clips],
                 "ffmpeg": lambda: [with_ffmpeg(path) for path in clips],
             },

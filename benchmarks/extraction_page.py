@@ -97,7 +97,7 @@ def _reading(found: Found, clips: int) -> list[str]:
     read, shared = found.reading, found.sharing
     ways = {
         "vtr": "vtr, as `vtr extract` reads",
-        "pyav": "vtr, `reader: pyav`",
+        "by decord": "vtr, `reader: decord`",
         "decord": "bare decord, one thread, in this process",
         "ffmpeg": "ffmpeg as a subprocess, one thread, told the frames' numbers",
     }
@@ -115,9 +115,10 @@ def _reading(found: Found, clips: int) -> list[str]:
         "",
         *paragraph(
             "30 uniform frames at 224x224, milliseconds a clip. All show the frames asked for, by the index painted in "
-            "each: this is checked first. vtr reads in a process that can be killed, checks the times of all frames "
-            "before it trusts decord, and hands the pictures over a pipe. With PyAV, B-frames that nobody asks for and "
-            "nothing refers to are not decoded."
+            "each: this is checked first. vtr reads in a process that can be killed and hands the pictures over a "
+            "pipe. It asks PyAV where two frames or more are wanted for each key frame, and leaves out B-frames that "
+            "nobody asks for and nothing refers to; else decord, which seeks, and whose times of all frames it checks "
+            "before it trusts it."
         ),
         "",
         *_table(("30 frames of 224x224", "ms a clip", "rate, to bare decord"), rows),

@@ -143,10 +143,11 @@ def answer(request: FrameRequest, send: Send, complaints: Complaints) -> None:
         send(opened, [])
         send(Ended(contents.damage), [])
         return
-    failed = None
-    for name in ("images",) if folder else readers_in_order(request.reader, collector.sizes):
+    failed: dict[str, Failed] = {}
+    names = readers_in_order(request.reader, contents, collector.sizes, collector.indices)
+    for place, name in enumerate(names):
         try:
-            send(Trying(name), [])
+            send(Trying(name, names[place + 1 :]), [])
             reader = READERS[name](contents, collector.sizes, complaints.take)
             send(opened, [])
             damage = _read(reader, collector, contents, request.strict)
@@ -155,9 +156,10 @@ def answer(request: FrameRequest, send: Send, complaints: Complaints) -> None:
         except BrokenPipeError:
             raise
         except Exception as error:
-            failed = _failed("decode", error, name)
-    assert failed is not None
-    send(failed, [])
+            failed[name] = _failed("decode", error, name)
+            if isinstance(error, _TruncatedError):  # another reader cannot mend that
+                break
+    send(failed.get("pyav") or failed[name], [])  # who alone can tell what is wrong with the file
 
 
 def _read(reader: Reader, collector: _Collector, contents: Contents, strict: bool) -> str | None:

@@ -147,7 +147,7 @@ class ModelExpert(Expert):
 
     def begin(self, info: VideoInfo) -> Reading:
         """Start on a video."""
-        return _ModelReading(self.prepare(info), self.embed_with or self.embed_all)
+        return _ModelReading(self.prepare(info), self.embed_with or self.embed_all, self.batch)
 
     def embed_all(self, items: NDArray[Any]) -> NDArray[np.float32]:
         """Return the features [n, D] of any number of items, `batch` at a time."""
@@ -156,24 +156,32 @@ class ModelExpert(Expert):
 
 
 class _ModelReading(Reading):
-    """Prepare, embed, collect."""
+    """Prepare, embed in whole batches, collect."""
 
-    def __init__(self, preparation: Preparation, embed: Embed) -> None:
-        self._preparation, self._embed = preparation, embed
+    def __init__(self, preparation: Preparation, embed: Embed, batch: int) -> None:
+        self._preparation, self._embed, self._batch = preparation, embed, batch
+        self._waiting: list[NDArray[Any]] = []
         self._values: list[NDArray[np.float32]] = []
 
     def add(self, frames: Frames) -> None:
         self._take(self._preparation.add(frames))
+        if sum(map(len, self._waiting)) >= self._batch:
+            items = np.concatenate(self._waiting)
+            whole = len(items) // self._batch * self._batch
+            self._waiting = [items[whole:]]
+            self._values.append(self._embed(items[:whole]))
 
     def finish(self, sound: Sound | None) -> Extracted | None:
         self._take(self._preparation.finish(sound))
+        if self._waiting and len(items := np.concatenate(self._waiting)):
+            self._values.append(self._embed(items))
         if not self._values:
             return None
         return Extracted(features(np.concatenate(self._values), *self._preparation.times()))
 
     def _take(self, items: NDArray[Any] | None) -> None:
-        if items is not None and len(items):
-            self._values.append(self._embed(items))
+        if items is not None:
+            self._waiting.append(items)
 
 
 def features(values: Any, start_seconds: Any, end_seconds: Any) -> ExpertFeatures:

@@ -6,3 +6,4 @@ from vtr.store.ledger import Kind as Kind
 from vtr.store.ledger import Ledger as Ledger
 from vtr.store.ledger import Status as Status
 from vtr.store.ledger import read_ledger as read_ledger
+from vtr.store.ledger import refuses as refuses

@@ -37,7 +37,8 @@ class DecodeRequest:
         sound: whether `OpenVideo.sound` is wanted.
         max_seconds: where reading stops.
         timeout_seconds: how long all waiting for a reader may take, and how long ffmpeg may take over the sound.
-        reader: decord first and PyAV where decord fails ("auto"), or only one of them.
+        reader: "auto" asks the faster of decord and PyAV first and the other one where that fails, and decord never
+            where it would show wrong frames; or only one of them.
         strict: refuse a file of which a part cannot be read.
         images_per_second: how many images of a folder make a second.
         shots: (start, end) of each shot, for needs with the sampling "shots".
@@ -134,6 +135,7 @@ class OpenVideo:
         self._needs = tuple(dict.fromkeys(request.needs))
         self._done = 0
         self._damage: str | None = None
+        self._others: tuple[ReaderName, ...] = ()
         self._heard: Heard | None = None
         self._sound_error: MediaError | None = None
         self._ask(request.reader)
@@ -146,7 +148,7 @@ class OpenVideo:
             self._end()
 
     def chunks(self) -> Iterator[tuple[Frames | None, ...]]:
-        """Yield some frames at a time, at most 64 and about 16 MB in all: for each need its own, None when it has none.
+        """Yield some frames at a time, at most 16 and about 16 MB in all: for each need its own, None when it has none.
 
         All chunks together hold for each need the frames of its sampling in order, less those that cannot be decoded.
 
@@ -220,22 +222,22 @@ class OpenVideo:
         )
 
     def _receive(self) -> tuple[Message, list[NDArray[np.uint8]]]:
-        """Return the next message that is not about the readers; put PyAV in place of decord where that fails."""
+        """Return the next message that is not about the readers; ask another reader in place of one that fails."""
         while True:
             try:
                 message, images = self._child.receive()
             except (TimedOutError, DiedError) as error:
                 self._owner.close()
-                if self._request.reader != "auto" or self.decoder != "decord":
+                if not self._others:
                     raise self._why(error) from error
-                self._ask("pyav")
+                self._ask(self._others[0])
                 continue
             if isinstance(message, Failed):
                 self._owner.idle = True
                 raise MediaError(message.stage, message.kind, message.reason, message.decoder)
             if not isinstance(message, Trying):
                 return message, images
-            self.decoder = message.decoder
+            self.decoder, self._others = message.decoder, message.others
 
     def _why(self, error: TimedOutError | DiedError) -> MediaError:
         stage, reader = "decode" if self.decoder else "open", self.decoder or "pyav"

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from feature_extraction.experts import EXTRACTORS, missing_packages
 from feature_extraction.extractor import Extracted
-from feature_extraction.ledger import ALL_EXPERTS, Ledger, read_ledger
+from feature_extraction.ledger import ALL_EXPERTS, Ledger, read_ledger, refuses
 from feature_extraction.media import MediaError
 from feature_extraction.plan import Plan, Task, make_groups
 from feature_extraction.pool import Engine, Pool
@@ -43,7 +43,7 @@ class ExtractSummary:
     Attributes:
         extracted: videos that some expert read in this run.
         failed: videos that were tried in this run and that no expert could read.
-        done_before: videos that all experts that can run had read in earlier runs.
+        done_before: other videos, which all experts that can run had read in earlier runs.
         no_file: videos of the workspace that have no file on this machine.
         failures: failures that stand in the ledger, of this run and earlier ones.
         partial: damaged videos of which the readable part was used, of this run and earlier ones.
@@ -219,9 +219,9 @@ class Extraction:
             UnavailableError: none could be loaded.
             WorkspaceError: the store was made by other models; or it cannot be written.
         """
-        self._settle_spooled()
+        self._settle_spooled(experts)
         spooled = self.plan.spooled_groups(experts)
-        tasks = self.plan.tasks(experts, retry_failed)
+        tasks = self.plan.tasks(experts, retry_failed, self.config.strict)
         if not tasks and not spooled:
             return Counts(done_before=self.plan.done(experts))
         engine = self._engine(experts, len(tasks))
@@ -230,8 +230,8 @@ class Extraction:
             _tell(ready.unavailable, list(ready.specs))
             self.writer.check(ready.specs)
             self.spool.expect({name: spec for name, (spec, _) in ready.specs.items()})
-            tasks = self.plan.tasks(list(ready.specs), retry_failed)
-            counts = Counts(done_before=self.plan.done(ready.specs), unavailable=ready.unavailable)
+            tasks = self.plan.tasks(list(ready.specs), retry_failed, self.config.strict)
+            counts = Counts(done_before=self.plan.done(ready.specs, tasks), unavailable=ready.unavailable)
             self._read(engine, tasks, spooled, ready.specs, counts)
         finally:
             engine.close()
@@ -247,11 +247,12 @@ class Extraction:
         say(f"loading {', '.join(experts)} in {workers} process{'es' if workers > 1 else ''}")
         return Pool(workers, self.config, experts, self.extractors, self.spool)
 
-    def _settle_spooled(self) -> None:
+    def _settle_spooled(self, experts: Sequence[str]) -> None:
         """Enter in the ledger how videos ended that a killed run had read and not yet entered."""
         for video_id in self.spool.examined():
             if (done := self.spool.get(video_id)) is not None:
-                self.ledger.settle(video_id, done.examined, done.failures)
+                refused = {expert for expert in experts if refuses(done.failures, expert)}
+                self.ledger.settle(video_id, refused.union(done.examined), done.failures)
 
     def _read(
         self, engine: Engine, tasks: Sequence[Task], spooled: Sequence[int], specs: Specs, counts: Counts
@@ -265,10 +266,11 @@ class Extraction:
         with progress("extract", len(tasks), "videos") as advance:
             for task, failures in engine.run(tasks):
                 failed = {failure.expert for failure in failures if failure.status == "failed"}
-                read_by = () if ALL_EXPERTS in failed else set(task.experts) - failed
-                self.ledger.settle(task.video_id, read_by, failures)
-                counts.read += bool(read_by)
-                counts.failed += not read_by
+                over = {e for e in task.experts if refuses(failures, e) or not failed & {e, ALL_EXPERTS}}
+                self.ledger.settle(task.video_id, over, failures)
+                is_read = ALL_EXPERTS not in failed and not failed.issuperset(task.experts)
+                counts.read += is_read
+                counts.failed += not is_read
                 number = group_of[task.video_id]
                 left[number] -= 1
                 if not left[number]:

@@ -167,16 +167,14 @@ class Plan:
         self._examined, self._spool, self._ledger = examined, spool, ledger
         self._paths = {video.id: video.path for video in annotations.videos}
 
-    def tasks(self, experts: Collection[str], retry_failed: bool) -> list[Task]:
+    def tasks(self, experts: Collection[str], retry_failed: bool, strict: bool = False) -> list[Task]:
         """Return the videos that some of `experts` have not read, in plan order.
 
-        Videos that failed before, or of which only a part was readable, are among them only to be tried again,
-        `retry_failed`.
+        Videos that failed before are among them only to be tried again, `retry_failed`; those of which only a part was
+        readable also to be refused, `strict`.
         """
-        tasks = []
-        partly = {
-            (entry.video_id, entry.expert) for entry in self._ledger if entry.status == "partial" and retry_failed
-        }
+        tasks, again = [], retry_failed or strict
+        partly = {(entry.video_id, entry.expert) for entry in self._ledger if entry.status == "partial" and again}
         for video_id, path, lacking in self._lacking(experts):
             chosen = tuple(e for e in lacking if retry_failed or not self._ledger.failed(video_id, e))
             chosen += tuple(e for e in experts if (video_id, e) in partly and e not in chosen)
@@ -184,13 +182,15 @@ class Plan:
                 tasks.append(Task(video_id, path, chosen))
         return tasks
 
-    def done(self, experts: Collection[str]) -> int:
-        """Return how many of the videos all of `experts` have read."""
-        return sum(not lacking for _, _, lacking in self._lacking(experts))
+    def done(self, experts: Collection[str], again: Collection[Task] = ()) -> int:
+        """Return how many of the videos all of `experts` have read; those of the tasks `again` do not count."""
+        tried = {task.video_id for task in again}
+        return sum(not lacking and video_id not in tried for video_id, _, lacking in self._lacking(experts))
 
     def spooled_groups(self, experts: Collection[str]) -> list[int]:
-        """Return the groups with videos that some of `experts` have finished and that are in no shard yet."""
-        spooled = {video_id for video_id, read_by in self._spool.examined().items() if not read_by.isdisjoint(experts)}
+        """Return the groups with videos that `experts` have finished or refused since their shards were written."""
+        examined = self._spool.examined().items()
+        spooled = {video_id for video_id, read_by in examined if not (read_by and read_by.isdisjoint(experts))}
         return [n for n, group in enumerate(self.groups) if not spooled.isdisjoint(group.ids)] if spooled else []
 
     def _lacking(self, experts: Collection[str]) -> Iterator[tuple[str, str, tuple[str, ...]]]:

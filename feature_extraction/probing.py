@@ -46,6 +46,7 @@ class Contents:
         pts: the presentation times of the frames that are shown, ascending, in the stream's time base.
         frame_seconds: [N] the same in seconds; the first is 0.
         video_start_seconds: when the first frame appears after the container's first packet of any stream.
+        key_frames: how many of the frames can be decoded by themselves, as far as the container tells.
         stored_order: whether frames are told apart by their rank instead of their time.
         not_for_decord: why decord would show wrong frames; None where it is right.
         codec: FFmpeg's name of the codec.
@@ -59,6 +60,7 @@ class Contents:
     degrees: int = 0
     pts: tuple[int, ...] = ()
     video_start_seconds: float = 0.0
+    key_frames: int = 0
     stored_order: bool = False
     not_for_decord: str | None = None
     codec: str = ""
@@ -73,6 +75,7 @@ class _Packets:
 
     Attributes:
         pts: times of the frames that are shown.
+        key_frames: how many of them can be decoded by themselves.
         last_duration: of the packet shown last.
         hidden: packets that an edit list hides.
         damaged: packets that arrived incomplete.
@@ -82,6 +85,7 @@ class _Packets:
     """
 
     pts: set[int] = field(default_factory=set)
+    key_frames: int = 0
     last_duration: int = 0
     hidden: int = 0
     damaged: int = 0
@@ -132,6 +136,7 @@ def inspect(path: str) -> Contents:
             degrees=degrees,
             pts=pts,
             video_start_seconds=max(0.0, pts[0] * base - (container.start_time or 0) / av.time_base),
+            key_frames=packets.key_frames,
             stored_order=container.format.name in STORED_ORDER_CONTAINERS,
             not_for_decord=_not_for_decord(container, stream, degrees, packets.hidden > 0, damage),
             codec=stream.codec_context.name,
@@ -176,6 +181,7 @@ def _read_packets(container: Any, stream: Any) -> _Packets:
                 packets.damaged += 1
             else:
                 packets.pts.add(pts)
+                packets.key_frames += packet.is_keyframe
                 if last is None or pts > last:
                     last, packets.last_duration = pts, packet.duration or 0
     except av.error.FFmpegError as error:

@@ -29,9 +29,11 @@ from feature_extraction.wire import ReaderName
 
 SAME_TIME_SECONDS = 2e-3
 """Decord keeps times in single precision; beyond this its frames are others than PyAV's."""
-CHUNK_FRAMES = 64
+SEEKING_PAYS = 2
+"""With so many frames a key frame, decord and PyAV are equally fast; see benchmarks/extraction.md."""
+CHUNK_FRAMES = 16
 CHUNK_BYTES = 16 << 20
-"""So many decoded pictures are held at a time."""
+"""So many decoded pictures are held at a time: few, so that the next are decoded while these are looked at."""
 
 Size = tuple[int, int]
 """(width, height) in pixels."""
@@ -128,7 +130,7 @@ def _grey(image: NDArray[np.uint8]) -> NDArray[np.uint8]:
 
 
 class PyAVReader:
-    """PyAV: decodes from the start, maintained, and right in every container."""
+    """PyAV: decodes from the start, is maintained, and right in every container."""
 
     def __init__(self, contents: Contents, sizes: Sequence[Size], complaint: Callable[[], str]) -> None:
         del sizes
@@ -241,14 +243,25 @@ def frames_at_a_time(sizes: Sequence[Size]) -> int:
     return max(1, min(CHUNK_FRAMES, CHUNK_BYTES // max(1, each)))
 
 
-def readers_in_order(asked_for: ReaderName, sizes: Sequence[Size]) -> tuple[str, ...]:
-    """Return the readers to try: for "auto" decord first, but PyAV first for pictures of several sizes.
+def readers_in_order(
+    asked_for: ReaderName, contents: Contents, sizes: Sequence[Size], indices: NDArray[np.int64]
+) -> tuple[ReaderName, ...]:
+    """Return the readers to try.
 
-    Those decord would make once while it decodes and Pillow again from that, which takes as long as decoding.
+    For "auto" that is decord first where it can leave out most of the video: it seeks to the key frame before a frame,
+    which pays where the ascending `indices` name less than SEEKING_PAYS frames for each key frame. Else PyAV is first,
+    which reads from the start to the last frame but leaves out the B-frames that nobody needs; also for pictures of
+    several sizes, as it makes each from the decoded frame. decord is left out where it would show wrong frames.
     """
+    if contents.images:
+        return ("images",)
     if asked_for != "auto":
         return (asked_for,)
-    return ("decord", "pyav") if len(set(sizes)) == 1 else ("pyav", "decord")
+    if contents.not_for_decord:
+        return ("pyav",)
+    key_frames = contents.key_frames * (indices[-1] + 1) / len(contents.pts)
+    seeks = len(set(sizes)) == 1 and len(indices) < SEEKING_PAYS * key_frames
+    return ("decord", "pyav") if seeks else ("pyav", "decord")
 
 
 READERS: dict[str, Callable[[Contents, Sequence[Size], Callable[[], str]], Reader]] = {

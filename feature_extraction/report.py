@@ -17,9 +17,10 @@ WHOLE_VIDEO = "(whole video)"
 HEADS = ("video", "expert", "stage", "kind", "status", "attempts", "decoder", "when", "message")
 
 ADVICE: Mapping[Kind, str] = {
+    "not_fetched": "the file is not there, or could not be fetched. See to its path, the network, or the package that "
+    "the message names, then --retry-failed.",
     "unreadable": "the file is damaged or no video. Play it; copy or fetch it again; or convert it: "
-    "ffmpeg -i BAD -c:v libx264 -c:a aac GOOD.mp4. Where the stage is fetch, it could not be had: see to its path, the "
-    "network, or the package that the message names. Then --retry-failed.",
+    "ffmpeg -i BAD -c:v libx264 -c:a aac GOOD.mp4. Then --retry-failed.",
     "truncated": "the file ends early or has holes. The readable part was used (partial), or refused under --strict "
     "(failed). Fetch the file again, then --retry-failed; the whole takes the part's place.",
     "no_video": "the file has no video stream: it is sound or something else. Take it off the list, or fetch it again.",
@@ -37,14 +38,14 @@ ADVICE: Mapping[Kind, str] = {
 }
 
 
-def report(workspace: Workspace, limit: int | None = SHOWN) -> str:
-    """Return what stands in the failure ledger: counts, entries (absences are counted only), and what to do next.
+def report(workspace: Workspace, *, whole: bool = False) -> str:
+    """Return what stands in the failure ledger: counts, entries, and what to do next.
 
     It takes no lock: another process may be extracting.
 
     Args:
         workspace: the workspace.
-        limit: at most so many entries are shown; None shows all.
+        whole: show all entries. Otherwise they are the first `SHOWN`, and absences are only counted.
 
     Raises:
         WorkspaceError: the ledger is damaged.
@@ -53,17 +54,18 @@ def report(workspace: Workspace, limit: int | None = SHOWN) -> str:
     if not entries:
         return f"{workspace.root}: no failures stand in the ledger."
     statuses = Counter(entry.status for entry in entries)
-    listed = [entry for entry in entries if entry.status != "absent"]
+    listed = [entry for entry in entries if whole or entry.status != "absent"]
+    shown = listed if whole else listed[:SHOWN]
     lines = [
         f"{workspace.root}: {statuses['failed']:,} failed, {statuses['partial']:,} partial (the readable part was "
         f"used), {statuses['absent']:,} absent (nothing there to read)",
         "",
         *_align([*_counts(entries)]),
     ]
-    if listed:
-        lines += ["", *_align([HEADS, *map(_cells, listed[:limit])])]
-    if limit is not None and len(listed) > limit:
-        lines.append(f"... and {len(listed) - limit:,} more, in {workspace.ledger}")
+    if shown:
+        lines += ["", *_align([HEADS, *map(_cells, shown)])]
+    if len(listed) > len(shown):
+        lines.append(f"... and {len(listed) - len(shown):,} more: --report --all, or {workspace.ledger}")
     kinds = [kind for kind in get_args(Kind) if any(entry.kind == kind for entry in entries)]
     lines += ["", f"What to do (retry with `vtr extract {workspace.root} --retry-failed`):"]
     lines += [f"  {kind}: {ADVICE[kind]}" for kind in kinds]

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feature_extraction.facts import decoder_facts
+from feature_extraction.ledger import refuses
 from feature_extraction.plan import Group
 from feature_extraction.shaping import differences
 from feature_extraction.shaping import recorded_config as recorded_config
@@ -58,13 +59,20 @@ class Shard:
 
     def take(self, video_id: str, row: dict[str, Any] | None, found: Sequence[FoundText]) -> None:
         """Take what the expert made of a video, in place of what it held of it."""
+        self.withdraw(video_id)
         self.examined.add(video_id)
-        for held in (self.rows, self.found):
-            held.pop(video_id, None)
         if row is not None:
             self.rows[video_id] = row
             if found:
                 self.found[video_id] = list(found)
+
+    def withdraw(self, video_id: str) -> bool:
+        """Give up what it holds of a video; return whether it held anything."""
+        held = video_id in self.examined
+        self.examined.discard(video_id)
+        self.rows.pop(video_id, None)
+        self.found.pop(video_id, None)
+        return held
 
     def write(self, path: StorePath, spec: ExpertSpec, ids: Sequence[str]) -> Written:
         """Write the side table, if there is anything for it, then the shard; the videos in the order of `ids`.
@@ -193,6 +201,9 @@ class ShardWriter:
         news = False
         for video_id in group.ids:
             done = spool.get(video_id) if video_id not in elsewhere else None
+            if done is not None and expert not in done.examined and refuses(done.failures, expert):
+                news |= shard.withdraw(video_id)
+                self._covered(expert).discard(video_id)
             if done is None or expert not in done.examined:
                 continue
             news = True

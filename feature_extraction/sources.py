@@ -36,7 +36,7 @@ class SourceError(VtrError):
         reason: why, in words.
     """
 
-    def __init__(self, kind: Literal["unreadable", "truncated", "timeout"], reason: str) -> None:
+    def __init__(self, kind: Literal["not_fetched", "unreadable", "truncated", "timeout"], reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
         self.reason = reason
@@ -74,13 +74,13 @@ def local_copy(locator: str, folder: Path, timeout_seconds: float = 120.0) -> It
     try:
         found = parse(locator)
     except InputError as error:
-        raise SourceError("unreadable", str(error)) from error
+        raise SourceError("not_fetched", str(error)) from error
     rate = found.images_per_second
     if found.is_local and found.member is None:
         path = Path(found.path)
         if not (path.is_file() if rate is None else path.is_dir()):
             expected = "a file" if rate is None else "a folder of images"
-            raise SourceError("unreadable", f"{path} is not there, {expected} was expected")
+            raise SourceError("not_fetched", f"{path} is not there, {expected} was expected")
         _check_holds_something(path, path)
         yield LocalSource(path, rate)
         return
@@ -140,7 +140,7 @@ class _Copy:
         try:
             if found.member is None:
                 if found.images_per_second is not None:
-                    raise SourceError("unreadable", f"{found}: a folder of images must be on this machine or in a tar")
+                    raise SourceError("not_fetched", f"{found}: a folder of images must be on this machine or in a tar")
                 with _opened(found) as stream:
                     self._write(self.target, lambda: stream.read(CHUNK_BYTES))
             else:
@@ -197,19 +197,19 @@ def _explained(found: Locator, target: Path, error: BaseException) -> VtrError:
         return cannot_write(target, error)
     if isinstance(error, FileNotFoundError):
         where = "" if found.is_local else ", or cannot be reached"
-        return SourceError("unreadable", f"{found.path} is not there{where}")
+        return SourceError("not_fetched", f"{found.path} is not there{where}")
     if isinstance(error, ImportError):
-        return SourceError("unreadable", f"{found.path} cannot be read here: {lacking(found.path, error)}")
+        return SourceError("not_fetched", f"{found.path} cannot be read here: {lacking(found.path, error)}")
     if isinstance(error, TimeoutError):
         return SourceError("timeout", f"{found.path} did not answer in time ({error})")
     words = " ".join(str(error).split()) or "no reason given"
-    return SourceError("unreadable", f"{found.path} cannot be read: {type(error).__name__}: {words}")
+    return SourceError("not_fetched", f"{found.path} cannot be read: {type(error).__name__}: {words}")
 
 
 def _not_in(found: Locator, index: TarIndex) -> SourceError:
     if index.damage is not None:
         return SourceError("truncated", f"{found.path} is damaged ({index.damage}); {found.member} is not before that")
-    return SourceError("unreadable", f"{found.path} holds no file {found.member}")
+    return SourceError("not_fetched", f"{found.path} holds no file {found.member}")
 
 
 def _opened(found: Locator) -> contextlib.AbstractContextManager[IO[bytes]]:

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_extraction.ledger import Failure
+from feature_extraction.ledger import Failure, refuses
 from vtr.files import TEMPORARY_PREFIX, atomic_file
 from vtr.store.found import FOUND_FIELDS, decode_found, encode_found
 from vtr.store.schema import SCHEMA
@@ -77,10 +77,12 @@ class Spool:
         """Write one video's file, merged with what other experts made of it before."""
         before = self.get(done.video_id)
         if before is not None:
-            examined = tuple(sorted({*before.examined, *done.examined}))
-            rows = {e: row for e, row in before.rows.items() if e not in done.examined} | dict(done.rows)
-            found = {e: texts for e, texts in before.found.items() if e not in done.examined} | dict(done.found)
-            specs, decoder = {**before.specs, **done.specs}, done.decoder or before.decoder
+            kept = {e for e in before.examined if e not in done.examined and not refuses(done.failures, e)}
+            examined = tuple(sorted({*kept, *done.examined}))
+            rows = {e: row for e, row in before.rows.items() if e in kept} | dict(done.rows)
+            found = {e: texts for e, texts in before.found.items() if e in kept} | dict(done.found)
+            specs = {e: spec for e, spec in before.specs.items() if e in kept} | dict(done.specs)
+            decoder = done.decoder or before.decoder
             done = Spooled(done.video_id, rows, examined, done.failures, found, decoder, specs)
         lines = [
             {**row, "expert": expert, "found": [encode_found(text) for text in done.found.get(expert, ())]}

@@ -18,7 +18,8 @@ from feature_extraction.frames import FrameNeed, VideoInfo
 HEADER = struct.Struct("<Q")
 PIPE_BYTES = 1 << 20
 """The pipe's buffer where the system allows: with the usual 64 KiB each picture takes several turns."""
-ReaderName = Literal["auto", "decord", "pyav"]
+ReaderName = Literal["auto", "decord", "pyav", "images"]
+"""Who reads. "images" reads folders of images, unasked, and nothing else."""
 Reason = Literal["unreadable", "truncated", "no_video", "out_of_memory"]
 """The kinds of `feature_extraction.ledger.Kind` that the child can tell."""
 
@@ -43,9 +44,10 @@ class FrameRequest:
 
 @dataclass(frozen=True, slots=True)
 class Trying:
-    """A reader begins: if the child dies or hangs now, it is to blame."""
+    """A reader begins: if the child dies or hangs now, it is to blame, and `others` are left to be tried."""
 
     decoder: str
+    others: tuple[ReaderName, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,6 +46,9 @@ StrictOption = Annotated[
 ReportOption = Annotated[
     bool, typer.Option("--report", help="Extract nothing; show the failure ledger as a table, with what to do.")
 ]
+AllOption = Annotated[
+    bool, typer.Option("--all", help="With --report: every entry, also where there was nothing to read (no sound).")
+]
 
 
 def extract(
@@ -60,16 +63,20 @@ def extract(
     retry_failed: RetryOption = False,
     strict: StrictOption = False,
     report: ReportOption = False,
+    all_: AllOption = False,
 ) -> None:
     """Videos to features: one Parquet data set an expert. Kill it at any moment and run it again."""
+    from vtr.errors import InputError
     from vtr.workspace import Workspace
 
     opened = Workspace.open(workspace)
     if report:
         from feature_extraction.report import report as show
 
-        typer.echo(show(opened))
+        typer.echo(show(opened, whole=all_))
         return
+    if all_:
+        raise InputError("--all goes with --report: every entry of the failure ledger. Add --report, or leave it out.")
     from feature_extraction.pipeline import extract as run
     from feature_extraction.pipeline import settings_before
     from vtr.config import ExtractConfig, load

@@ -107,7 +107,7 @@ class ExtractConfig(Config):
     """A video that takes longer to decode is given up and recorded in the failure ledger."""
 
     reader: Literal["auto", "decord", "pyav"] = "auto"
-    """The decoder: decord first and PyAV where decord fails ("auto"), or only one of them."""
+    """The decoder: the faster of decord and PyAV, the other one where that fails ("auto"); or only one of them."""
 
     strict: bool = False
     """Refuse a video that is damaged or cut short; otherwise its readable part is used, and flagged in the ledger."""

@@ -14,6 +14,8 @@ from feature_extraction.extractor import Media
 from feature_extraction.frames import Frames, VideoInfo
 
 BITS = 8
+FAST_START = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "10", "-movflags", "+faststart")
+"""Encodes so that a file that is cut short can be read up to there."""
 
 
 def ffmpeg(*arguments: object, data: bytes | None = None) -> None:

@@ -22,6 +22,12 @@ from feature_extraction.sound import hear
 FOUR = (FrameNeed(Sampling("uniform", most=4)),)
 REQUEST = DecodeRequest(needs=FOUR)
 
+FOR: dict[str, tuple[str, ...]] = {
+    "decord": ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "1"),  # every frame is a key frame
+    "pyav": (),
+}
+"""How a clip is encoded that "auto" asks a reader for first."""
+
 STUBBORN = """
 import os, time
 from feature_extraction import decoder
@@ -97,27 +103,57 @@ def test_odd_names_are_only_names(tmp_path: Path, clip_with_sound: Path, name: s
 
 
 @pytest.mark.parametrize(("does", "timeout_seconds"), [("time.sleep(600)", 4.0), ("os.abort()", 60.0)])
-def test_a_decord_that_hangs_or_crashes_is_replaced_by_pyav(clip: Path, does: str, timeout_seconds: float) -> None:
-    with stubborn(does) as decoder:
-        found = decode(clip, DecodeRequest(needs=FOUR, timeout_seconds=timeout_seconds), decoder)
-        assert (found.decoder, shown_by(found.frames[0])) == ("pyav", [6, 18, 31, 43])
-        again = decode(clip, DecodeRequest(needs=FOUR, reader="pyav"), decoder)
+@pytest.mark.parametrize(("first", "second"), [("decord", "pyav"), ("pyav", "decord")])
+def test_a_reader_that_hangs_or_crashes_is_replaced_by_the_other(
+    tmp_path: Path, first: str, second: str, does: str, timeout_seconds: float
+) -> None:
+    path = render(tmp_path / "a.mp4", map(painted, range(50)), *FOR[first])
+    with stubborn(does, reader=first) as decoder:
+        found = decode(path, DecodeRequest(needs=FOUR, timeout_seconds=timeout_seconds), decoder)
+        assert (found.decoder, shown_by(found.frames[0])) == (second, [6, 18, 31, 43])
+        again = decode(path, DecodeRequest(needs=FOUR, reader=second), decoder)
         np.testing.assert_array_equal(again.frames[0].images, found.frames[0].images)
 
 
 @pytest.mark.parametrize("does", ["time.sleep(600)", "os.abort()", "raise ValueError('no more')"])
-def test_pyav_goes_on_where_decord_stops(tmp_path: Path, does: str) -> None:
-    """Every frame is given once, in order, though 64 came from decord and the rest from PyAV."""
-    path = render(tmp_path / "a.mp4", map(painted, range(150)))
+@pytest.mark.parametrize(("first", "second"), [("decord", "pyav"), ("pyav", "decord")])
+def test_a_reader_goes_on_where_the_other_stops(tmp_path: Path, first: str, second: str, does: str) -> None:
+    """Every frame is given once, in order, though 64 came from the one and the rest from the other."""
+    path = render(tmp_path / "a.mp4", map(painted, range(150)), *FOR[first])
     every = FrameNeed(Sampling("all", most=None))
-    some = FrameNeed(Sampling("uniform", most=10), side=32, grey=True)
-    with stubborn(midway=does) as decoder:
-        found = decode(path, DecodeRequest(needs=(every, some), timeout_seconds=4.0), decoder)
-    assert found.decoder == "pyav"
-    assert shown_by(found.frames[0]) == list(range(150))
-    np.testing.assert_allclose(found.frames[0].seconds, np.arange(150) / 25, atol=1e-6)
-    assert shown_by(found.frames[1]) == list(range(7, 150, 15))
-    assert found.damage is None
+    some = FrameNeed(Sampling("uniform", most=10), grey=True)
+    with stubborn(midway=does, reader=first) as decoder:
+        with decoder.open(path, DecodeRequest(needs=(every, some), timeout_seconds=4.0)) as video:
+            readers = [(video.decoder, chunk) for chunk in video.chunks()]
+        assert [reader for reader, _ in readers] == [first] * 4 + [second] * 6
+        assert video.damage is None
+    shown, seconds, greys = [], [], 0
+    for _, (all_, some_) in readers:
+        shown += shown_by(all_)
+        seconds += all_.seconds.tolist()
+        greys += 0 if some_ is None else len(some_.images)
+    assert shown == list(range(150))
+    np.testing.assert_allclose(seconds, np.arange(150) / 25, atol=1e-6)
+    assert greys == 10
+
+
+def test_when_both_readers_fail_it_is_told_what_the_last_one_did(clip: Path) -> None:
+    program = STUBBORN.format(at_start="os.abort()", midway="pass", reader="decord").replace("decoder.main()", "")
+    program += STUBBORN.format(at_start="time.sleep(600)", midway="pass", reader="pyav")
+    with Decoder((sys.executable, "-c", program)) as decoder:
+        with pytest.raises(MediaError, match="decord ended the decoder") as caught:
+            decode(clip, DecodeRequest(needs=FOUR, timeout_seconds=2.0), decoder)
+        assert caught.value.kind == "crash"
+
+
+def test_strict_is_not_evaded_by_asking_the_other_reader(clip: Path) -> None:
+    program = STUBBORN.format(at_start="pass", midway="pass", reader="pyav")
+    program = program.replace("decoder.main()", "Stubborn.damage = property(lambda _: 'holes', lambda *_: None)\n")
+    with Decoder((sys.executable, "-c", f"{program}decoder.main()")) as decoder:
+        assert decode(clip, REQUEST, decoder).damage == "holes"
+        with pytest.raises(MediaError, match="holes") as caught:
+            decode(clip, DecodeRequest(needs=FOUR, strict=True), decoder)
+        assert (caught.value.kind, caught.value.decoder) == ("truncated", "pyav")
 
 
 def test_a_pyav_that_hangs_is_killed_in_time_and_the_reason_is_named(clip: Path) -> None:
@@ -320,7 +356,7 @@ def test_ffmpeg_that_hangs_goes_when_its_parent_is_killed(tmp_path: Path, clip_w
 
 def test_the_child_goes_when_its_parent_is_killed(clip: Path) -> None:
     """Also when it hangs in a reader: the kernel kills it."""
-    hanging = STUBBORN.format(at_start="time.sleep(600)", midway="pass", reader="decord")
+    hanging = STUBBORN.format(at_start="time.sleep(600)", midway="pass", reader="pyav")
     program = (
         "import sys; from feature_extraction.media import *\n"
         f"d = Decoder((sys.executable, '-c', {hanging!r}))\n"

@@ -81,11 +81,10 @@ def test_chunks_hold_what_they_hold_for_each_need(tmp_path: Path, decoder: Decod
     needs = (FrameNeed(Sampling("all", most=None)), FrameNeed(Sampling("shots"), side=32))
     with decoder.open(path, DecodeRequest(needs=needs, shots=((0.0, 1.0),))) as video:
         assert video.info.duration_seconds == 6
-        assert video.decoder == "pyav"  # decord makes one size only
         chunks = list(video.chunks())
         assert list(video.chunks()) == []
-    assert [len(every.images) for every, _ in chunks] == [64, 64, 22]
-    assert [shot and shown_by(shot) for _, shot in chunks] == [[12], None, None]
+    assert [len(every.images) for every, _ in chunks] == [16] * 9 + [6]
+    assert [shot and shown_by(shot) for _, shot in chunks] == [[12]] + [None] * 9
 
 
 def test_grey_is_the_luma_of_the_colours(tmp_path: Path, decoder: Decoder) -> None:

@@ -12,7 +12,7 @@ from painted_clips import ffmpeg, painted, render, shown_by
 from PIL import Image
 
 from feature_extraction.frames import FrameNeed, Sampling
-from feature_extraction.media import Decoded, Decoder, DecodeRequest, decode
+from feature_extraction.media import Decoded, Decoder, DecodeRequest, MediaError, decode
 
 COUNT, RATE = 60, 25
 H264 = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-preset", "veryfast")
@@ -68,6 +68,7 @@ CLIPS = {
     "wmv.wmv": ("-c:v", "wmv2", "-q:v", "3"),
 }
 BY_DECORD = ("h264", "vp8", "vp9")
+NOT_BY_DECORD = (".avi", ".ts", ".flv")
 SHOTS = ((0.0, 0.5), (0.5, 0.52), (0.52, 2.4))
 SAMPLINGS = {
     "fps": Sampling("fps", per_second=3.3),
@@ -101,19 +102,44 @@ def read(path: Path, decoder: Decoder, *samplings: Sampling, reader: str = "auto
 def test_the_frames_asked_for_are_the_frames_got(tmp_path: Path, decoder: Decoder, name: str) -> None:
     path = render(tmp_path / name, map(painted, range(COUNT)), *CLIPS[name])
     starts = [index / RATE for index in range(COUNT)]
-    for reader in ("auto", "pyav"):
+    by_decord = name.startswith(BY_DECORD) and not name.endswith(NOT_BY_DECORD)
+    for reader in ("auto", "pyav", *["decord"] * (by_decord and "open groups" not in name)):
         together = read(path, decoder, *SAMPLINGS.values(), reader=reader)
         assert together.damage is None
-        by_decord = reader == "auto" and name.startswith(BY_DECORD) and not name.endswith((".avi", ".ts", ".flv"))
-        assert together.decoder == ("decord" if by_decord else "pyav")
+        assert together.decoder == reader or reader == "auto"
         assert together.info.duration_seconds == pytest.approx(COUNT / RATE, abs=0.002)
         for (kind, sampling), frames in zip(SAMPLINGS.items(), together.frames, strict=True):
             asked = plain(kind, starts, COUNT / RATE)
             assert shown_by(frames) == asked, kind
             np.testing.assert_allclose(frames.seconds, np.array(asked) / RATE, atol=1e-3)
-            alone = read(path, decoder, sampling, reader=reader).frames[0]
-            np.testing.assert_array_equal(alone.images, frames.images)
-            np.testing.assert_array_equal(alone.seconds, frames.seconds)
+            alone = read(path, decoder, sampling, reader=reader)
+            assert shown_by(alone.frames[0]) == asked, kind
+            if alone.decoder == together.decoder:
+                np.testing.assert_array_equal(alone.frames[0].images, frames.images)
+            np.testing.assert_array_equal(alone.frames[0].seconds, frames.seconds)
+    if not by_decord:
+        with pytest.raises(MediaError, match="decord"):
+            read(path, decoder, *SAMPLINGS.values(), reader="decord")
+
+
+@pytest.mark.parametrize(
+    ("name", "group", "most", "sizes", "first"),
+    [
+        ("many key frames.mp4", 5, 12, 1, "decord"),
+        ("few key frames.mp4", 30, 12, 1, "pyav"),
+        ("few frames.mp4", 30, 3, 1, "decord"),
+        ("two sizes.mp4", 5, 12, 2, "pyav"),
+        ("many key frames.ts", 5, 12, 1, "pyav"),
+    ],
+)
+def test_decord_reads_where_it_can_leave_out_most_of_a_video(
+    tmp_path: Path, decoder: Decoder, name: str, group: int, most: int, sizes: int, first: str
+) -> None:
+    path = render(tmp_path / name, map(painted, range(COUNT)), *H264, "-g", str(group), "-sc_threshold", "0")
+    needs = tuple(FrameNeed(Sampling("uniform", most=most), side=64 >> place) for place in range(sizes))
+    found = decode(path, DecodeRequest(needs=needs), decoder)
+    assert found.decoder == first
+    assert shown_by(found.frames[0]) == [int((k + 0.5) * COUNT / most) for k in range(most)]
 
 
 def test_a_variable_frame_rate_keeps_its_times(tmp_path: Path, decoder: Decoder, clip: Path) -> None:

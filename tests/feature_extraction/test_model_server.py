@@ -16,6 +16,7 @@ import torch
 from fake_experts import MeanModel
 from numpy.typing import NDArray
 
+from feature_extraction.frames import Frames, VideoInfo
 from feature_extraction.model_server import DRIVERS, Answer, ModelServer, RemoteModel, Request, ServerLost, devices
 from vtr.config import ExtractConfig
 
@@ -63,6 +64,18 @@ def test_items_of_several_videos_share_a_batch_and_each_gets_its_own_features() 
     assert model.sizes == [8]
     for answer, video in zip(answers(clients), videos, strict=True):
         np.testing.assert_allclose(answer.values, video.mean(axis=(1, 2)), rtol=1e-6)
+
+
+def test_a_video_that_comes_piece_by_piece_is_embedded_in_whole_batches() -> None:
+    model, seen = Recorder(batch=8), pictures(21)
+    reading = model.begin(VideoInfo("a.mp4", 21.0, 4, 4, 1.0, False))
+    for start, end in ((0, 3), (3, 6), (6, 9), (9, 10), (10, 20), (20, 21)):
+        reading.add(Frames(seen[start:end], np.arange(start, end, dtype=np.float64)))
+    found = reading.finish(None)
+    assert model.sizes == [8, 8, 5]
+    assert found is not None
+    np.testing.assert_allclose(found.features.values, seen.mean(axis=(1, 2), dtype=np.float64), rtol=1e-6)
+    assert found.features.start_seconds.tolist() == list(range(21))
 
 
 def test_what_does_not_fit_waits_and_a_video_larger_than_a_batch_is_cut() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from painted_clips import render
+from painted_clips import FAST_START, render
 from toy import ROOT
 
 from feature_extraction.pipeline import ExtractSummary, extract, settings_before
@@ -37,7 +37,6 @@ COLOURS = {
     "grey": (128, 128, 128),
 }
 
-FAST_START = ("-c:v", "libx264", "-pix_fmt", "yuv420p", "-g", "10", "-movflags", "+faststart")
 
 RUN = """
 import sys
@@ -332,7 +331,7 @@ def test_a_damaged_video_is_used_and_flagged_or_refused(tmp_path: Path) -> None:
     assert run(workspace, config("mean")).extracted == 0
     (folder / "cut.mp4").write_bytes(data)
     again = run(workspace, config("mean"), retry_failed=True)
-    assert (again.extracted, again.partial) == (1, 0)
+    assert (again.extracted, again.partial, again.done_before) == (1, 0, 1)
     now = FeatureStore(workspace.features).read("mean")
     np.testing.assert_array_equal(now["cut"].values, now["whole"].values)
     assert FeatureStore(workspace.features).verify("mean") == []
@@ -374,7 +373,7 @@ def test_looking_for_shots_gives_signs_of_life(tmp_path: Path) -> None:
     with VideoWorker(config("mean", sampling="shots"), ["mean"], EXPERTS, tmp_path / "scratch") as worker:
         worker.read("long", str(path), ["mean"], begun.append)
     before = begun[: begun.index("mean")]
-    assert before == [NOBODY] * 3  # of at most 64 frames each
+    assert before == [NOBODY] * 10  # of at most 16 frames each
 
 
 def test_shots_without_their_package_are_refused_before_any_video(

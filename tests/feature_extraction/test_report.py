@@ -71,10 +71,13 @@ def test_only_the_first_are_shown_unless_all_are_wanted(workspace: Workspace) ->
     enter(workspace, *(Failure(f"v{n:03}", "ocr", "extract", "timeout", "too long") for n in range(60)))
     shown = Counter(re.findall(r"^v\d+", report(workspace), re.MULTILINE))
     assert sorted(shown) == [f"v{n:03}" for n in range(50)]
-    assert f"... and 10 more, in {workspace.ledger}" in report(workspace)
-    every = report(workspace, limit=None)
+    assert f"... and 10 more: --report --all, or {workspace.ledger}" in report(workspace)
+    enter(workspace, Failure("silent", "speech", "sound", "no_audio", "there is no sound track", "absent"))
+    assert "silent" not in report(workspace)
+    every = report(workspace, whole=True)
     assert len(re.findall(r"^v\d+", every, re.MULTILINE)) == 60
-    assert "more, in" not in every
+    assert re.search(r"^silent  speech +sound +no_audio +absent", every, re.MULTILINE)
+    assert "more:" not in every
 
 
 def test_messages_cannot_break_the_table_or_the_terminal(workspace: Workspace) -> None:

@@ -150,22 +150,22 @@ def test_the_copy_is_removed_when_its_user_fails(tmp_path: Path, folder: Path) -
 @pytest.mark.parametrize(
     ("locator", "kind", "message"),
     [
-        ("{tmp}/gone.mp4", "unreadable", r"gone\.mp4 is not there, a file was expected"),
-        ("{tmp}", "unreadable", r"is not there, a file was expected"),
-        ("frames://25@{tmp}/0.tar", "unreadable", r"0\.tar is not there, a folder of images was expected"),
-        ("frames://25@memory://x", "unreadable", r"a folder of images must be on this machine or in a tar"),
-        ("frames://25@tar://sub/none::{tmp}/0.tar", "unreadable", r"0\.tar holds no file sub/none"),
-        ("tar://sub/none.mp4::{tmp}/0.tar", "unreadable", r"0\.tar holds no file sub/none\.mp4"),
-        ("tar://sub/none.mp4::{tmp}/gone.tar", "unreadable", r"gone\.tar is not there"),
+        ("{tmp}/gone.mp4", "not_fetched", r"gone\.mp4 is not there, a file was expected"),
+        ("{tmp}", "not_fetched", r"is not there, a file was expected"),
+        ("frames://25@{tmp}/0.tar", "not_fetched", r"0\.tar is not there, a folder of images was expected"),
+        ("frames://25@memory://x", "not_fetched", r"a folder of images must be on this machine or in a tar"),
+        ("frames://25@tar://sub/none::{tmp}/0.tar", "not_fetched", r"0\.tar holds no file sub/none"),
+        ("tar://sub/none.mp4::{tmp}/0.tar", "not_fetched", r"0\.tar holds no file sub/none\.mp4"),
+        ("tar://sub/none.mp4::{tmp}/gone.tar", "not_fetched", r"gone\.tar is not there"),
         (
             "tar://sub/clip4.mp4::{tmp}/cut.tar",
             "truncated",
             r"cut\.tar is damaged \(.*\); sub/clip4\.mp4 is not before",
         ),
         ("tar://a.mp4::{tmp}/no.tar", "truncated", r"no\.tar is damaged"),
-        ("tar://a.mp4", "unreadable", r"tar://MEMBER::FILE\.tar was expected"),
-        ("memory://nowhere/a.mp4", "unreadable", r"memory://nowhere/a\.mp4 is not there"),
-        ("nonsense://a.mp4", "unreadable", r"nonsense://a\.mp4 cannot be read: ValueError: Protocol not known"),
+        ("tar://a.mp4", "not_fetched", r"tar://MEMBER::FILE\.tar was expected"),
+        ("memory://nowhere/a.mp4", "not_fetched", r"memory://nowhere/a\.mp4 is not there"),
+        ("nonsense://a.mp4", "not_fetched", r"nonsense://a\.mp4 cannot be read: ValueError: Protocol not known"),
     ],
 )
 def test_what_cannot_be_fetched_says_why(tmp_path: Path, folder: Path, locator: str, kind: str, message: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 from extraction_processes import Ended, covered, extract_command, failures, leftovers, prepare, problems, run
 from tiny_clips import make_clip, moving
@@ -60,6 +61,26 @@ def test_strict_refuses_a_video_that_was_cut(collection: Collection) -> None:
     held = failures(collection.workspace)
     assert (held["cut", ALL_EXPERTS].status, held["cut", ALL_EXPERTS].kind) == ("failed", "truncated")
     assert covered(collection.workspace) == {"mean": ["good"]}
+
+
+def test_strict_after_a_run_without_it_withdraws_what_was_made_of_the_readable_part(collection: Collection) -> None:
+    collection.extract()
+    before = FeatureStore(collection.workspace.features).read("mean")
+    assert ", 1 failed, 1 was done before" in collection.extract("--strict").out
+    held = failures(collection.workspace)
+    assert {key: (entry.status, entry.kind) for key, entry in held.items()} == {
+        ("cut", ALL_EXPERTS): ("failed", "truncated"),
+        ("noise", ALL_EXPERTS): ("failed", "unreadable"),
+    }
+    assert covered(collection.workspace) == {"mean": ["good"]}
+    assert problems(collection.workspace) == []
+    assert "0 videos read" in collection.extract("--strict").out
+    assert "0 videos read" in collection.extract().out
+    assert ", 1 failed, 1 was done before" in collection.extract("--retry-failed").out
+    assert set(failures(collection.workspace)) == {("cut", "mean"), ("noise", ALL_EXPERTS)}
+    again = FeatureStore(collection.workspace.features).read("mean")
+    np.testing.assert_array_equal(again["cut"].values, before["cut"].values)
+    assert leftovers(collection.workspace) == []
 
 
 def test_what_failed_is_tried_again_when_asked_and_each_try_is_counted(collection: Collection) -> None:

@@ -27,6 +27,7 @@ ALL_EXPERTS = "*"
 """The expert of a failure that concerns the whole video: it could not be decoded, or a worker died over it."""
 
 Kind = Literal[
+    "not_fetched",
     "unreadable",
     "truncated",
     "no_video",
@@ -37,13 +38,14 @@ Kind = Literal[
     "expert_error",
     "store_error",
 ]
-"""Why, as a class: the file is damaged or no video; it ends early or has holes; it has no video stream; a sound expert
-found no sound track (`absent`); a time limit was reached; memory ran out; a process died; an expert raised; features
-could not be stored (a wrong shape, NaN)."""
+"""Why, as a class: the file is not there, or could not be fetched; it is damaged or no video; it ends early or has
+holes; it has no video stream; a sound expert found no sound track (`absent`); a time limit was reached; memory ran out;
+a process died; an expert raised; features could not be stored (a wrong shape, NaN)."""
 Status = Literal["failed", "partial", "absent"]
 """failed: no features. partial: features of the readable part. absent: there is nothing for the expert to read."""
 
 KIND_OF_STAGE: Mapping[str, Kind] = {
+    "fetch": "not_fetched",
     "open": "unreadable",
     "decode": "unreadable",
     "sound": "unreadable",
@@ -92,6 +94,20 @@ class Failure:
     at: str = field(default_factory=_now, compare=False)
 
 
+def refuses(failures: Iterable[Failure], expert: str) -> bool:
+    """Return whether failures of one video say that under `--strict` it is too damaged for the expert.
+
+    Then also the features go that were made of its readable part before. A tar file that is damaged says nothing of
+    the video in it.
+    """
+    return any(
+        entry.expert in (expert, ALL_EXPERTS)
+        and (entry.status, entry.kind) == ("failed", "truncated")
+        and entry.stage != "fetch"
+        for entry in failures
+    )
+
+
 Key = tuple[str, str]
 Entries = dict[Key, Failure]
 
@@ -137,7 +153,7 @@ class Ledger:
 
         Args:
             video_id: the video.
-            read_by: the experts that read it; their earlier entries are over.
+            read_by: the experts that read it, or refused it (`refuses`); their earlier entries are over.
             failures: what went wrong, in place of what went wrong before. Without one of the whole video, an earlier
                 one is over too. A failure that stood before counts up its attempts, unless it is the very same try
                 (it has the same `at`): so a video may be settled twice. Of several of one expert a failed one counts.
