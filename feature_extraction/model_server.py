@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from feature_extraction.experts import make_extractor
+from feature_extraction.experts import load_model_of, make_extractors
 from feature_extraction.extractor import ModelExpert
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
@@ -190,16 +190,15 @@ def run_model_server(
     die_with_parent()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent decides when to stop
     models: dict[str, ModelExpert] = {}
-    unavailable: dict[str, str] = {}
     try:
-        for name in experts:
-            try:
-                expert = make_extractor(name, config, extractors)
-                if isinstance(expert, ModelExpert):
-                    expert.load(device)
-                    models[name] = expert
-            except UnavailableError as error:
-                unavailable[name] = str(error)
+        made, unavailable = make_extractors(experts, config, extractors, models_only=True)
+        for name, expert in made.items():
+            if not isinstance(expert, ModelExpert):
+                continue
+            if lost := load_model_of(name, expert, device):
+                unavailable[name] = lost
+            else:
+                models[name] = expert
         with Listener(address, "AF_UNIX", backlog=64) as listener:
             server = ModelServer(models)
             threading.Thread(target=server.listen, args=(listener,), daemon=True).start()

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from feature_extraction.damage import UNREADABLE, first_sentence
 from vtr.errors import UnavailableError
 
 RESAMPLING = {0: "nearest", 1: "Lanczos", 2: "bilinear", 3: "bicubic", 4: "box", 5: "Hamming"}
@@ -93,11 +94,10 @@ def read_scaler(folder: Path, expert: str) -> PictureScaler:
         processor: Any = AutoImageProcessor.from_pretrained(  # type: ignore[no-untyped-call]
             folder, backend="pil", local_files_only=True
         )
-    except (OSError, ValueError, ImportError) as error:
-        why = " ".join(str(error).split())[:200]
+    except UNREADABLE as error:
         raise UnavailableError(
-            f"expert {expert}: {folder} does not tell how pictures are scaled ({why}). A preprocessor_config.json that "
-            "transformers knows was expected there; download the model completely."
+            f"expert {expert}: {folder} does not tell how pictures are scaled ({first_sentence(error)}). A "
+            "preprocessor_config.json that transformers knows was expected there; download the model completely."
         ) from error
     shorter, resize = _sizes(_values(processor, "size")) if processor.do_resize else (None, None)
     crop = _values(processor, "crop_size") if getattr(processor, "do_center_crop", None) else {}

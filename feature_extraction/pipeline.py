@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from feature_extraction.checks import check_weights
 from feature_extraction.experts import EXTRACTORS, missing_packages
 from feature_extraction.extractor import Extracted
 from feature_extraction.ledger import ALL_EXPERTS, Ledger, read_ledger, refuses
@@ -142,7 +143,7 @@ def extract(
         writer.check_settings(experts)
         examined = {expert: writer.examined(expert) for expert in experts}
         plan = Plan(groups, annotations, examined, spool, ledger)
-        counts = Extraction(config, extractors, spool, ledger, writer, plan).run(experts, retry_failed)
+        counts = Extraction(config, extractors, spool, ledger, writer, plan, retry_failed).run(experts)
         for expert in experts:
             writer.refresh(expert)
         shutil.rmtree(spool.scratch, ignore_errors=True)
@@ -195,8 +196,8 @@ def _tell(unavailable: Mapping[str, str], experts: Sequence[str]) -> None:
         UnavailableError: none is left.
     """
     if not experts:
-        reasons = "; ".join(f"{name}: {reason}" for name, reason in unavailable.items())
-        raise UnavailableError(f"none of the experts can run. {reasons}")
+        reasons = [f"  {name}: {reason}" for name, reason in unavailable.items()]
+        raise UnavailableError("\n".join(["none of the experts can run.", *reasons]))
     for name, reason in unavailable.items():
         say(f"expert {name} is unavailable ({reason}); going on with {', '.join(experts)}")
 
@@ -211,8 +212,9 @@ class Extraction:
     ledger: Ledger
     writer: ShardWriter
     plan: Plan
+    retry_failed: bool = False
 
-    def run(self, experts: Sequence[str], retry_failed: bool) -> Counts:
+    def run(self, experts: Sequence[str]) -> Counts:
         """Read what is left for the experts, and write what is complete.
 
         Raises:
@@ -221,22 +223,44 @@ class Extraction:
         """
         self._settle_spooled(experts)
         spooled = self.plan.spooled_groups(experts)
-        tasks = self.plan.tasks(experts, retry_failed, self.config.strict)
+        tasks = self._tasks(experts)
         if not tasks and not spooled:
             return Counts(done_before=self.plan.done(experts))
+        experts, lost = self._with_weights(experts)
+        tasks = self._tasks(experts)
+        if not tasks and not spooled:
+            return Counts(done_before=self.plan.done(experts), unavailable=lost)
         engine = self._engine(experts, len(tasks))
         try:
             ready = engine.wait_ready()
             _tell(ready.unavailable, list(ready.specs))
             self.writer.check(ready.specs)
             self.spool.expect({name: spec for name, (spec, _) in ready.specs.items()})
-            tasks = self.plan.tasks(list(ready.specs), retry_failed, self.config.strict)
-            counts = Counts(done_before=self.plan.done(ready.specs, tasks), unavailable=ready.unavailable)
+            tasks = self._tasks(list(ready.specs))
+            counts = Counts(done_before=self.plan.done(ready.specs, tasks), unavailable={**lost, **ready.unavailable})
             self._read(engine, tasks, spooled, ready.specs, counts)
         finally:
             engine.close()
         counts.peak_bytes = engine.peak_bytes
         return counts
+
+    def _tasks(self, experts: Sequence[str]) -> list[Task]:
+        return self.plan.tasks(experts, self.retry_failed, self.config.strict)
+
+    def _with_weights(self, experts: Sequence[str]) -> tuple[Sequence[str], dict[str, str]]:
+        """Return the experts whose weights are here, and for each other one why it cannot run.
+
+        Experts of the caller's own, and the machines of a cluster, tell it themselves once they load.
+
+        Raises:
+            ConfigError: see `check_weights`.
+            UnavailableError: none can run.
+        """
+        if self.extractors is not EXTRACTORS or self.config.engine != "local":
+            return experts, {}
+        here, lost = check_weights(self.config, experts)
+        _tell(lost, here)
+        return here, lost
 
     def _engine(self, experts: Sequence[str], num_tasks: int) -> Engine:
         if self.config.engine == "ray":
@@ -329,7 +353,9 @@ def extract_one(path: Path, config: ExtractConfig) -> dict[str, Extracted]:
     """
     if not path.is_file():
         raise InputError(f"{path} is {'a folder' if path.is_dir() else 'not there'}, a video file was expected.")
-    experts, _ = available_experts(config, EXTRACTORS)
+    installed, _ = available_experts(config, EXTRACTORS)
+    experts, lost = check_weights(config, installed)
+    _tell(lost, experts)
     with tempfile.TemporaryDirectory() as scratch, VideoWorker(config, experts, EXTRACTORS, Path(scratch)) as worker:
         _tell(worker.unavailable, list(worker.extractors))
         try:

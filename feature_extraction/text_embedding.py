@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import lru_cache
-from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from feature_extraction.damage import UNREADABLE, first_sentence
+from feature_extraction.hub import sentence_folder, weights_sha256
+from feature_extraction.quiet import quiet_transformers
 from vtr.errors import UnavailableError
-from vtr.files import sha256_file
-from vtr.packaged import resolve_text_model
+from vtr.packaged import MINILM
 
 BATCH = 64
 MAX_TOKENS = 128
@@ -30,23 +31,20 @@ class SentenceEncoder:
 
     def __init__(self, model: str) -> None:
         from transformers import AutoModel, AutoTokenizer
-        from transformers.utils import logging
 
-        logging.disable_progress_bar()  # type: ignore[no-untyped-call]
-
-        source = resolve_text_model(model)
+        quiet_transformers()
+        folder = sentence_folder(model)
         try:
-            self._tokenizer = AutoTokenizer.from_pretrained(source)
-            self._model = AutoModel.from_pretrained(source).eval()
-        except (OSError, ValueError) as error:
+            self._tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+            self._model = AutoModel.from_pretrained(folder, local_files_only=True).eval()
+        except UNREADABLE as error:
             raise UnavailableError(
-                f"the sentence model '{model}' cannot be loaded ({str(error).splitlines()[0]}). Set sentence_model to "
-                "a local folder in Hugging Face layout, or to packaged:all-minilm-l6-v2."
+                f"the sentence model in {folder} cannot be loaded ({first_sentence(error)}). Set sentence_model to a "
+                f"model in Hugging Face layout that this version of transformers knows, or to {MINILM}."
             ) from error
         self.model_id = model
         self.dim = int(self._model.config.hidden_size)
-        weights = Path(source) / "model.safetensors"
-        self.weights_sha256 = sha256_file(weights) if weights.exists() else ""
+        self.weights_sha256 = weights_sha256(folder)
 
     @torch.inference_mode()
     def encode(self, texts: Sequence[str]) -> NDArray[np.float32]:

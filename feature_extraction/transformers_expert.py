@@ -12,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from feature_extraction.damage import UNREADABLE, first_sentence
 from feature_extraction.extractor import ModelExpert
-from feature_extraction.hub import model_folder, weights_sha256
+from feature_extraction.hub import expert_folder, model_of, weights_sha256
+from feature_extraction.quiet import quiet_transformers
 from vtr.config import ExpertConfig, ExtractConfig, Precision
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import find_expert
@@ -25,21 +27,6 @@ DTYPES: dict[Precision, torch.dtype] = {
     "float16": torch.float16,
 }
 CPU_BATCH, GPU_BATCH = 8, 64
-
-
-def model_of(config: ExtractConfig, name: str) -> str:
-    """Return the model an expert is to use: what is set for it, or its default.
-
-    Raises:
-        UnavailableError: nothing is set, and it has no default.
-    """
-    model = config.of(name).model or find_expert(name, config.settings).model
-    if model is None:
-        raise UnavailableError(
-            f"settings.{name}.model is missing: expert {name} has no default weights. Give a folder or a hub "
-            f"name with --set settings.{name}.model=..."
-        )
-    return model
 
 
 def worker_device(config: ExtractConfig) -> str:
@@ -59,9 +46,10 @@ def load_config(folder: Path, expert: str) -> Any:
     """
     from transformers import AutoConfig
 
+    quiet_transformers()
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         raise _unreadable(folder, expert, error) from error
 
 
@@ -83,16 +71,24 @@ def load_model(
     Raises:
         UnavailableError: the weights cannot be read, or some are missing.
     """
-    from transformers.utils import logging
-
-    logging.set_verbosity_error()  # type: ignore[no-untyped-call]
-    logging.disable_progress_bar()  # type: ignore[no-untyped-call]
+    quiet_transformers()
     try:
         model, info = model_class.from_pretrained(
-            folder, config=config, output_loading_info=True, local_files_only=True, dtype=torch.float32
+            folder,
+            config=config,
+            output_loading_info=True,
+            local_files_only=True,
+            dtype=torch.float32,
+            ignore_mismatched_sizes=True,  # they are reported below
         )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except UNREADABLE as error:
         raise _unreadable(folder, expert, error) from error
+    for name, found, wanted in info["mismatched_keys"]:
+        raise UnavailableError(
+            f"expert {expert}: the weights in {folder} are not those of its config.json: {name} has shape "
+            f"{tuple(found)}, {tuple(wanted)} was expected. Download the model completely, or set "
+            f"settings.{expert}.model to another."
+        )
     missing = set(info["missing_keys"])
     needed = sorted(key for key in missing if not key.startswith(optional))
     if needed:
@@ -104,10 +100,9 @@ def load_model(
 
 
 def _unreadable(folder: Path, expert: str, error: Exception) -> UnavailableError:
-    why = " ".join(str(error).split())[:200] or type(error).__name__
     return UnavailableError(
-        f"expert {expert}: the model in {folder} cannot be loaded ({why}). A model in Hugging Face layout that this "
-        f"version of transformers knows was expected; set settings.{expert}.model to one."
+        f"expert {expert}: the model in {folder} cannot be loaded ({first_sentence(error)}). A model in "
+        f"Hugging Face layout that this version of transformers knows was expected; set settings.{expert}.model to one."
     )
 
 
@@ -123,15 +118,14 @@ class TransformersExpert(ModelExpert):
         model_config: the model's configuration.
 
     Raises:
-        ConfigError: no model is set, or it is of a kind this expert cannot read.
-        UnavailableError: the weights are neither here nor to be had.
+        ConfigError, UnavailableError: see `expert_folder`.
     """
 
     def __init__(self, config: ExtractConfig, name: str) -> None:
         self.name = name
         self.own: ExpertConfig = config.of(name)
         self.model = model_of(config, name)
-        self.folder = model_folder(self.model, name)
+        self.folder = expert_folder(config, name)
         self.model_config = load_config(self.folder, name)
         self.batch = self.own.batch or CPU_BATCH
         self._line = find_expert(name, config.settings)
@@ -159,16 +153,6 @@ class TransformersExpert(ModelExpert):
     @abstractmethod
     def _embed(self, items: Tensor) -> Tensor:
         """Return the features [n, D] of items on the model's device; the model wants `_dtype`."""
-
-    def _kind(self, kinds: dict[str, Any]) -> Any:
-        """Return what belongs to the kind of the model, among `kinds`, by the model type in its config.json."""
-        kind = self.model_config.model_type
-        if kind not in kinds:
-            raise ConfigError(
-                f"expert {self.name}: {self.model} is a model of type '{kind}'. One of {', '.join(kinds)} was "
-                f"expected; set settings.{self.name}.model to another."
-            )
-        return kinds[kind]
 
     def _pooling(self, default: str, possible: tuple[str, ...]) -> str:
         """Return the pooling that is set, "default" replaced by what it is."""

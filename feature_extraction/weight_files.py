@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import pickle
+import re
 from abc import abstractmethod
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -13,8 +12,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from feature_extraction.damage import UNREADABLE, first_sentence, weights_damage
 from feature_extraction.extractor import ModelExpert
 from feature_extraction.preparations import reduced
+from feature_extraction.releases import RELEASES, not_whole, released_file
 from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError
 from vtr.files import sha256_file
@@ -22,23 +23,6 @@ from vtr.types import ExpertSpec, Modality
 
 COUNTER = "num_batches_tracked"
 """Batch norms count batches since PyTorch 0.4.1; older files lack the counters, and evaluation does not use them."""
-
-
-@dataclass(frozen=True, slots=True)
-class Release:
-    """Published weights.
-
-    Attributes:
-        file: the file's name as released.
-        url: the file, or the page that links it.
-        model: what they are, in words.
-        pretrained_on: the data they were trained on.
-    """
-
-    file: str
-    url: str
-    model: str
-    pretrained_on: str
 
 
 class WeightFileExpert(ModelExpert):
@@ -49,22 +33,22 @@ class WeightFileExpert(ModelExpert):
         name: the expert's name.
 
     Attributes:
-        release: the weights it expects.
+        release: the weights it expects, of `RELEASES`.
         head: how the names of the classifier's tensors begin, which the file holds and no feature needs.
         batches: items at a time on a CPU and on a GPU, unless `settings.NAME.batch` says otherwise.
 
     Raises:
-        UnavailableError: no file is set, or it does not exist; the message says where to get it.
+        UnavailableError: see `released_file`.
     """
 
-    release: ClassVar[Release]
     head: ClassVar[tuple[str, ...]] = ()
     batches: ClassVar[tuple[int, int]] = (4, 64)
 
     def __init__(self, config: ExtractConfig, name: str) -> None:
         self.name = name
         self.own = config.of(name)
-        self.path = _find(self.own.model, self.release, name)
+        self.release = RELEASES[name]
+        self.path = released_file(config, name)
         self.batch = self.own.batch or self.batches[0]
         self._device = torch.device("cpu")
 
@@ -74,7 +58,8 @@ class WeightFileExpert(ModelExpert):
         Raises:
             UnavailableError: the file is damaged, wants to run code, or holds another network.
         """
-        weights = {self.rename(name): value for name, value in read_weights(self.path, self.name).items()}
+        read = read_weights(self.path, self.name, self.release.again)
+        weights = {self.rename(name): value for name, value in read.items()}
         with torch.device("meta"):
             network = self.network()
         body = {name: value for name, value in weights.items() if not name.startswith(self.head or ("\0",))}
@@ -116,42 +101,38 @@ class WeightFileExpert(ModelExpert):
         )
 
 
-def read_weights(path: Path, expert: str) -> dict[str, Tensor]:
+def read_weights(path: Path, expert: str, mend: str = "download it again") -> dict[str, Tensor]:
     """Return the tensors of a PyTorch file, by name without "module.". It is read so that it cannot run code.
 
     Args:
         path: a state dict, or a checkpoint that holds one as `state_dict`; also as Python 2 wrote them.
         expert: the expert, for errors.
+        mend: what to do about a damaged file, for errors.
 
     Raises:
         UnavailableError: the file cannot be read, is damaged, wants to run code, or holds no tensors.
     """
+    if wrong := weights_damage(path):
+        raise not_whole(path, expert, wrong, mend)
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except OSError as error:
-        raise UnavailableError(f"expert {expert}: {path} cannot be read: {error.strerror or error}.") from error
-    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, LookupError, AttributeError) as error:
-        why = " ".join(str(error).split())[:160]
-        raise UnavailableError(
-            f"expert {expert}: {path} is no whole file of PyTorch weights ({why}). Tensors and plain containers were "
-            "expected, as torch.save writes them; download it again."
-        ) from error
+    except UNREADABLE as error:
+        raise not_whole(path, expert, _why(error), mend) from error
     weights = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UnavailableError(
-            f"expert {expert}: {path} holds {type(content).__name__}, a state dict of tensors was expected."
+            f"expert {expert}: {path} holds {type(content).__name__}, a state dict of tensors was expected; {mend}."
         )
     return {str(name).removeprefix("module."): value for name, value in weights.items()}
 
 
-def _find(model: str | None, release: Release, expert: str) -> Path:
-    if model is not None and Path(model).expanduser().is_file():
-        return Path(model).expanduser()
-    what = f"settings.{expert}.model is not set" if model is None else f"there is no file {model}"
-    raise UnavailableError(
-        f"expert {expert}: {what}. Download {release.file} from {release.url}, and name it: "
-        f"--set settings.{expert}.model=/where/you/put/{release.file}"
-    )
+def _why(error: Exception) -> str:
+    """Return in words why `torch.load` refused a file; its own advice is to trust the file."""
+    names = re.search(r"GLOBAL (\S+\.\w+)\s", str(error))
+    if names:
+        return f"names {names[1]}, which is no tensor and could run code"
+    said = "" if "weights_only" in str(error) else f" ({first_sentence(error)})"
+    return f"is damaged{said}"
 
 
 def fill(network: nn.Module, weights: dict[str, Tensor], wrong: str) -> None:

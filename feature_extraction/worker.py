@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from feature_extraction.experts import make_extractor
+from feature_extraction.experts import load_model_of, make_extractors
 from feature_extraction.extractor import Expert, Extracted, ModelExpert, Reading
 from feature_extraction.frames import FrameNeed, Sampling
 from feature_extraction.ledger import ALL_EXPERTS, Failure, Kind, Status
@@ -25,7 +25,7 @@ from feature_extraction.plan import Task
 from feature_extraction.sources import SourceError, local_copy
 from feature_extraction.spool import Spool, Spooled, spec_fingerprint
 from vtr.config import ExtractConfig
-from vtr.errors import UnavailableError, VtrError
+from vtr.errors import VtrError
 from vtr.parent import die_with_parent
 from vtr.store.schema import encode_row
 from vtr.types import ExpertSpec
@@ -114,22 +114,16 @@ class VideoWorker:
     ) -> None:
         _quiet_tqdm()
         self.config = config
-        self.extractors: dict[str, Expert] = {}
-        self.unavailable: dict[str, str] = dict(models.unavailable)
         self._remote = RemoteModel(models.address)
-        for name in experts:
-            if name in self.unavailable:
-                continue
-            try:
-                expert = make_extractor(name, config, extractors)
-                if isinstance(expert, ModelExpert):
-                    if name in models.served:
-                        expert.embed_with = functools.partial(self._remote.embed, name)
-                    else:
-                        expert.load("cpu")
-                self.extractors[name] = expert
-            except UnavailableError as error:
-                self.unavailable[name] = str(error)
+        wanted = [name for name in experts if name not in models.unavailable]
+        self.extractors, unavailable = make_extractors(wanted, config, extractors)
+        self.unavailable: dict[str, str] = {**models.unavailable, **unavailable}
+        for name, expert in list(self.extractors.items()):
+            if name in models.served and isinstance(expert, ModelExpert):
+                expert.embed_with = functools.partial(self._remote.embed, name)
+            elif isinstance(expert, ModelExpert) and (lost := load_model_of(name, expert, "cpu")):
+                self.unavailable[name] = lost
+                del self.extractors[name]
         self._decoder = Decoder()
         self._shots: ShotFinder | None = None
         self._scratch = scratch

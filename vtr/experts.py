@@ -23,6 +23,12 @@ POOLED = (*MODEL, "pooling")
 CLIPS = (*FRAMES, "window", "stride")
 SPANS = ("window_seconds", "stride_seconds")
 
+IMAGE_TYPES = (
+    *("clip", "clip_vision_model", "siglip", "siglip_vision_model"),
+    *("dinov2", "dinov2_with_registers", "vit", "deit"),
+)
+VIDEO_TYPES = ("videomae", "timesformer", "xclip")
+
 
 @dataclass(frozen=True, slots=True)
 class Expert:
@@ -41,6 +47,7 @@ class Expert:
         needs: where weights come from: "packaged", installed with the package and used offline; "hub or folder", a
             hub name or a local folder in Hugging Face layout; "a file of weights", which the user downloads.
         model: the default model; None where the user must name one (`settings.NAME.model`).
+        model_types: the types of models it reads, as their config.json names them.
         settings: settings of `ExtractConfig` that shape its features and not every expert's.
         takes: the settings of its own that it reads, `settings.NAME.*`; any other is refused.
     """
@@ -56,6 +63,7 @@ class Expert:
     licence: str = "see the model"
     needs: Needs = "hub or folder"
     model: str | None = None
+    model_types: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
     takes: tuple[str, ...] = ()
 
@@ -160,6 +168,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="WIT, 400 million web pairs of image and text",
         licence="MIT (the model card advises research use)",
         model="openai/clip-vit-base-patch32",
+        model_types=IMAGE_TYPES,
         takes=(*POOLED, *FRAMES),
     ),
     Expert(
@@ -171,6 +180,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="LVD-142M, images without labels",
         licence="Apache-2.0",
         model="facebook/dinov2-base",
+        model_types=IMAGE_TYPES,
         takes=(*POOLED, *FRAMES),
     ),
     Expert(
@@ -178,6 +188,7 @@ THROUGH_TRANSFORMERS = (
         "image",
         "which place frames show: the body of a ViT classifier trained on Places365, of your choice",
         TRANSFORMERS,
+        model_types=IMAGE_TYPES,
         takes=(*POOLED, *FRAMES),
     ),
     Expert(
@@ -190,6 +201,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="Kinetics-400, first without labels",
         licence="CC-BY-NC-4.0",
         model="MCG-NJU/videomae-base-finetuned-kinetics",
+        model_types=VIDEO_TYPES,
         takes=(*POOLED, *CLIPS),
     ),
     Expert(
@@ -202,6 +214,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="ImageNet-21k, then Kinetics-400",
         licence="CC-BY-NC-4.0",
         model="facebook/timesformer-base-finetuned-k400",
+        model_types=VIDEO_TYPES,
         takes=(*POOLED, *CLIPS),
     ),
     Expert(
@@ -214,6 +227,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="CLIP's 400 million pairs, then Kinetics-400",
         licence="MIT",
         model="microsoft/xclip-base-patch32",
+        model_types=VIDEO_TYPES,
         takes=(*POOLED, *CLIPS),
     ),
     Expert(
@@ -226,6 +240,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="ImageNet, then AudioSet",
         licence="BSD-3-Clause",
         model="MIT/ast-finetuned-audioset-10-10-0.4593",
+        model_types=("audio-spectrogram-transformer",),
         takes=(*POOLED, *SPANS),
     ),
     Expert(
@@ -238,6 +253,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="Whisper's 680,000 hours of speech; sentence pairs",
         licence="MIT (Whisper), Apache-2.0 (MiniLM)",
         model="openai/whisper-small",
+        model_types=("whisper",),
         settings=("sentence_model",),
         takes=("model", "precision", "language"),
     ),
@@ -251,6 +267,7 @@ THROUGH_TRANSFORMERS = (
         pretrained_on="684 million printed lines, then receipts (SROIE); sentence pairs",
         licence="MIT (TrOCR), Apache-2.0 (PP-OCR and MiniLM)",
         model="microsoft/trocr-base-printed",
+        model_types=("vision-encoder-decoder",),
         settings=("text_frames_per_second", "sentence_model"),
         takes=(*MODEL, *FRAMES),
     ),

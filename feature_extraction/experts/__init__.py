@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Mapping
-from typing import cast
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-from feature_extraction.extractor import Expert
+from feature_extraction.extractor import Expert, ModelExpert
 from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import find_expert
@@ -52,6 +52,73 @@ def missing_packages(name: str, settings: Mapping[str, ExpertConfig] | None = No
     return tuple(package for package in find_expert(name, settings).packages if not has_module(package))
 
 
+def make_extractors(
+    names: Sequence[str], config: ExtractConfig, extractors: Mapping[str, str], *, models_only: bool = False
+) -> tuple[dict[str, Expert], dict[str, str]]:
+    """Make experts. First come those that load nothing yet, so that settings that do not fit show soon.
+
+    Args:
+        names, config, extractors: see `make_extractor`.
+        models_only: leave out experts that are no `ModelExpert`.
+
+    Returns:
+        The experts, and for each one that cannot be made why.
+
+    Raises:
+        ConfigError: see `make_extractor`.
+    """
+    models = [name for name in names if _may_be_model(name, config, extractors)]
+    others = [name for name in names if name not in models]
+    made: dict[str, Expert] = {}
+    unavailable: dict[str, str] = {}
+    for name in models if models_only else [*models, *others]:
+        try:
+            expert = make_extractor(name, config, extractors)
+        except UnavailableError as error:
+            unavailable[name] = reason(name, error)
+            continue
+        if isinstance(expert, ModelExpert) or not models_only:
+            made[name] = expert
+    return made, unavailable
+
+
+def load_model_of(name: str, expert: ModelExpert, device: str) -> str:
+    """Load an expert's model onto a device; return why it cannot be loaded, or ""."""
+    try:
+        expert.load(device)
+    except UnavailableError as error:
+        return reason(name, error)
+    return ""
+
+
+def reason(name: str, error: UnavailableError) -> str:
+    """Return an error without the expert's name, for lists that begin with the name."""
+    return str(error).removeprefix(f"expert {name}: ")
+
+
+def _may_be_model(name: str, config: ExtractConfig, extractors: Mapping[str, str]) -> bool:
+    try:
+        factory = _factory(name, config, extractors)
+    except ImportError:  # `make_extractor` says so
+        return True
+    return not isinstance(factory, type) or issubclass(factory, ModelExpert)
+
+
+def _factory(name: str, config: ExtractConfig, extractors: Mapping[str, str]) -> Any:
+    """Return what makes an expert, of its config and name.
+
+    Raises:
+        ConfigError: there is no such expert.
+        ImportError: its module needs a package that is not here.
+    """
+    kind = config.of(name).kind
+    if name not in extractors and not kind:
+        raise ConfigError(f"there is no expert '{name}'. The experts are: {', '.join(extractors)}.")
+    path = extractors[name] if name in extractors else KIND_EXTRACTORS[str(kind)]
+    module, _, factory = path.partition(":")
+    return getattr(importlib.import_module(module), factory)
+
+
 def make_extractor(name: str, config: ExtractConfig, extractors: Mapping[str, str] = EXTRACTORS) -> Expert:
     """Make an expert. A `ModelExpert` has not loaded its model yet.
 
@@ -64,13 +131,8 @@ def make_extractor(name: str, config: ExtractConfig, extractors: Mapping[str, st
         ConfigError: there is no such expert, or its settings do not fit its model.
         UnavailableError: its packages or weights are not here; the message holds the line that mends it.
     """
-    kind = config.of(name).kind
-    if name not in extractors and not kind:
-        raise ConfigError(f"there is no expert '{name}'. The experts are: {', '.join(extractors)}.")
-    path = extractors[name] if name in extractors else KIND_EXTRACTORS[str(kind)]
-    module, _, factory = path.partition(":")
     try:
-        expert = cast(Expert, getattr(importlib.import_module(module), factory)(config, name))
+        expert = cast(Expert, _factory(name, config, extractors)(config, name))
     except ImportError as error:
         raise UnavailableError(f"expert {name}: {error}. Install what it needs with: {INSTALL_EXPERTS}") from error
     if expert.frames is not None and expert.frames.sampling.kind == "shots" and not has_module(SHOTS_PACKAGE):

@@ -13,7 +13,7 @@ from feature_extraction.clips import middle
 from feature_extraction.extractor import Preparation, VideoInfo
 from feature_extraction.needs import frame_need
 from feature_extraction.preparations import FramePreparation
-from feature_extraction.weight_files import Release, WeightFileExpert
+from feature_extraction.weight_files import WeightFileExpert
 from vtr.config import ExtractConfig
 
 SIDE, CROP = 256, 224
@@ -29,12 +29,6 @@ class DenseNetPlacesExpert(WeightFileExpert):
     Pictures are as in the release's own script: scaled to 256 x 256, aspect not kept, and the middle 224 x 224 of it.
     """
 
-    release = Release(
-        "densenet161_places365.pth.tar",
-        "http://places2.csail.mit.edu/models_places365/densenet161_places365.pth.tar",
-        "DenseNet-161",
-        "Places365-Standard",
-    )
     head = ("classifier.",)
     scaler = f"bilinear with antialiasing to {SIDE} x {SIDE}, aspect not kept; middle {CROP} x {CROP}; ImageNet norm"
 

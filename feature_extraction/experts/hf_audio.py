@@ -9,6 +9,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from feature_extraction.damage import UNREADABLE, first_sentence
 from feature_extraction.extractor import SOUND_RATE, Preparation, Sound, VideoInfo
 from feature_extraction.transformers_expert import TransformersExpert, load_model
 from feature_extraction.windows import is_silent, sound_windows
@@ -32,7 +33,7 @@ class AudioModelExpert(TransformersExpert):
 
     def __init__(self, config: ExtractConfig, name: str) -> None:
         super().__init__(config, name)
-        self._model_class = self._kind(AUDIO_MODELS)
+        self._model_class = AUDIO_MODELS[self.model_config.model_type]
         self._mean = self._pooling("cls", ("cls", "mean")) == "mean"
         self._spectra = self._read_extractor()
         heard = self._spectra.max_length * HOP_SECONDS
@@ -59,10 +60,10 @@ class AudioModelExpert(TransformersExpert):
             spectra: Any = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
                 self.folder, local_files_only=True
             )
-        except (OSError, ValueError) as error:
+        except UNREADABLE as error:
             raise UnavailableError(
                 f"expert {self.name}: {self.folder} does not tell how sound becomes spectra "
-                f"({' '.join(str(error).split())[:200]}). Its preprocessor_config.json was expected there; download "
+                f"({first_sentence(error)}). Its preprocessor_config.json was expected there; download "
                 "the model completely."
             ) from error
         if spectra.sampling_rate != SOUND_RATE:

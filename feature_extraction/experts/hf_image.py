@@ -57,7 +57,7 @@ class ImageModelExpert(TransformersExpert):
 
     def __init__(self, config: ExtractConfig, name: str) -> None:
         super().__init__(config, name)
-        self._image_model: ImageModel = self._kind(IMAGE_MODELS)
+        self._image_model: ImageModel = IMAGE_MODELS[self.model_config.model_type]
         self._vision: Any = getattr(self.model_config, "vision_config", self.model_config)
         if self._image_model is CLIP:
             self._vision.projection_dim = self.model_config.projection_dim

@@ -51,7 +51,7 @@ class VideoModelExpert(TransformersExpert):
 
     def __init__(self, config: ExtractConfig, name: str) -> None:
         super().__init__(config, name)
-        self._video_model: VideoModel = self._kind(VIDEO_MODELS)
+        self._video_model: VideoModel = VIDEO_MODELS[self.model_config.model_type]
         self._vision: Any = getattr(self.model_config, "vision_config", self.model_config)
         pooled = self._pooling(self._video_model.pooling, self._video_model.poolings)
         self._mean = pooled == "mean"

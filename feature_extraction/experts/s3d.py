@@ -14,7 +14,7 @@ from torch.nn import functional
 from feature_extraction.clips import ClipPreparation, middle
 from feature_extraction.extractor import Preparation, VideoInfo
 from feature_extraction.frames import FrameNeed, Sampling
-from feature_extraction.weight_files import Release, WeightFileExpert
+from feature_extraction.weight_files import WeightFileExpert
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
 
@@ -47,9 +47,6 @@ class S3DExpert(WeightFileExpert):
     shorter side of 256 and cut to the middle 224 x 224, RGB in [-1, 1].
     """
 
-    release = Release(
-        "S3D_kinetics400.pt", "https://github.com/kylemin/S3D (its page links the file)", "S3D", "Kinetics-400"
-    )
     head = ("fc.",)
     batches = (1, 8)
     scaler = f"bilinear with antialiasing to a shorter side of {SIDE}; middle {CROP} x {CROP}; 2 x / 255 - 1"

@@ -9,12 +9,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from feature_extraction.damage import UNREADABLE, first_sentence
 from feature_extraction.experts.ocr import MIN_CONFIDENCE, MIN_LETTERS, Line, OCRExtractor
-from feature_extraction.hub import model_folder, weights_sha256
+from feature_extraction.hub import expert_folder, model_of, weights_sha256
 from feature_extraction.pictures import read_scaler
-from feature_extraction.transformers_expert import DTYPES, load_config, load_model, model_of, worker_device
+from feature_extraction.quiet import quiet_transformers
+from feature_extraction.transformers_expert import DTYPES, load_model, worker_device
 from vtr.config import ExtractConfig
-from vtr.errors import ConfigError, UnavailableError
+from vtr.errors import UnavailableError
 from vtr.experts import find_expert
 
 MAX_TOKENS = 64
@@ -37,13 +39,7 @@ class TrOCRExpert(OCRExtractor):
     def __init__(self, config: ExtractConfig, name: str) -> None:
         super().__init__(config, name)
         own, model = config.of(name), model_of(config, name)
-        folder = model_folder(model, name)
-        kind = load_config(folder, name).model_type
-        if kind != "vision-encoder-decoder":
-            raise ConfigError(
-                f"expert {name}: {model} is a model of type '{kind}', vision-encoder-decoder was expected. Set "
-                f"settings.{name}.model to a TrOCR model, such as microsoft/trocr-base-printed."
-            )
+        folder = expert_folder(config, name)
         self._device, self._dtype = torch.device(worker_device(config)), DTYPES[own.precision]
         self._batch, self._scaler = own.batch or BATCH, read_scaler(folder, name)
         self._load(folder, name)
@@ -77,12 +73,12 @@ class TrOCRExpert(OCRExtractor):
     def _load(self, folder: Any, name: str) -> None:
         from transformers import AutoTokenizer, VisionEncoderDecoderModel
 
+        quiet_transformers()
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
+        except UNREADABLE as error:
             raise UnavailableError(
-                f"expert {name}: {folder} holds no tokeniser ({' '.join(str(error).split())[:200]}). Download the "
-                "model completely."
+                f"expert {name}: {folder} holds no tokeniser ({first_sentence(error)}). Download the model completely."
             ) from error
         model, _ = load_model(VisionEncoderDecoderModel, folder, name, optional=("encoder.pooler.",))
         self._trocr: Any = model.to(self._device, self._dtype)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from feature_extraction.extractor import SOUND_RATE, Preparation, Sound, VideoInfo
-from feature_extraction.weight_files import Release, WeightFileExpert
+from feature_extraction.weight_files import WeightFileExpert
 from feature_extraction.windows import is_silent
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
@@ -34,12 +34,6 @@ class VGGishExpert(WeightFileExpert):
     filled up with silence.
     """
 
-    release = Release(
-        "vggish-10086976.pth",
-        "https://github.com/harritaylor/torchvggish/releases/download/v0.1/vggish-10086976.pth",
-        "VGGish",
-        "a preliminary version of YouTube-8M",
-    )
     batches = (16, 256)
     sound = True
     scaler = f"mono, 16 kHz; log of {BANDS} mel bands from {LOWEST:g} to {HIGHEST:g} Hz, {SPECTRA} spectra 10 ms apart"

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from feature_extraction.damage import UNREADABLE, first_sentence
 from feature_extraction.experts.speech import MAX_COMPRESSION, MIN_LETTERS, MIN_LOG_PROBABILITY, NO_WORDS
 from feature_extraction.extractor import SOUND_RATE, Expert, Extracted, Reading, Sound, VideoInfo, features
-from feature_extraction.hub import model_folder, weights_sha256
+from feature_extraction.hub import expert_folder, model_of, weights_sha256
+from feature_extraction.quiet import quiet_transformers
 from feature_extraction.text_embedding import SentenceEncoder, sentence_encoder
 from feature_extraction.transcript import Heard, Segment, segments
-from feature_extraction.transformers_expert import DTYPES, load_config, load_model, model_of, worker_device
+from feature_extraction.transformers_expert import DTYPES, load_model, worker_device
 from feature_extraction.windows import is_silent
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError, some
@@ -50,13 +52,7 @@ class WhisperExpert(Expert):
     def __init__(self, config: ExtractConfig, name: str) -> None:
         own, line = config.of(name), find_expert(name, config.settings)
         model = model_of(config, name)
-        self._name, self._folder, self._language = name, model_folder(model, name), own.language
-        kind = load_config(self._folder, name).model_type
-        if kind != "whisper":
-            raise ConfigError(
-                f"expert {name}: {model} is a model of type '{kind}', whisper was expected. Set settings.{name}.model "
-                "to a Whisper model, such as openai/whisper-small."
-            )
+        self._name, self._folder, self._language = name, expert_folder(config, name), own.language
         self._device, self._dtype = torch.device(worker_device(config)), DTYPES[own.precision]
         self._load()
         self._encoder: SentenceEncoder = sentence_encoder(config.sentence_model)
@@ -100,15 +96,16 @@ class WhisperExpert(Expert):
     def _load(self) -> None:
         from transformers import AutoFeatureExtractor, AutoTokenizer, WhisperForConditionalGeneration
 
+        quiet_transformers()
         try:
             self._spectra: Any = AutoFeatureExtractor.from_pretrained(  # type: ignore[no-untyped-call]
                 self._folder, local_files_only=True
             )
             self._tokenizer: Any = AutoTokenizer.from_pretrained(self._folder, local_files_only=True)
-        except (OSError, ValueError) as error:
+        except UNREADABLE as error:
             raise UnavailableError(
                 f"expert {self._name}: {self._folder} holds weights but no tokeniser or preprocessor_config.json "
-                f"({' '.join(str(error).split())[:200]}). Download the model completely."
+                f"({first_sentence(error)}). Download the model completely."
             ) from error
         model, _ = load_model(WhisperForConditionalGeneration, self._folder, self._name, optional=("proj_out.",))
         self._whisper: Any = model.to(self._device, self._dtype)

@@ -36,6 +36,12 @@ def clip_with_sound(clip: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def model_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where tests save the models they make, so that each is made once."""
+    return tmp_path_factory.mktemp("models")
+
+
+@pytest.fixture(scope="session")
 def extractor() -> Callable[[str], Expert]:
     """Return a function that loads an expert, once for all tests; skipped where its packages are not installed."""
     from feature_extraction.experts import make_extractor, missing_packages

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import PrivateAttr
+from released_weights import RELEASES, save_released
 from scipy.signal import resample_poly
 from tiny_models import save_tiny
 
@@ -45,7 +46,7 @@ class Case:
 
     Attributes:
         name: the expert's name.
-        tiny: the kind of tiny model that it loads; None for experts whose weights are packaged.
+        tiny: the kind of tiny model that it loads; None for experts whose weights are packaged or released as a file.
         settings: `settings.NAME`, without the model.
         read: which settings of its own the expert has read so far.
     """
@@ -59,8 +60,10 @@ class Case:
         return "-".join([self.name, *map(str, self.settings.values())])
 
     def config(self, folder: Path, **more: Any) -> ExtractConfig:
-        """Return settings under which the expert can be made; its tiny model is saved in `folder`."""
+        """Return settings under which the expert can be made; its random weights are saved in `folder`."""
         model = {"model": str(save_tiny(self.tiny, folder))} if self.tiny else {}
+        if self.name in RELEASES:
+            model = {"model": str(save_released(self.name, folder))}
         own = Watched.model_validate({**self.settings, **model, **more}).noting_in(self.read)
         return ExtractConfig(settings={self.name: own})
 
@@ -88,6 +91,12 @@ TINY = [
     Case("speech_whisper", "whisper", {"language": "en"}),
     Case("ocr_trocr", "trocr"),
 ]
+RELEASED = [
+    Case("s3d", settings={"window": 16, "stride": 10}),  # two windows
+    Case("vggish"),
+    Case("densenet"),
+]
+"""Networks of full size, with random weights."""
 
 
 def media_for(case: Case, expert: Expert, shared: Path) -> Media:
@@ -95,6 +104,8 @@ def media_for(case: Case, expert: Expert, shared: Path) -> Media:
     frames = None
     if expert.frames is not None:
         images = _faces(shared) if case.name == "face" else _scene()
+        if case.name == "densenet":
+            images = images[:: FRAMES // 4 + 1]
         seconds = np.arange(len(images)) * SPACING * FRAMES / len(images)
         frames = Frames(_as_needed(images, expert), seconds)
     height, width = (240, 320) if frames is None else frames.images.shape[1:3]

@@ -10,17 +10,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from expert_cases import DURATION, PACKAGED, TINY, Case, media_for
+from expert_cases import DURATION, PACKAGED, RELEASED, TINY, Case, media_for
 
 from feature_extraction.experts import make_extractor, missing_packages
-from feature_extraction.extractor import Expert, Extracted, Frames, Media, ModelExpert, VideoInfo
+from feature_extraction.extractor import Expert, Extracted, Frames, Media, ModelExpert
 from vtr.experts import EXPERTS, find_expert
 
-CASES = [*PACKAGED, *TINY]
-MODELS = [case for case in TINY if case.name not in ("speech_whisper", "ocr_trocr")] + [
+CASES = [*PACKAGED, *TINY, *RELEASED]
+MODELS = [case for case in (*TINY, *RELEASED) if case.name not in ("speech_whisper", "ocr_trocr")] + [
     case for case in PACKAGED if case.name in ("appearance", "shots")
 ]
-HEARING = ("audio", "speech", "audio_ast", "speech_whisper")
+HEARING = ("audio", "speech", "audio_ast", "speech_whisper", "vggish")
 SEEING = [case for case in CASES if case.name not in HEARING]
 PRECISE = [case for case in TINY if not case.settings.get("stride")]
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -29,19 +29,14 @@ Load = Callable[[Case], tuple[Expert, Media, Extracted]]
 
 
 @pytest.fixture(scope="session")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("tiny models")
-
-
-@pytest.fixture(scope="session")
-def load(folder: Path, request: pytest.FixtureRequest) -> Load:
+def load(model_files: Path, request: pytest.FixtureRequest) -> Load:
     """Return a function that gives an expert, loaded once for all tests, a video for it, and what it finds there."""
 
     @cache
     def loaded(name: str, number: int) -> tuple[Expert, Media, Extracted]:
         case = CASES[number]
         shared = request.getfixturevalue("shared") if name == "face" else Path()
-        expert = case.make(folder)
+        expert = case.make(model_files)
         media = media_for(case, expert, shared)
         return expert, media, found_in(expert, media)
 
@@ -53,6 +48,10 @@ def load(folder: Path, request: pytest.FixtureRequest) -> Load:
     return of
 
 
+def test_every_expert_of_the_table_has_a_case() -> None:
+    assert {case.name for case in CASES} >= set(EXPERTS)
+
+
 def found_in(expert: Expert, media: Media) -> Extracted:
     found = expert.extract(media)
     assert found is not None
@@ -60,9 +59,9 @@ def found_in(expert: Expert, media: Media) -> Extracted:
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_spec_fits_the_table_and_the_features(load: Load, case: Case, folder: Path) -> None:
+def test_the_spec_fits_the_table_and_the_features(load: Load, case: Case, model_files: Path) -> None:
     expert, _, found = load(case)
-    line = find_expert(case.name, case.config(folder).settings)
+    line = find_expert(case.name, case.config(model_files).settings)
     assert (expert.spec.name, expert.spec.modality) == (case.name, line.modality)
     assert expert.scaler
     assert (expert.frames is not None) != expert.sound
@@ -102,10 +101,10 @@ def test_text_experts_keep_their_text_and_others_have_none(load: Load, case: Cas
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_the_same_video_gives_the_same_features(load: Load, case: Case, folder: Path) -> None:
+def test_the_same_video_gives_the_same_features(load: Load, case: Case, model_files: Path) -> None:
     expert, media, first = load(case)
     np.testing.assert_array_equal(found_in(expert, media).features.values, first.features.values)
-    np.testing.assert_array_equal(found_in(case.make(folder), media).features.values, first.features.values)
+    np.testing.assert_array_equal(found_in(case.make(model_files), media).features.values, first.features.values)
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
@@ -149,10 +148,10 @@ def test_a_feature_does_not_depend_on_its_batch(load: Load, case: Case) -> None:
 
 
 @pytest.mark.parametrize("case", MODELS, ids=str)
-def test_a_worker_prepares_what_another_process_embeds(load: Load, case: Case, folder: Path) -> None:
+def test_a_worker_prepares_what_another_process_embeds(load: Load, case: Case, model_files: Path) -> None:
     expert, media, whole = load(case)
     assert isinstance(expert, ModelExpert)
-    worker = make_extractor(case.name, case.config(folder))  # never loaded
+    worker = make_extractor(case.name, case.config(model_files))  # never loaded
     assert isinstance(worker, ModelExpert)
     sent = []
 
@@ -171,19 +170,22 @@ def test_a_worker_prepares_what_another_process_embeds(load: Load, case: Case, f
 
 
 @pytest.mark.parametrize("case", MODELS, ids=str)
-def test_a_gpu_gives_the_same_features(load: Load, case: Case, folder: Path) -> None:
+def test_a_gpu_gives_the_same_features(load: Load, case: Case, model_files: Path) -> None:
     if not torch.cuda.is_available():
         pytest.skip("this machine has no GPU")
     _, media, whole = load(case)
-    found = found_in(case.make(folder, device="cuda"), media).features.values
-    np.testing.assert_allclose(found, whole.features.values, rtol=1e-3, atol=1e-3)
+    found = found_in(case.make(model_files, device="cuda"), media).features.values
+    largest = np.abs(whole.features.values).max()  # a GPU's convolutions round to TF32, 10 bits
+    np.testing.assert_allclose(found, whole.features.values, rtol=1e-3, atol=1e-3 * largest)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
 @pytest.mark.parametrize("case", PRECISE, ids=str)
-def test_half_precision_gives_nearly_the_same_features(load: Load, case: Case, folder: Path, precision: str) -> None:
+def test_half_precision_gives_nearly_the_same_features(
+    load: Load, case: Case, model_files: Path, precision: str
+) -> None:
     _, media, whole = load(case)
-    found = found_in(case.make(folder, precision=precision), media)
+    found = found_in(case.make(model_files, precision=precision), media)
     assert found.texts == whole.texts
     assert found.features.values.dtype == np.float32
     one, other = found.features.values, whole.features.values
@@ -194,15 +196,6 @@ def test_half_precision_gives_nearly_the_same_features(load: Load, case: Case, f
 
 
 @pytest.mark.parametrize("case", CASES, ids=str)
-def test_it_reads_those_settings_of_its_own_that_the_table_says(case: Case, load: Load, folder: Path) -> None:
+def test_it_reads_those_settings_of_its_own_that_the_table_says(case: Case, load: Load, model_files: Path) -> None:
     load(case)
-    assert case.read - {"kind"} == set(find_expert(case.name, case.config(folder).settings).takes)
-
-
-@pytest.mark.parametrize("name", ["s3d", "vggish", "densenet"])
-def test_so_do_those_of_a_weight_file(name: str, tmp_path: Path) -> None:
-    (tmp_path / "weights").touch()
-    case = Case(name)
-    expert = make_extractor(name, case.config(tmp_path, model=str(tmp_path / "weights")))
-    expert.begin(VideoInfo("made by hand", DURATION, 64, 64, 25.0, True))
-    assert case.read - {"kind"} == set(EXPERTS[name].takes)
+    assert case.read - {"kind"} == set(find_expert(case.name, case.config(model_files).settings).takes)

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import io
-import pickle
-import re
-import types
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +10,7 @@ import pytest
 import torch
 from PIL import Image
 from plain_networks import Weights, plain_densenet
+from released_weights import random_weights, save_released
 
 from feature_extraction.experts.densenet import DenseNetPlacesExpert
 from feature_extraction.extractor import Frames, Media, VideoInfo
@@ -24,40 +22,12 @@ MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 
 @pytest.fixture(scope="module")
 def weights() -> Weights:
-    """PyTorch 0.2 kept no counters."""
-    made = Weights(counters=False)
-    plain_densenet(made, torch.zeros(1, 3, 32, 32), classes=365)
-    return made
-
-
-class Python2Pickler(pickle._Pickler):
-    """Writes text as Python 2 wrote its `str`."""
-
-    dispatch = pickle._Pickler.dispatch.copy()
-
-    def save_bytes_string(self, text: str) -> None:
-        raw = text.encode("ascii")
-        self.write(pickle.SHORT_BINSTRING + bytes([len(raw)]) + raw)
-        self.memoize(text)
-
-    dispatch[str] = save_bytes_string
+    return random_weights("densenet")
 
 
 @pytest.fixture(scope="module")
-def path(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A checkpoint as the release's: trained on several GPUs by PyTorch 0.2 and Python 2, with names like norm.1."""
-    path = tmp_path_factory.mktemp("places") / "densenet161_places365.pth.tar"
-    old = {"module." + re.sub(r"(norm|conv)([12])[.]", r"\1.\2.", name): v for name, v in weights.tensors.items()}
-    assert "module.features.denseblock1.denselayer1.norm.1.weight" in old
-    assert "module.features.transition1.norm.weight" in old
-    content = {"epoch": 90, "arch": "densenet161", "state_dict": old, "best_prec1": 56.1}
-    python2 = types.SimpleNamespace(
-        Pickler=Python2Pickler,
-        dump=lambda value, file, protocol: Python2Pickler(file, protocol).dump(value),
-        __name__="pickle",
-    )
-    torch.save(content, path, pickle_module=python2, _use_new_zipfile_serialization=False)
-    return path
+def path(model_files: Path) -> Path:
+    return save_released("densenet", model_files)
 
 
 def expert(path: Path, **settings: object) -> DenseNetPlacesExpert:

@@ -9,6 +9,7 @@ import pytest
 import torch
 from PIL import Image
 from plain_networks import Weights, plain_s3d
+from released_weights import random_weights, save_released
 
 from feature_extraction.experts.s3d import S3D, S3DExpert
 from feature_extraction.extractor import Frames, Media, VideoInfo
@@ -19,17 +20,12 @@ from vtr.errors import ConfigError, UnavailableError
 
 @pytest.fixture(scope="module")
 def weights() -> Weights:
-    made = Weights()
-    plain_s3d(made, torch.zeros(1, 3, 16, 32, 32))
-    return made
+    return random_weights("s3d")
 
 
 @pytest.fixture(scope="module")
-def path(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The release's layout: a state dict of a network that was trained on several GPUs."""
-    path = tmp_path_factory.mktemp("s3d") / "S3D_kinetics400.pt"
-    torch.save({f"module.{name}": value for name, value in weights.tensors.items()}, path)
-    return path
+def path(model_files: Path) -> Path:
+    return save_released("s3d", model_files)
 
 
 def expert(path: Path | None, **settings: object) -> S3DExpert:

@@ -11,7 +11,19 @@ from typing import get_args
 import pytest
 
 from feature_extraction import experts
-from feature_extraction.experts import EXTRACTORS, KIND_EXTRACTORS, make_extractor, missing_packages
+from feature_extraction.experts import (
+    AUDIO,
+    EXTRACTORS,
+    IMAGE,
+    KIND_EXTRACTORS,
+    VIDEO,
+    make_extractor,
+    missing_packages,
+)
+from feature_extraction.experts.hf_audio import AUDIO_MODELS
+from feature_extraction.experts.hf_image import IMAGE_MODELS
+from feature_extraction.experts.hf_video import VIDEO_MODELS
+from feature_extraction.releases import RELEASES
 from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import EXPERTS, KINDS, check_experts, find_expert
@@ -94,7 +106,7 @@ def test_an_unknown_expert_is_named_with_those_that_exist() -> None:
 
 
 def test_an_expert_without_default_weights_asks_for_some() -> None:
-    with pytest.raises(UnavailableError, match=r"settings\.scene\.model is missing"):
+    with pytest.raises(UnavailableError, match=r"settings\.scene\.model is not set"):
         make_extractor("scene", ExtractConfig())
 
 
@@ -136,3 +148,15 @@ def test_each_setting_is_taken_or_refused(name: str) -> None:
             continue
         with pytest.raises(ConfigError, match=rf"settings\.{name}\.{setting} is .*does not read {setting}"):
             check_experts([name], settings)
+
+
+def test_the_table_names_the_types_of_models_that_are_read() -> None:
+    read = {IMAGE: IMAGE_MODELS, VIDEO: VIDEO_MODELS, AUDIO: AUDIO_MODELS}
+    for name, extractor in EXTRACTORS.items():
+        if extractor in read:
+            assert set(EXPERTS[name].model_types) == set(read[extractor])
+        assert bool(EXPERTS[name].model_types) == (EXPERTS[name].needs == "hub or folder")
+
+
+def test_every_expert_with_a_file_of_weights_has_a_release() -> None:
+    assert {name for name, line in EXPERTS.items() if line.needs == "a file of weights"} == set(RELEASES)

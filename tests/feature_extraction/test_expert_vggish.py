@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 from plain_networks import Weights, plain_vggish
+from released_weights import random_weights, save_released
 from transformers.audio_utils import mel_filter_bank
 
 from feature_extraction.experts.vggish import VGGishExpert, log_mel, mel_filters
@@ -21,16 +22,12 @@ RATE = 16000
 
 @pytest.fixture(scope="module")
 def weights() -> Weights:
-    made = Weights()
-    plain_vggish(made, torch.zeros(1, 96, 64))
-    return made
+    return random_weights("vggish")
 
 
 @pytest.fixture(scope="module")
-def path(weights: Weights, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("vggish") / "vggish-10086976.pth"
-    torch.save(weights.tensors, path)
-    return path
+def path(model_files: Path) -> Path:
+    return save_released("vggish", model_files)
 
 
 @pytest.fixture(scope="module")

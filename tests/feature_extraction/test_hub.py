@@ -15,6 +15,10 @@ from feature_extraction.hub import model_folder, weight_files, weights_sha256
 from vtr.errors import UnavailableError
 
 
+def folder_of(model: str) -> Path:
+    return model_folder(model, "expert clip", "settings.clip.model")
+
+
 @pytest.fixture(autouse=True)
 def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty cache of the hub, and no network."""
@@ -40,26 +44,26 @@ def put_in_cache(cache: Path, name: str, folder: Path) -> Path:
 
 def test_a_folder_is_taken_as_it_is(tmp_path: Path) -> None:
     path = save_tiny("dinov2", tmp_path)
-    assert model_folder(str(path), "clip") == path
+    assert folder_of(str(path)) == path
     assert [file.name for file in weight_files(path)] == ["model.safetensors"]
     assert weights_sha256(path) == hashlib.sha256((path / "model.safetensors").read_bytes()).hexdigest()
 
 
 def test_what_the_cache_holds_needs_no_network(tmp_path: Path, cache: Path) -> None:
     snapshot = put_in_cache(cache, "someone/tiny", save_tiny("dinov2", tmp_path))
-    assert model_folder("someone/tiny", "clip") == snapshot
+    assert folder_of("someone/tiny") == snapshot
 
 
 def test_a_cache_without_the_weights_is_not_enough(tmp_path: Path, cache: Path) -> None:
     snapshot = put_in_cache(cache, "someone/tiny", save_tiny("dinov2", tmp_path))
     (snapshot / "model.safetensors").unlink()
     with pytest.raises(UnavailableError, match="could not be downloaded"):
-        model_folder("someone/tiny", "clip")
+        folder_of("someone/tiny")
 
 
 def test_without_network_the_message_says_what_to_do() -> None:
     with pytest.raises(UnavailableError) as caught:
-        model_folder("openai/clip-vit-base-patch32", "clip")
+        folder_of("openai/clip-vit-base-patch32")
     message = str(caught.value)
     for part in (
         "expert clip",
@@ -87,7 +91,7 @@ def test_a_download_takes_one_kind_of_weights(tmp_path: Path, monkeypatch: pytes
     for names in (("config.json", "model.safetensors", "pytorch_model.bin"), ("config.json", "pytorch_model.bin")):
         monkeypatch.setattr(huggingface_hub.HfApi, "model_info", lambda *_, names=names, **__: Info(*names))
         model_folder.cache_clear()
-        model_folder("someone/tiny", "clip")
+        folder_of("someone/tiny")
     assert ["*.safetensors" in patterns for patterns in asked] == [True, False]
     assert ["pytorch_model*.bin" in patterns for patterns in asked] == [False, True]
 
@@ -95,13 +99,13 @@ def test_a_download_takes_one_kind_of_weights(tmp_path: Path, monkeypatch: pytes
 @pytest.mark.parametrize("model", ["/no/such/folder", "./here", "a/b/c"])
 def test_a_path_that_is_no_folder_is_not_asked_of_the_hub(model: str) -> None:
     with pytest.raises(UnavailableError, match=r"settings\.clip\.model.*no folder"):
-        model_folder(model, "clip")
+        folder_of(model)
 
 
 def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UnavailableError, match=r"no model in Hugging Face layout.*settings\.clip\.model"):
-        model_folder(str(tmp_path), "clip")
+        folder_of(str(tmp_path))
 
 
 def test_weights_in_parts_have_a_hash_of_their_own(tmp_path: Path) -> None:
