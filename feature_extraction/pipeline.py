@@ -8,7 +8,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from feature_extraction.checks import check_weights
@@ -24,7 +24,7 @@ from feature_extraction.spool import Spool
 from feature_extraction.worker import VideoWorker
 from vtr.annotations.tables import annotations_fingerprint, load_annotations
 from vtr.config import ExtractConfig
-from vtr.errors import ConfigError, InputError, UnavailableError
+from vtr.errors import ConfigError, InputError, UnavailableError, counted
 from vtr.experts import check_experts
 from vtr.files import lock, remove_temporaries
 from vtr.packaged import INSTALL_EXPERTS
@@ -42,8 +42,9 @@ class ExtractSummary:
     """What a run of the extract stage did.
 
     Attributes:
-        extracted: videos read in this run, those that failed included.
-        done_before: videos that all experts had read in earlier runs.
+        extracted: videos that some expert read in this run.
+        failed: videos that were tried in this run and that no expert could read.
+        done_before: other videos, which all experts that can run had read in earlier runs.
         no_file: videos of the workspace that have no file on this machine.
         failures: failures that stand in the ledger, of this run and earlier ones.
         partial: damaged videos of which the readable part was used, of this run and earlier ones.
@@ -54,6 +55,7 @@ class ExtractSummary:
 
     workspace: Workspace
     extracted: int
+    failed: int
     done_before: int
     no_file: int
     failures: int
@@ -63,23 +65,41 @@ class ExtractSummary:
     peak_bytes: int
 
     def __str__(self) -> str:
-        lines = [
-            f"{self.extracted} videos read in {self.seconds:.0f} s, {self.done_before} were done before"
-            + (f", {self.no_file} have no file here" if self.no_file else "")
-        ]
+        counts = [f"{counted(self.extracted, 'video')} read in {self.seconds:.0f} s"]
+        counts += [f"{self.failed} failed"] if self.failed else []
+        counts.append(f"{self.done_before} {_agree(self.done_before, 'was', 'were')} done before")
+        counts += [f"{self.no_file} {_agree(self.no_file, 'has', 'have')} no file here"] if self.no_file else []
+        lines = [", ".join(counts)]
         if self.peak_bytes:
             lines.append(f"peak memory: {self.peak_bytes / 2**20:.0f} MiB in one worker with its decoder")
         lines += [f"expert {name} is unavailable: {reason}" for name, reason in self.unavailable.items()]
         root = self.workspace.root
         if self.partial:
-            lines.append(f"{self.partial} damaged videos: their readable part was used (`vtr extract {root} --report`)")
+            part = _agree(self.partial, "its readable part was used", "their readable parts were used")
+            lines.append(f"{counted(self.partial, 'damaged video')}: {part} (`vtr extract {root} --report`)")
         if self.failures:
+            them = _agree(self.failures, "it", "them")
             lines.append(
-                f"{self.failures} failures: `vtr extract {root} --report` lists them, "
-                f"`vtr extract {root} --retry-failed` tries them again"
+                f"{counted(self.failures, 'failure')}: `vtr extract {root} --report` lists {them}, "
+                f"`vtr extract {root} --retry-failed` tries {them} again"
             )
         lines.append(f"see what there is: vtr features {root}")
         return "\n".join(lines)
+
+
+def _agree(number: int, one: str, more: str) -> str:
+    return one if number == 1 else more
+
+
+@dataclass
+class Counts:
+    """What became of the videos of one run; fields as in `ExtractSummary`."""
+
+    read: int = 0
+    failed: int = 0
+    done_before: int = 0
+    unavailable: Mapping[str, str] = field(default_factory=dict)
+    peak_bytes: int = 0
 
 
 def extract(
@@ -123,22 +143,21 @@ def extract(
         writer.check_settings(experts)
         examined = {expert: writer.examined(expert) for expert in experts}
         plan = Plan(groups, annotations, examined, spool, ledger)
-        done_before = plan.done()
-        extraction = Extraction(config, extractors, spool, ledger, writer, plan, retry_failed)
-        read, not_loaded, peak_bytes = extraction.run(experts)
+        counts = Extraction(config, extractors, spool, ledger, writer, plan, retry_failed).run(experts)
         for expert in experts:
             writer.refresh(expert)
         shutil.rmtree(spool.scratch, ignore_errors=True)
     return ExtractSummary(
         workspace=workspace,
-        extracted=read,
-        done_before=done_before,
+        extracted=counts.read,
+        failed=counts.failed,
+        done_before=counts.done_before,
         no_file=len(annotations.videos) - len(with_file),
         failures=len(ledger),
         partial=len({entry.video_id for entry in ledger if entry.status == "partial"}),
-        unavailable=unavailable | not_loaded,
+        unavailable={**unavailable, **counts.unavailable},
         seconds=time.monotonic() - started,
-        peak_bytes=peak_bytes,
+        peak_bytes=counts.peak_bytes,
     )
 
 
@@ -195,8 +214,8 @@ class Extraction:
     plan: Plan
     retry_failed: bool = False
 
-    def run(self, experts: Sequence[str]) -> tuple[int, dict[str, str], int]:
-        """Return how many videos were read, why experts could not be loaded, and the peak memory in bytes.
+    def run(self, experts: Sequence[str]) -> Counts:
+        """Read what is left for the experts, and write what is complete.
 
         Raises:
             UnavailableError: none could be loaded.
@@ -206,11 +225,11 @@ class Extraction:
         spooled = self.plan.spooled_groups(experts)
         tasks = self._tasks(experts)
         if not tasks and not spooled:
-            return 0, {}, 0
+            return Counts(done_before=self.plan.done(experts))
         experts, lost = self._with_weights(experts)
         tasks = self._tasks(experts)
         if not tasks and not spooled:
-            return 0, lost, 0
+            return Counts(done_before=self.plan.done(experts), unavailable=lost)
         engine = self._engine(experts, len(tasks))
         try:
             ready = engine.wait_ready()
@@ -218,10 +237,12 @@ class Extraction:
             self.writer.check(ready.specs)
             self.spool.expect({name: spec for name, (spec, _) in ready.specs.items()})
             tasks = self._tasks(list(ready.specs))
-            self._read(engine, tasks, spooled, ready.specs)
+            counts = Counts(done_before=self.plan.done(ready.specs, tasks), unavailable={**lost, **ready.unavailable})
+            self._read(engine, tasks, spooled, ready.specs, counts)
         finally:
             engine.close()
-        return len(tasks), {**lost, **ready.unavailable}, engine.peak_bytes
+        counts.peak_bytes = engine.peak_bytes
+        return counts
 
     def _tasks(self, experts: Sequence[str]) -> list[Task]:
         return self.plan.tasks(experts, self.retry_failed, self.config.strict)
@@ -257,8 +278,10 @@ class Extraction:
                 refused = {expert for expert in experts if refuses(done.failures, expert)}
                 self.ledger.settle(video_id, refused.union(done.examined), done.failures)
 
-    def _read(self, engine: Engine, tasks: Sequence[Task], spooled: Sequence[int], specs: Specs) -> None:
-        """Do the tasks, and write every group's shards as soon as its last video is done."""
+    def _read(
+        self, engine: Engine, tasks: Sequence[Task], spooled: Sequence[int], specs: Specs, counts: Counts
+    ) -> None:
+        """Do the tasks and count them, and write every group's shards as soon as its last video is done."""
         group_of = {video_id: number for number, group in enumerate(self.plan.groups) for video_id in group.ids}
         left = Counter(group_of[task.video_id] for task in tasks)
         for number in spooled:
@@ -269,11 +292,14 @@ class Extraction:
                 failed = {failure.expert for failure in failures if failure.status == "failed"}
                 over = {e for e in task.experts if refuses(failures, e) or not failed & {e, ALL_EXPERTS}}
                 self.ledger.settle(task.video_id, over, failures)
+                is_read = ALL_EXPERTS not in failed and not failed.issuperset(task.experts)
+                counts.read += is_read
+                counts.failed += not is_read
                 number = group_of[task.video_id]
                 left[number] -= 1
                 if not left[number]:
                     self._write_group(number, specs)
-                advance(1, f"{len(self.ledger)} failures" if len(self.ledger) else "")
+                advance(1, counted(len(self.ledger), "failure") if len(self.ledger) else "")
 
     def _write_group(self, number: int, specs: Specs) -> None:
         group = self.plan.groups[number]

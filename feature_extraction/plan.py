@@ -182,9 +182,10 @@ class Plan:
                 tasks.append(Task(video_id, path, chosen))
         return tasks
 
-    def done(self) -> int:
-        """Return how many of the videos all experts have read."""
-        return sum(not lacking for _, _, lacking in self._lacking(self._examined))
+    def done(self, experts: Collection[str], again: Collection[Task] = ()) -> int:
+        """Return how many of the videos all of `experts` have read; those of the tasks `again` do not count."""
+        tried = {task.video_id for task in again}
+        return sum(not lacking and video_id not in tried for video_id, _, lacking in self._lacking(experts))
 
     def spooled_groups(self, experts: Collection[str]) -> list[int]:
         """Return the groups with videos that `experts` have finished or refused since their shards were written."""

@@ -7,7 +7,7 @@ from typing import Any
 
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
-from vtr.experts import EXPERTS, KINDS
+from vtr.experts import EXPERTS, KINDS, Expert
 
 SHAPING = (
     "sampling",
@@ -28,12 +28,23 @@ SHAPES_NOTHING = {"batch"}
 def shaping_settings(config: ExtractConfig, expert: str) -> dict[str, Any]:
     """Return the settings that shape an expert's features, JSON-able."""
     own = config.of(expert)
-    known = KINDS.get(str(own.kind)) or EXPERTS.get(expert)
+    known = _line(expert, own.kind)
     names = (*SHAPING, *(known.settings if known is not None else ()))
     return {
         **{name: getattr(config, name) for name in names},
         OWN: own.model_dump(mode="json", exclude=SHAPES_NOTHING),
     }
+
+
+def _line(expert: str, kind: str | None) -> Expert | None:
+    """Return the expert's line in the table, or that of its kind; None for experts that tests bring."""
+    return KINDS.get(str(kind)) or EXPERTS.get(expert)
+
+
+def _is_read(expert: str, own: Mapping[str, Any], name: str) -> bool:
+    """Return whether the expert reads a setting of its own. Earlier versions recorded also those that it does not."""
+    line = _line(expert, own.get("kind"))
+    return line is None or name in ("kind", *line.takes)
 
 
 def _completed(expert: str, recorded: Mapping[str, Any]) -> dict[str, Any]:
@@ -53,7 +64,7 @@ def differences(expert: str, recorded: Mapping[str, Any], now: Mapping[str, Any]
         if name != OWN and not both_own and held.get(name) != value:
             yield name, held.get(name), value
     for name, value in now[OWN].items():
-        if held[OWN][name] != value:
+        if held[OWN][name] != value and _is_read(expert, now[OWN], name):
             yield f"settings.{expert}.{name}", held[OWN][name], value
 
 
@@ -72,7 +83,8 @@ def recorded_config(recorded: Mapping[str, Mapping[str, Any]]) -> ExtractConfig:
         if "release" in of_expert:
             raise ConfigError(f"the {expert} features were imported: no other video can be extracted in the same way.")
         held = _completed(expert, of_expert)
-        settings[expert] = held.pop(OWN)
+        own = held.pop(OWN)
+        settings[expert] = {name: value for name, value in own.items() if _is_read(expert, own, name)}
         for name, value in held.items():
             if settings[expert].get(name) is None and values.setdefault(name, value) != value:
                 raise ConfigError(f"the experts were extracted with differing {name}: {values[name]}, {value}.")

@@ -21,6 +21,7 @@ from vtr.annotations.locators import Locator, parse
 from vtr.annotations.tars import Member, TarIndex, find_images, read_index
 from vtr.errors import InputError, VtrError
 from vtr.files import TEMPORARY_PREFIX, cannot_write
+from vtr.packaged import lacking
 
 CHUNK_BYTES = 1 << 20
 TARS_KNOWN = 64
@@ -35,7 +36,7 @@ class SourceError(VtrError):
         reason: why, in words.
     """
 
-    def __init__(self, kind: Literal["not_fetched", "truncated", "timeout"], reason: str) -> None:
+    def __init__(self, kind: Literal["not_fetched", "unreadable", "truncated", "timeout"], reason: str) -> None:
         super().__init__(reason)
         self.kind = kind
         self.reason = reason
@@ -80,15 +81,22 @@ def local_copy(locator: str, folder: Path, timeout_seconds: float = 120.0) -> It
         if not (path.is_file() if rate is None else path.is_dir()):
             expected = "a file" if rate is None else "a folder of images"
             raise SourceError("not_fetched", f"{path} is not there, {expected} was expected")
+        _check_holds_something(path, path)
         yield LocalSource(path, rate)
         return
     suffix = "" if rate is not None else Path(found.name).suffix
     copy = _Copy(folder / f"{TEMPORARY_PREFIX}{os.getpid()}-{uuid.uuid4().hex[:8]}{suffix}")
     try:
         copy.run(found, timeout_seconds)
+        _check_holds_something(copy.target, found)
         yield LocalSource(copy.target, rate)
     finally:
         copy.remove()
+
+
+def _check_holds_something(path: Path, named: object) -> None:
+    if path.is_file() and path.stat().st_size == 0:
+        raise SourceError("unreadable", f"the file is empty: {named} has 0 bytes")
 
 
 class _GivenUpError(Exception):
@@ -191,9 +199,7 @@ def _explained(found: Locator, target: Path, error: BaseException) -> VtrError:
         where = "" if found.is_local else ", or cannot be reached"
         return SourceError("not_fetched", f"{found.path} is not there{where}")
     if isinstance(error, ImportError):
-        return SourceError(
-            "not_fetched", f"{found.path} cannot be read here: {error}. Install the package that is named"
-        )
+        return SourceError("not_fetched", f"{found.path} cannot be read here: {lacking(found.path, error)}")
     if isinstance(error, TimeoutError):
         return SourceError("timeout", f"{found.path} did not answer in time ({error})")
     words = " ".join(str(error).split()) or "no reason given"

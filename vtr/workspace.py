@@ -23,6 +23,7 @@ from typing import Any
 from vtr import __version__
 from vtr.errors import WorkspaceError
 from vtr.files import TEMPORARY_PREFIX, StorePath, read_json, write_json
+from vtr.packaged import lacking
 
 FORMAT = 1
 """Raised when an older vtr could no longer read what this one writes."""
@@ -277,7 +278,9 @@ def open_location(url: str) -> StorePath:
         place = UPath(url)
         local = place.protocol in ("", "file", "local")
         return Path(place.path).absolute() if local else place.fs and place
-    except (ImportError, ValueError) as error:
+    except ImportError as error:
+        raise WorkspaceError(f"{url} cannot be opened: {lacking(url, error)}.") from error
+    except ValueError as error:
         raise WorkspaceError(f"{url} cannot be opened: {error}. Any fsspec URL or a folder was expected.") from error
 
 

@@ -61,7 +61,7 @@ def test_links_folders_and_hidden_files_of_a_shard_are_no_videos(tmp_path: Path)
         link.type, link.linkname = tarfile.SYMTYPE, "a.mp4"
         archive.addfile(link)
     found = read_tar(tmp_path / "0.tar")
-    assert found.videos == ["./a.mp4"] and found.num_others == 2
+    assert found.videos == ["./a.mp4"] and found.others == ["./._a.mp4", "caf\udce9.mp4"]
     assert list(find_collection(tmp_path).locators) == ["0/a", "a"]
 
 
@@ -99,7 +99,7 @@ def test_captions_are_read_from_the_shards(tmp_path: Path) -> None:
     video = annotations.video_by_id["train/00000/two.left"]
     assert parse(video.path or "") == Locator(str(tmp_path / "v/train/00000.tar"), "two.left.mp4")
     assert split_names(report.workspace) == ("folder", "folder-all", "folder-single")
-    assert "ignored: 1" in str(report)  # none.cls
+    assert "1 other file: train/00000.tar: none.cls" in str(report)
     table = tmp_path / "c.csv"
     table.write_text("video,caption\nplain,from the table\ntrain/00000/words.mp4,too\n")
     annotations = load_annotations(prepare_folder(tmp_path / "v", table, tmp_path / "ws").workspace)
@@ -142,10 +142,34 @@ def test_a_damaged_shard_gives_what_lies_before(tmp_path: Path, damage: object, 
     assert len(found.notes) == 1 and words in found.notes[0] and "2 videos before that place" in found.notes[0]
 
 
-def test_two_videos_of_one_id_are_refused(tmp_path: Path) -> None:
-    shard(tmp_path / "v/0.tar", {"__key__": "a", "mp4": b"", "avi": b""})
-    with pytest.raises(InputError, match=r"tar://a\.avi::.* and tar://a\.mp4::.* would both be the video '0/a'"):
-        find_collection(tmp_path / "v")
+def test_videos_of_one_path_without_suffix_have_longer_ids(tmp_path: Path) -> None:
+    root = tmp_path / "v"
+    shard(root / "0.tar", {"__key__": "a", "mp4": b"", "avi": b"", "txt": "both"}, {"__key__": "b", "mp4": b""})
+    frames(root / "walk", "1.jpg", "2.jpg")
+    for name in ("walk.mp4", "0/b.mp4", "alone.mp4", "c.mp4.avi", "c.mp4", "c.mkv"):
+        (root / name).parent.mkdir(exist_ok=True)
+        (root / name).touch()
+    found = find_collection(root, 25)
+    assert {video_id: str(locator).replace(str(root), "") for video_id, locator in found.locators.items()} == {
+        "0/a.avi": "tar://a.avi::/0.tar",
+        "0/a.mp4": "tar://a.mp4::/0.tar",
+        "0/b.mp4": "/0/b.mp4",
+        "0.tar/b.mp4": "tar://b.mp4::/0.tar",
+        "alone": "/alone.mp4",
+        "c.mkv": "/c.mkv",
+        "c.mp4": "/c.mp4",
+        "c.mp4.avi": "/c.mp4.avi",
+        "walk": "frames://25@/walk",
+        "walk.mp4": "/walk.mp4",
+    }
+    assert found.captions == {"0/a.avi": ("both",), "0/a.mp4": ("both",)}
+    assert (
+        len(found.notes) == 1 and "without it: 8 (0/a.avi, 0/a.mp4, 0/b.mp4, 0.tar/b.mp4, c.mkv and" in found.notes[0]
+    )
+
+
+def test_files_of_one_name_in_a_shard_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
     with tarfile.open(tmp_path / "v/0.tar", "w") as archive:
         archive.addfile(tarfile.TarInfo("a.mp4"))
         archive.addfile(tarfile.TarInfo("a.mp4"))
@@ -155,7 +179,7 @@ def test_two_videos_of_one_id_are_refused(tmp_path: Path) -> None:
 
 def test_tar_files_without_videos_are_other_files(tmp_path: Path) -> None:
     shard(tmp_path / "v/0.tar", {"__key__": "a", "jpg": b"one image is no video", "txt": "x"})
-    with pytest.raises(InputError, match=r"holds no video \(1 other files\)"):
+    with pytest.raises(InputError, match=r"holds no video \(1 other file: 0\.tar\)"):
         find_collection(tmp_path / "v")
 
 
@@ -186,7 +210,7 @@ def test_folders_of_frames_are_videos_of_a_given_rate(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"3 folders of frames .*0/s.* Give --frame-rate, for example --frame-rate 25"):
         find_collection(root)
     found = find_collection(root, 12.5)
-    assert found.num_others == 2
+    assert found.others == ["covers/1.jpg", "covers/cover.jpg"]
     assert {video_id: str(locator) for video_id, locator in found.locators.items()} == {
         "0/s": f"frames://12.5@tar://s::{root}/0.tar",
         "deep/walk": f"frames://12.5@{root}/deep/walk",

@@ -31,7 +31,7 @@ def test_ids_are_relative_paths_without_suffix(tmp_path: Path) -> None:
     videos = touch(tmp_path / "v", "-7KM_1.avi", "sub/deep/été 2.MP4", "a.b.webm", "x#1.mkv", "日本.mov")
     found = find_videos(videos)
     assert list(found.files) == ["-7KM_1", "a.b", "sub/deep/été 2", "x#1", "日本"]
-    assert found.num_others == 0
+    assert found.others == []
 
 
 def test_what_is_no_video_is_passed_over_and_counted(tmp_path: Path) -> None:
@@ -39,7 +39,7 @@ def test_what_is_no_video_is_passed_over_and_counted(tmp_path: Path) -> None:
     touch(videos, ".hidden.mp4", ".trash/e.mp4", "._a.mp4")
     found = find_videos(videos)
     assert list(found.files) == ["a"]
-    assert found.num_others == 6
+    assert found.others == ["b.mp4.part", "c.temp.mp4", "captions.csv", "mp4", "notes.txt", "~d.mp4"]
 
 
 def test_links_are_followed_once(tmp_path: Path) -> None:
@@ -55,15 +55,18 @@ def test_links_are_followed_once(tmp_path: Path) -> None:
 def test_folders_without_videos_are_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="nowhere does not exist"):
         find_videos(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"v holds no video \(2 other files\)"):
+    with pytest.raises(InputError, match=r"v holds no video \(2 other files: a\.txt, b\.jpg\)"):
         find_videos(touch(tmp_path / "v", "a.txt", "b.jpg"))
     with pytest.raises(InputError, match=r"a\.txt is a file"):
         find_videos(tmp_path / "v" / "a.txt")
 
 
 def test_two_files_with_one_id_are_refused(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"v/a\.avi and .*v/a\.mp4 would both be the video 'a'"):
-        find_videos(touch(tmp_path / "v", "a.mp4", "a.avi", "sub/a.mp4"))
+    twice = (
+        r"v/a\.avi and .*v/a\.mp4 would both be the video 'a', .*v/b\.avi and .*v/b\.mp4 would both be .*'b'\. Rename"
+    )
+    with pytest.raises(InputError, match=twice):
+        find_videos(touch(tmp_path / "v", "a.mp4", "a.avi", "sub/a.mp4", "b.mp4", "b.avi"))
 
 
 def test_names_that_are_not_utf8_are_refused(tmp_path: Path) -> None:
@@ -85,6 +88,18 @@ def test_a_video_may_be_given_by_id_name_or_stem(tmp_path: Path) -> None:
         *[(f"sub/b#{n}", str(n + 3)) for n in range(4)],
         *[(f"{accented}#0", "7"), (f"{accented}#1", "8"), ("c#0", "9")],
     ]
+
+
+def test_captions_of_videos_that_share_a_stem_give_the_suffix(tmp_path: Path) -> None:
+    videos = {"sub/a.avi": Path("a.avi"), "sub/a.mp4": Path("a.mp4"), "b": Path("b.avi"), "b.mp4": Path("b.mp4")}
+    rows = ["sub/a.avi,1", "a.mp4,2", "b,3", "b.avi,4", "b.mp4,5"]
+    path = captions(tmp_path, "video,caption\n" + "\n".join(rows) + "\n")
+    assert [(c.video_id, c.text) for c in read_captions(path, videos)] == [
+        *[("sub/a.avi", "1"), ("sub/a.mp4", "2"), ("b", "3"), ("b", "4"), ("b.mp4", "5")]
+    ]
+    for name in ("a", "sub/a"):
+        with pytest.raises(InputError, match=rf"line 2: '{name}' may be any of sub/a\.avi, sub/a\.mp4"):
+            read_captions(captions(tmp_path, f"video,caption\n{name},x\n"), videos)
 
 
 @pytest.mark.parametrize("head", ["video_id,caption", "Video,Sentence", "﻿file name,description", "key,text,path"])

@@ -11,7 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from vtr.annotations.lists import Columns, Entry, read_list
+from vtr.annotations.lists import ACCEPTED, Columns, Entry, read_list
 from vtr.annotations.locators import Locator
 from vtr.annotations.prepare import prepare_list
 from vtr.annotations.tables import load_annotations, load_split, split_names
@@ -69,9 +69,19 @@ def test_what_pandas_writes_is_read(tmp_path: Path, suffix: str) -> None:
 
 
 def test_a_text_file_is_one_path_or_url_a_line(tmp_path: Path) -> None:
-    videos(tmp_path / "v", "a 1.mp4", "sub/b.x.avi", "0.tar", "pictures/1.jpg")
+    videos(tmp_path / "v", "a 1.mp4", "#1.mp4", "sub/b.x.avi", "0.tar", "pictures/1.jpg")
     lines = [
-        *("a 1.mp4", "", "sub/b.x.avi", "../v/noext", str(tmp_path / "v" / "sub" / "c.mkv"), "/elsewhere/d.mp4"),
+        *(
+            "# a comment",
+            "a 1.mp4",
+            "",
+            " # another",
+            "sub/b.x.avi",
+            "./#1.mp4",
+            "../v/noext",
+            str(tmp_path / "v" / "sub" / "c.mkv"),
+            "/elsewhere/d.mp4",
+        ),
         *("https://host/x/e%20e.mp4?token=3", "https://host/watch?v=3", "s3://bucket/f#1.mp4"),
         *("tar://in/g.mp4::0.tar", "tar://h.mp4::s3://bucket/1.tar", "frames://25@pictures"),
     ]
@@ -80,6 +90,7 @@ def test_a_text_file_is_one_path_or_url_a_line(tmp_path: Path) -> None:
     here = str(tmp_path / "v")
     assert {video.id: video.path for video in load_annotations(report.workspace).videos} == {
         "a 1": f"{here}/a 1.mp4",
+        "#1": f"{here}/#1.mp4",
         "sub/b.x": f"{here}/sub/b.x.avi",
         "v/noext": None,
         "sub/c": None,
@@ -91,9 +102,9 @@ def test_a_text_file_is_one_path_or_url_a_line(tmp_path: Path) -> None:
         "bucket/1/h": "tar://h.mp4::s3://bucket/1.tar",
         "pictures": f"frames://25@{here}/pictures",
     }
-    assert "11 videos (8 with a file), 0 captions" in str(report)
+    assert "12 videos (9 with a file), 0 captions" in str(report)
     assert f"3 listed files are not there: {here}/noext, {here}/sub/c.mkv, /elsewhere/d.mp4" in str(report)
-    assert len(load_split(report.workspace, "list").test) == 11
+    assert len(load_split(report.workspace, "list").test) == 12
 
 
 def test_rows_that_add_captions_are_one_video(tmp_path: Path) -> None:
@@ -172,6 +183,14 @@ def test_columns_can_be_named(tmp_path: Path) -> None:
         ("l.parquet", b"PAR1 no", r"l\.parquet is not whole Parquet"),
         ("l.xlsx", "", r"ends in '\.xlsx'\. A list of videos is expected"),
         ("l.txt", "\n\n", r"l\.txt is empty"),
+        ("l.txt", "# nothing but this\n", r"l\.txt is empty"),
+        (
+            "l.csv",
+            "path,start,end\na.mp4,1,2\nb.mp4,5,4.5\n",
+            r"line 3: the start is 5 and the end 4\.5 seconds; an end",
+        ),
+        ("l.csv", "path,start,end\na.mp4,2,2\n", r"line 2: the start is 2 and the end 2 seconds"),
+        ("l.jsonl", '{"path": "a.mp4", "start": -1}\n', r"line 1: the start is -1\.0 seconds; a number from 0 up"),
     ],
 )
 def test_mistakes_are_named_with_their_line(tmp_path: Path, name: str, text: str | bytes, message: str) -> None:
@@ -226,3 +245,11 @@ def test_the_real_msvd_captions_as_a_list(shared: Path, tmp_path: Path) -> None:
     frame[["path", "caption"]].to_parquet(tmp_path / "msvd.parquet")
     report = prepare_list(tmp_path / "msvd.parquet", tmp_path / "ws", root=folder)
     assert (report.num_videos, report.num_files, report.num_captions) == (29, 29, 1097)
+
+
+def test_the_help_says_what_each_column_is_and_which_names_are_understood() -> None:
+    found = CliRunner().invoke(app, ["prepare", "list", "--help"], env={"COLUMNS": "1000"}).output
+    for name, accepted in ACCEPTED.items():
+        option = f"--{'source' if name == 'source_id' else name}-column"
+        (line,) = (line for line in found.splitlines() if option in line)
+        assert f"by default the first of: {', '.join(accepted)}." in line

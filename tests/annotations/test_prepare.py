@@ -217,7 +217,7 @@ def test_msrvtt_files_are_matched_by_id_wherever_they_lie(
     assert counts["full", "validation"] == (1, 497, 3 * 497)
     assert counts["1k-A", "test"] == (1, 1000, 1000)
     assert counts["full-single", "test"] == (1, 2990, 2990)
-    assert f"other files in {videos}, ignored: 1" in str(report)
+    assert f"ignored in {videos}: 1 other file: unrelated.mp4\n" in str(report)
 
     clips(videos / "test", "video0")
     with pytest.raises(InputError, match=r"test/video0\.mp4 and .*v/video0\.mp4 would both be the video 'video0'"):
@@ -232,3 +232,41 @@ def test_msrvtt_without_videos_says_so(
     monkeypatch.setattr(prepare, "read_annotations", lambda _: made_up)
     report = prepare_msrvtt(tmp_path, lists, None, tmp_path / "ws")
     assert report.num_files == 0 and "run again with --videos" in str(report)
+
+
+def test_a_video_that_is_known_keeps_its_id_whatever_comes_or_goes_beside_it(tmp_path: Path) -> None:
+    folder = clips(tmp_path / "v", "one", "other")
+
+    def prepared() -> tuple[dict[str, str], str]:
+        report = prepare_folder(folder, None, tmp_path / "ws")
+        return {video.id: Path(video.path or "").name for video in load_videos(report.workspace)}, str(report)
+
+    assert prepared()[0] == {"one": "one.mp4", "other": "other.mp4"}
+    (folder / "one.avi").touch()
+    found, told = prepared()
+    assert found == {"one": "one.mp4", "other": "other.mp4", "one.avi": "one.avi"}
+    assert "ids with a suffix, as other videos have the same path without it: 1 (one.avi)" in told
+    (folder / "one.mp4").unlink()
+    assert prepared()[0] == {"other": "other.mp4", "one.avi": "one.avi"}
+    folder = folder.rename(tmp_path / "moved")
+    assert prepared()[0] == {"other": "other.mp4", "one.avi": "one.avi"}
+    (folder / "other.mp4").rename(folder / "other.mkv")
+    found, told = prepared()
+    assert found == {"other": "other.mkv", "one.avi": "one.avi"}
+    assert "another file than before (other)" in told
+
+
+def test_ignored_files_are_counted_and_the_first_are_named(tmp_path: Path) -> None:
+    folder = clips(tmp_path / "v", "a", "b.part", "~c")
+    (folder / "sub").mkdir()
+    for name in ("notes.txt", "sub/cover.jpg", "caf\udce9.txt"):
+        (folder / name).touch()
+    assert (
+        "ignored (no videos, or not finished): 5 other files: b.part.mp4, caf\\udce9.txt, notes.txt, ~c.mp4, sub/"
+        in str(prepare_folder(folder, None, tmp_path / "ws"))
+    )
+    for number in range(9):
+        (folder / f"{number}.txt").touch()
+    told = str(prepare_folder(folder, None, tmp_path / "ws"))
+    assert "14 other files: 0.txt, 1.txt, 2.txt, 3.txt, 4.txt and 9 more" in told
+    assert "other file" not in str(prepare_folder(clips(tmp_path / "w", "a"), None, tmp_path / "ws2"))

@@ -10,17 +10,34 @@ import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
+from pydantic import PrivateAttr
 from released_weights import RELEASES, save_released
 from scipy.signal import resample_poly
 from tiny_models import save_tiny
 
 from feature_extraction.experts import make_extractor
 from feature_extraction.extractor import Expert, Frames, Media, ModelExpert, VideoInfo
-from vtr.config import ExtractConfig
+from vtr.config import ExpertConfig, ExtractConfig
 from vtr.demo.sound import RATE, speak
 
 FRAMES, SPACING = 26, 0.08
 DURATION = 4.0
+
+
+class Watched(ExpertConfig):
+    """Settings of one expert that note which of them are read."""
+
+    _read: set[str] = PrivateAttr(default_factory=set)
+
+    def __getattribute__(self, name: str) -> Any:
+        if name in ExpertConfig.model_fields and self.__pydantic_private__ is not None:
+            self._read.add(name)
+        return super().__getattribute__(name)
+
+    def noting_in(self, read: set[str]) -> Watched:
+        """Return self; what is read from now on goes into `read`."""
+        self._read = read
+        return self
 
 
 @dataclass(frozen=True)
@@ -31,11 +48,13 @@ class Case:
         name: the expert's name.
         tiny: the kind of tiny model that it loads; None for experts whose weights are packaged or released as a file.
         settings: `settings.NAME`, without the model.
+        read: which settings of its own the expert has read so far.
     """
 
     name: str
     tiny: str | None = None
     settings: dict[str, Any] = field(default_factory=dict)
+    read: set[str] = field(default_factory=set, compare=False)
 
     def __str__(self) -> str:
         return "-".join([self.name, *map(str, self.settings.values())])
@@ -45,8 +64,8 @@ class Case:
         model = {"model": str(save_tiny(self.tiny, folder))} if self.tiny else {}
         if self.name in RELEASES:
             model = {"model": str(save_released(self.name, folder))}
-        own = {**self.settings, **model, **more}
-        return ExtractConfig.model_validate({"settings": {self.name: own} if own else {}})
+        own = Watched.model_validate({**self.settings, **model, **more}).noting_in(self.read)
+        return ExtractConfig(settings={self.name: own})
 
     def make(self, folder: Path, device: str = "cpu", **more: Any) -> Expert:
         """Return the expert, its model loaded."""

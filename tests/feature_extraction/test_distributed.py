@@ -167,7 +167,7 @@ def test_rows_and_failures_are_those_of_the_local_engine(
     del cluster
     workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
     summary = run(workspace, "mean", "clumsy")
-    assert (summary.extracted, summary.done_before) == (13, 0)
+    assert (summary.extracted, summary.failed, summary.done_before) == (12, 1, 0)
     assert_equal(workspace, local, "mean", "clumsy")
     assert failures(workspace) == failures(local)
     assert len(failures(local)) == 7  # three that raise, three that kill their worker, one that is no video
@@ -194,7 +194,7 @@ def test_a_machine_that_dies_costs_nothing(
         summary = run(workspace, "mean")
     finally:
         cluster.add_node(num_cpus=1, object_store_memory=STORE_BYTES)
-    assert summary.extracted == len(seen) == len(set(seen)) == 13
+    assert summary.extracted + summary.failed == len(seen) == len(set(seen)) == 13
     assert_equal(workspace, local, "mean")
     assert len(failures(workspace)) == 1  # the one that is no video
 
@@ -214,7 +214,7 @@ def test_a_killed_run_goes_on_where_it_was(cluster: Any, clips: Path, local: Wor
     done = sum(len(FeatureStore(workspace.features).examined(e)) for e in FeatureStore(workspace.features).experts)
     done += len(_spooled(workspace))
     summary = run(workspace, "mean")
-    assert 0 < summary.extracted <= 13 - done
+    assert 0 < summary.extracted + summary.failed <= 13 - done
     assert_equal(workspace, local, "mean")
 
 

@@ -193,3 +193,9 @@ def test_half_precision_gives_nearly_the_same_features(
     assert cosine.min() > 0.99
     if whole.texts is None:
         assert not np.array_equal(one, other)  # it did run in another precision
+
+
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_it_reads_those_settings_of_its_own_that_the_table_says(case: Case, load: Load, model_files: Path) -> None:
+    load(case)
+    assert case.read - {"kind"} == set(find_expert(case.name, case.config(model_files).settings).takes)

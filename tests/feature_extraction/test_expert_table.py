@@ -84,9 +84,16 @@ def test_a_name_of_ones_own_is_an_expert_of_its_kind() -> None:
         (["sharp"], {"sharp": {"kind": "image"}}, r"settings\.sharp\.model is missing"),
         (["clip"], {"clip": {"kind": "video"}}, r"settings\.clip\.kind is video.*kind is fixed"),
         ([], {}, r"no expert was named"),
+        (
+            ["face"],
+            {"face": {"model": "x"}},
+            r"settings\.face\.model is x.*face takes: sampling, frames_per_second, max_",
+        ),
+        (["clip"], {"audio": {"batch": 3}}, r"settings\.audio\.batch is 3.*audio takes no settings of its own"),
+        (["sharp"], {"sharp": {"kind": "image", "model": "m", "window": 3}}, r"settings\.sharp\.window is 3"),
     ],
 )
-def test_names_that_cannot_be_are_refused(
+def test_names_and_settings_that_cannot_be_are_refused(
     names: list[str], settings: dict[str, dict[str, object]], message: str
 ) -> None:
     with pytest.raises(ConfigError, match=message):
@@ -124,6 +131,23 @@ def test_weights_are_named_by_their_hash(name: str) -> None:
     }
     expected = hashlib.sha256(files[name]().read_bytes()).hexdigest()
     assert make_extractor(name, ExtractConfig()).spec.weights_sha256 == expected
+
+
+def test_settings_left_at_their_defaults_may_stand() -> None:
+    every = {name: ExpertConfig().model_dump() for name in EXPERTS}
+    assert check_experts(EXPERTS, own(**every).settings) == tuple(sorted(EXPERTS))
+
+
+@pytest.mark.parametrize("name", EXPERTS)
+def test_each_setting_is_taken_or_refused(name: str) -> None:
+    others = {"sampling": "all", "precision": "bfloat16", "pooling": "mean", "model": "m", "language": "en"}
+    for setting in ExpertConfig.model_fields.keys() - {"kind"}:
+        settings = own(**{name: {setting: others.get(setting, 3)}}).settings
+        if setting in EXPERTS[name].takes:
+            check_experts([name], settings)
+            continue
+        with pytest.raises(ConfigError, match=rf"settings\.{name}\.{setting} is .*does not read {setting}"):
+            check_experts([name], settings)
 
 
 def test_the_table_names_the_types_of_models_that_are_read() -> None:

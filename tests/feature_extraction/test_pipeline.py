@@ -145,7 +145,7 @@ def test_another_expert_later_leaves_the_first_alone(clips: Path, tmp_path: Path
     run(workspace, config("mean"))
     before = shards(workspace)
     summary = run(workspace, config("mean", "dizzy"))
-    assert summary.extracted == 14
+    assert (summary.extracted, summary.failed) == (0, 14)
     assert summary.failures == 14  # NaN is refused, video by video
     assert "NaN" in workspace.ledger.read_text()
     assert shards(workspace) == before
@@ -157,10 +157,13 @@ def test_failures_go_to_the_ledger_and_the_rest_goes_on(clips: Path, tmp_path: P
     for path in sorted(clips.iterdir())[:5]:
         (folder / path.name).symlink_to(path)
     (folder / "broken.mp4").write_bytes(sorted(clips.iterdir())[0].read_bytes()[:600])
+    (folder / "empty.mp4").touch()
     workspace = prepare_folder(folder, None, tmp_path / "ws").workspace
     summary = run(workspace, config("mean", "clumsy"))
     entries = {(e["video_id"], e["expert"]): e for e in map(json.loads, workspace.ledger.read_text().splitlines())}
-    assert summary.failures == len(entries) == 3
+    assert summary.failures == len(entries) == 4
+    assert (summary.extracted, summary.failed) == (5, 2)  # an expert that fails costs the other nothing
+    assert entries["empty", "*"]["message"].startswith("the file is empty: ")
     assert entries["broken", "*"]["stage"] in ("open", "decode")
     assert "red makes me stumble" in entries["-00 red", "clumsy"]["message"]
     assert (entries["-00 red", "clumsy"]["stage"], entries["-00 red", "clumsy"]["kind"]) == ("extract", "expert_error")
@@ -171,12 +174,12 @@ def test_failures_go_to_the_ledger_and_the_rest_goes_on(clips: Path, tmp_path: P
     assert set(store.video_ids("clumsy")) == {"-02 blue", "-04 grey"}
 
     plain = run(workspace, config("mean", "clumsy"))
-    assert (plain.extracted, plain.failures) == (0, 3)
+    assert (plain.extracted, plain.failed, plain.failures, plain.done_before) == (0, 0, 4, 3)
 
     (folder / "broken.mp4").unlink()
     (folder / "broken.mp4").write_bytes((clips / "-04 grey.mp4").read_bytes())
     retried = run(workspace, config("mean", "clumsy"), retry_failed=True)
-    assert (retried.extracted, retried.failures) == (3, 2)
+    assert (retried.extracted, retried.failed, retried.failures) == (1, 3, 3)
     assert "broken" in FeatureStore(workspace.features).video_ids("mean")
     assert FeatureStore(workspace.features).verify("mean") == []
 
@@ -328,7 +331,7 @@ def test_a_damaged_video_is_used_and_flagged_or_refused(tmp_path: Path) -> None:
     assert run(workspace, config("mean")).extracted == 0
     (folder / "cut.mp4").write_bytes(data)
     again = run(workspace, config("mean"), retry_failed=True)
-    assert (again.extracted, again.partial) == (1, 0)
+    assert (again.extracted, again.partial, again.done_before) == (1, 0, 1)
     now = FeatureStore(workspace.features).read("mean")
     np.testing.assert_array_equal(now["cut"].values, now["whole"].values)
     assert FeatureStore(workspace.features).verify("mean") == []
@@ -390,4 +393,41 @@ def test_a_retry_takes_the_experts_and_settings_of_before(clips: Path, tmp_path:
     before = settings_before(workspace, ExtractConfig(workers=2))
     assert (before.experts, before.frames_per_second, before.workers) == (("clumsy", "mean"), 3.0, 2)
     assert (before.of("mean").max_frames, before.of("clumsy").max_frames) == (2, None)
-    assert run(workspace, before, retry_failed=True).extracted == 6  # the red and the green ones
+    assert run(workspace, before, retry_failed=True).failed == 6  # the red and the green ones
+
+
+def test_what_was_done_before_does_not_ask_experts_that_cannot_run(clips: Path, tmp_path: Path) -> None:
+    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
+    run(workspace, config("mean"))
+    extractors = {**EXPERTS, "gone": "no_such_module:Expert"}
+    summary = extract(workspace, config("mean", "gone"), extractors=extractors)
+    assert (summary.extracted, summary.failed, summary.done_before) == (0, 0, 14)
+    assert list(summary.unavailable) == ["gone"]
+
+
+@pytest.mark.parametrize(
+    ("counts", "lines"),
+    [
+        (
+            {"extracted": 1, "failed": 2, "done_before": 1, "no_file": 1, "failures": 1, "partial": 1},
+            [
+                "1 video read in 5 s, 2 failed, 1 was done before, 1 has no file here",
+                "1 damaged video: its readable part was used (`vtr extract ws --report`)",
+                "1 failure: `vtr extract ws --report` lists it, `vtr extract ws --retry-failed` tries it again",
+                "see what there is: vtr features ws",
+            ],
+        ),
+        (
+            {"extracted": 0, "failed": 0, "done_before": 3, "no_file": 2, "failures": 2, "partial": 2},
+            [
+                "0 videos read in 5 s, 3 were done before, 2 have no file here",
+                "2 damaged videos: their readable parts were used (`vtr extract ws --report`)",
+                "2 failures: `vtr extract ws --report` lists them, `vtr extract ws --retry-failed` tries them again",
+                "see what there is: vtr features ws",
+            ],
+        ),
+    ],
+)
+def test_the_summary_says_one_and_several(counts: dict[str, int], lines: list[str]) -> None:
+    summary = ExtractSummary(Workspace(Path("ws")), **counts, unavailable={}, seconds=5.1, peak_bytes=0)
+    assert str(summary).splitlines() == lines

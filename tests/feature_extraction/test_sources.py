@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import sys
 import tarfile
 import threading
 import uuid
@@ -59,6 +60,29 @@ def test_local_files_and_folders_are_used_as_they_are(tmp_path: Path, folder: Pa
     with local_copy(f"frames://12.5@{tmp_path}", folder) as source:
         assert source == LocalSource(tmp_path, 12.5)
     assert tmp_path.is_dir() and list(folder.iterdir()) == []
+
+
+def test_a_file_of_no_bytes_is_said_to_be_empty(tmp_path: Path, folder: Path, memory: MemoryFileSystem) -> None:
+    (tmp_path / "a.mp4").touch()
+    memory.pipe_file("/a.mp4", b"")
+    with webdataset.TarWriter(str(tmp_path / "0.tar")) as writer:
+        writer.write({"__key__": "a", "mp4": b""})
+    for locator in (f"{tmp_path}/a.mp4", "memory://a.mp4", f"tar://a.mp4::{tmp_path}/0.tar"):
+        with pytest.raises(SourceError) as raised, local_copy(locator, folder):
+            pass
+        assert raised.value.kind == "unreadable"
+        assert str(raised.value) == f"the file is empty: {locator} has 0 bytes"
+    assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("locator", ["s3://bucket/a.mp4", "tar://a.mp4::s3://bucket/0.tar"])
+def test_what_reads_a_url_and_is_not_installed_is_named(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, locator: str
+) -> None:
+    monkeypatch.setitem(sys.modules, "s3fs", None)
+    told = r'cannot be read here: s3:// needs .*pip install "vtr\[s3\]"'
+    with pytest.raises(SourceError, match=told), local_copy(locator, folder):
+        pass
 
 
 def test_members_of_a_shard_are_copied_and_removed(

@@ -12,8 +12,8 @@ import pytest
 
 from feature_extraction.experts import make_extractor
 from feature_extraction.extractor import Frames, Media, VideoInfo
+from vtr import experts
 from vtr.config import ExtractConfig
-from vtr.experts import Expert
 
 GUIDE = Path(__file__).parents[2] / "CONTRIBUTING.md"
 
@@ -41,5 +41,5 @@ def test_the_expert_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_the_line_of_the_guide_is_one_of_the_table() -> None:
     line = re.search(r'Expert\("colour".*?\),\n', GUIDE.read_text(encoding="utf-8"), re.DOTALL)
     assert line is not None
-    made = eval(line[0].strip().rstrip(","), {"Expert": Expert})
-    assert (made.name, made.needs, made.dim) == ("colour", "packaged", "3")
+    made = eval(line[0].strip().rstrip(","), dict(vars(experts)))
+    assert (made.name, made.needs, made.dim, made.takes) == ("colour", "packaged", "3", experts.FRAMES)

@@ -44,7 +44,7 @@ def main(clips: Path, disk: Path, size: int, answer: Path) -> None:
         for path in parts:
             if path.name.startswith("part"):
                 read_whole(path)
-        read = re.search(r"(\d+) videos read", ended.out)
+        read = re.search(r"(\d+) videos? read", ended.out)
         runs.append(
             {
                 "status": ended.status,

@@ -30,6 +30,7 @@ def test_every_expert_has_a_row_with_all_that_the_table_says() -> None:
             assert text in line
         for text in (expert.summary, expert.pretrained_on, expert.licence, expert.model or ""):
             assert text in note
+        assert note.endswith(f"; settings: {', '.join(expert.takes) or 'none'}")
 
 
 def test_columns_line_up() -> None:

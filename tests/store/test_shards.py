@@ -16,9 +16,10 @@ from spooled import SPECS, contents, extract, features_of, files, finds_of, spoo
 
 from feature_extraction.ledger import Failure, Ledger
 from feature_extraction.plan import Plan, make_groups, read_groups
+from feature_extraction.shaping import differences
 from feature_extraction.shards import ShardWriter, recorded_config, shaping_settings
 from feature_extraction.spool import Spool, Spooled, spec_fingerprint
-from vtr.config import ExtractConfig
+from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, WorkspaceError
 from vtr.store.reader import FeatureStore
 from vtr.workspace import Workspace
@@ -187,7 +188,7 @@ def test_the_plan_counts_what_is_spooled_as_read(workspace: Workspace) -> None:
     plan = Plan(groups, videos(*range(6)), nothing, spool, ledger)
     lacking = {task.video_id: task.experts for task in plan.tasks(("look", "words"), retry_failed=False)}
     assert lacking == {f"v{n}": ("look", "words") for n in (0, 3, 4, 5)} | {"v2": ("words",)}
-    assert plan.done() == 1
+    assert (plan.done(["look", "words"]), plan.done(["look"])) == (1, 2)
     assert [groups[n].ids for n in plan.spooled_groups(SPECS)] == [g.ids for g in groups if {"v1", "v2"} & set(g.ids)]
     changed = Spool(workspace.features / ".spool", {"look": "a", "words": "other settings"})
     assert changed.examined() == {"v1": {"look"}, "v2": {"look"}}
@@ -286,6 +287,13 @@ def test_what_holds_for_all_shapes_nothing_where_the_expert_has_its_own(workspac
     writer_with(workspace, sampling="uniform", settings=own).check_settings(["look"])
     with pytest.raises(WorkspaceError, match=r"sampling=fps, now sampling=uniform"):
         writer_with(workspace, sampling="uniform").check_settings(["look"])
+
+
+def test_a_setting_that_an_earlier_version_recorded_and_the_expert_does_not_read_shapes_nothing() -> None:
+    unread = ExtractConfig.model_validate({"settings": {"audio": {"precision": "bfloat16"}}})
+    recorded, now = shaping_settings(unread, "audio"), shaping_settings(ExtractConfig(), "audio")
+    assert recorded != now and list(differences("audio", recorded, now)) == []
+    assert recorded_config({"audio": recorded}).of("audio") == ExpertConfig()
 
 
 def test_recorded_settings_give_the_configuration_back() -> None:

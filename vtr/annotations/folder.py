@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from vtr.errors import InputError
+from vtr.errors import InputError, counted, some
 from vtr.types import Caption, Video
 
 VIDEO_SUFFIXES = frozenset(
@@ -31,32 +31,34 @@ class FoundVideos:
 
     Attributes:
         files: video id -> path; the id is the path relative to the folder, without suffix.
-        num_others: files that are not videos, and unfinished ones.
+        others: files that are not videos, and unfinished ones, as relative paths.
     """
 
     files: Mapping[str, Path]
-    num_others: int
+    others: Sequence[str]
 
 
 def find_videos(folder: Path) -> FoundVideos:
     """Return the videos in a folder and its sub-folders, links followed, in the order of their ids.
 
-    Hidden files and folders are passed over; files that are not videos, and unfinished ones, are counted.
+    Hidden files and folders are passed over.
 
     Raises:
         InputError: the folder is missing, is a file, cannot be read, or holds no video; two files would have one id;
             or a name is not UTF-8.
     """
     found: dict[str, Path] = {}
-    others = 0
+    others: list[str] = []
+    clashes: list[str] = []
     for path in sorted(path for files in visible_files(folder).values() for path in files):
         if not is_video(path):
-            others += 1
+            others.append(shown(path.relative_to(folder)))
             continue
         name = name_in(folder, path)
-        if name in found:
-            raise InputError(f"{found[name]} and {path} would both be the video '{name}'. Rename or move one of them.")
-        found[name] = path
+        if found.setdefault(name, path) is not path:
+            clashes.append(f"{found[name]} and {path} would both be the video '{name}'")
+    if clashes:
+        raise InputError(f"{some(clashes)}. Rename or move one of them.")
     if not found:
         raise no_video(folder, others)
     return FoundVideos(found, others)
@@ -82,10 +84,20 @@ def name_in(folder: Path, path: Path) -> str:
     return name
 
 
-def no_video(folder: Path, others: int) -> InputError:
+def shown(path: Path | str) -> str:
+    """Return a path as text that can be printed, whatever bytes its name is made of."""
+    return str(path).encode(errors="backslashreplace").decode()
+
+
+def ignored(others: Sequence[str]) -> str:
+    """Return how many files were passed over and the first few, in words."""
+    return f"{counted(len(others), 'other file')}{': ' if others else ''}{some(others)}"
+
+
+def no_video(folder: Path, others: Sequence[str]) -> InputError:
     """Return the error for a folder without videos."""
     kinds = ", ".join(sorted(VIDEO_SUFFIXES))
-    return InputError(f"{folder} holds no video ({others} other files). Videos end in: {kinds}.")
+    return InputError(f"{folder} holds no video ({ignored(others)}). Videos end in: {kinds}.")
 
 
 def files_by_stem(found: FoundVideos, wanted: Mapping[str, Video]) -> dict[str, Path]:
@@ -209,11 +221,10 @@ def _names(videos: Mapping[str, Path]) -> dict[str, set[str]]:
     """Return what a CSV may call a video -> the ids that may be meant."""
     names: dict[str, set[str]] = {}
     for video_id, path in videos.items():
-        for name in (video_id, path.name, path.stem, video_id + path.suffix):
+        for name in (video_id, path.name, path.stem, video_id + path.suffix, video_id.removesuffix(path.suffix)):
             names.setdefault(_normal(name), set()).add(video_id)
-    for video_id, path in videos.items():
-        for exact in (video_id + path.suffix, video_id):  # a path in the folder is never ambiguous
-            names[_normal(exact)] = {video_id}
+    for suffix in (True, False):  # a path in the folder is never ambiguous, and an id least of all
+        names |= {_normal(video_id + suffix * path.suffix): {video_id} for video_id, path in videos.items()}
     return names
 
 

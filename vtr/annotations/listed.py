@@ -16,6 +16,7 @@ from vtr.annotations.folder import VIDEO_SUFFIXES
 from vtr.annotations.lists import Entry
 from vtr.annotations.locators import Locator, absolute, is_url, parse
 from vtr.errors import InputError, some
+from vtr.packaged import lacking
 from vtr.types import PARTS, Annotations, Caption, Part, Split, Video
 
 _FACTS = ("start_seconds", "end_seconds", "source_id", "category", "part")
@@ -115,7 +116,7 @@ def _needed(scheme: str) -> str | None:
     except ValueError as error:
         raise InputError(f"{scheme}:// is no protocol that fsspec knows ({error}).") from error
     except ImportError as error:
-        return f"{scheme}:// cannot be read here yet: {error}"
+        return f"not all videos can be read here yet: {lacking(f'{scheme}://', error)}"
     return None
 
 

@@ -16,7 +16,9 @@ import pyarrow.parquet as pq
 from vtr.errors import InputError, nearest
 from vtr.types import Part
 
-_LIST = "A list of videos is expected: .csv, .tsv, .jsonl, .parquet, or a .txt with one path or URL a line."
+_LIST = (
+    "A list of videos is expected: .csv, .tsv, .jsonl, .parquet, or a .txt with one path or URL a line (# comments)."
+)
 _PARTS: Mapping[str, Part] = {
     "train": "train",
     "training": "train",
@@ -43,6 +45,8 @@ class Columns:
     split: str | None = None
 
 
+COMMENT = "#"
+"""Lines of a .txt that begin with it do not count. A file that is called so is written ./#1.mp4."""
 FIELDS = tuple(field.name for field in fields(Columns))
 ACCEPTED: Mapping[str, tuple[str, ...]] = {
     "path": ("path", "url", "uri", "file", "filename", "file_name", "video_path", "video"),
@@ -109,13 +113,18 @@ def _entry(place: str, values: Sequence[Any]) -> Entry:
     part = None
     if (named := _text("split", split)) is not None and (part := _PARTS.get(named.lower())) is None:
         raise ValueError(f"the split is '{named}'; train, val or test was expected.")
+    start_seconds, end_seconds = _seconds("start", start), _seconds("end", end)
+    if start_seconds is not None and end_seconds is not None and start_seconds >= end_seconds:
+        raise ValueError(
+            f"the start is {start_seconds:g} and the end {end_seconds:g} seconds; an end after the start was expected."
+        )
     return Entry(
         place,
         _text("path", path),
         _name("id", video_id),
         _captions(captions),
-        _seconds("start", start),
-        _seconds("end", end),
+        start_seconds,
+        end_seconds,
         _name("source_id", source),
         _name("category", category),
         part,
@@ -165,7 +174,7 @@ def _text_file(path: Path, columns: Columns) -> _Rows:
     if given := [name for name in FIELDS if getattr(columns, name)]:
         raise InputError(f"{path} is one path or URL a line and has no columns; the {given[0]} column was asked for.")
     for number, line in _lines(path):
-        if line.strip():
+        if line.strip() and not line.lstrip().startswith(COMMENT):
             yield f"line {number}", (line, *[None] * (len(FIELDS) - 1))
 
 

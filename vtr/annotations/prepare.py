@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vtr.annotations.collection import folder_annotations
-from vtr.annotations.folder import files_by_stem, find_videos
+from vtr.annotations.folder import files_by_stem, find_videos, ignored, shown
 from vtr.annotations.listed import list_annotations
 from vtr.annotations.lists import USUAL, Columns, read_list
 from vtr.annotations.msrvtt import read_annotations, read_splits
@@ -90,14 +90,19 @@ def prepare_msrvtt(annotations: Path, splits: Path, videos: Path | None, out: Pa
     content, full = read_annotations(annotations)
     made, disagreements = read_splits(splits, content, full)
     notes = []
-    if found is not None:
+    if videos is not None and found is not None:
         files = files_by_stem(found, content.video_by_id)
         if not files:
             raise InputError(
                 f"{videos} holds {len(found.files)} videos, but none named like {content.videos[0].id}.mp4."
             )
-        if others := len(found.files) - len(files) + found.num_others:
-            notes.append(f"other files in {videos}, ignored: {others}")
+        used = set(files.values())
+        others = [
+            *(shown(path.relative_to(videos)) for path in found.files.values() if path not in used),
+            *found.others,
+        ]
+        if others:
+            notes.append(f"ignored in {videos}: {ignored(others)}")
         content = replace(content, videos=tuple(_with_file(video, files.get(video.id)) for video in content.videos))
     return prepare_annotations(content, made, out, disagreements, notes)
 
@@ -107,8 +112,8 @@ def prepare_folder(folder: Path, captions: Path | None, out: Path, frame_rate: f
 
     With captions, from a CSV or else from the tar files, the splits are `folder` (parts by hash, every caption a
     query), `folder-single` (one query a video) and `folder-all` (every video, no queries: to be searched). Without,
-    `folder` has every video in its test part and no queries. Videos known from an earlier run keep their order; new
-    ones follow.
+    `folder` has every video in its test part and no queries. Videos known from an earlier run keep their ids and their
+    order; new ones follow.
 
     Args:
         folder: where the videos are.
@@ -120,10 +125,11 @@ def prepare_folder(folder: Path, captions: Path | None, out: Path, frame_rate: f
         InputError: the folder or the CSV is missing or holds a mistake.
         WorkspaceError: `out` cannot be written or is in use.
     """
-    content, found = folder_annotations(folder, captions, frame_rate)
+    known = _previous(Workspace(out))
+    content, found = folder_annotations(folder, captions, frame_rate, known)
     notes = list(found.notes)
-    if found.num_others:
-        notes.append(f"files that are not videos, or not finished, ignored: {found.num_others}")
+    if found.others:
+        notes.append(f"ignored (no videos, or not finished): {ignored(found.others)}")
     return _prepare_own("folder", content, None, out, notes)
 
 

@@ -82,7 +82,7 @@ class TarVideos:
         videos: members that are videos.
         frames: what the names of the images of a sample begin with, up to the dot, where they are numbered frames.
         captions: video or frames -> its captions.
-        num_others: files that are neither videos, frames nor captions, and those whose names are not UTF-8.
+        others: files that are neither videos, frames nor captions, and those whose names are not UTF-8.
         unreadable: members that look like captions and are not.
         damage: see `TarIndex`.
         repeated: see `TarIndex`.
@@ -91,7 +91,7 @@ class TarVideos:
     videos: list[str] = field(default_factory=list)
     frames: list[str] = field(default_factory=list)
     captions: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    num_others: int = 0
+    others: list[str] = field(default_factory=list)
     unreadable: set[str] = field(default_factory=set)
     damage: str | None = None
     repeated: list[str] = field(default_factory=list)
@@ -114,7 +114,7 @@ def read_tar(path: Path) -> TarVideos:
         for name, member in index.members.items():
             suffix = Path(name).suffix.lower()
             if Path(name).name.startswith(".") or not _is_text(name):
-                found.num_others += 1
+                found.others.append(name)
             elif suffix in VIDEO_SUFFIXES:
                 found.videos.append(name)
             elif suffix in IMAGE_SUFFIXES:
@@ -122,12 +122,12 @@ def read_tar(path: Path) -> TarVideos:
             elif suffix in (".txt", ".json") and member.size <= MOST_CAPTION_BYTES:
                 texts[name] = member
             else:
-                found.num_others += 1
+                found.others.append(name)
         for key, names in images.items():
             if are_frames([name.removeprefix(f"{key}.") for name in names]):
                 found.frames.append(key)
             else:
-                found.num_others += len(names)
+                found.others += names
         _read_captions(stream, found, texts)
     return found
 

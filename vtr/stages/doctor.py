@@ -54,6 +54,10 @@ class Diagnosis:
         return "\n".join(lines)
 
 
+EXTRAS = (("serve", "fastapi", "python_multipart", "uvicorn"), ("ray", "ray"), ("s3", "s3fs"), ("gcs", "gcsfs"))
+"""What is optional: the extra, then the modules that it brings."""
+
+
 def doctor() -> Diagnosis:
     """Look at Python, the libraries, ffmpeg, the experts, the extras and the disk. What is absent never fails it."""
     findings = [
@@ -67,7 +71,7 @@ def doctor() -> Diagnosis:
         _installed("transformers", "transformers"),
         _imported("pyarrow", "pyarrow", lambda module: str(module.__version__)),
         *(_expert(name) for name in EXPERTS),
-        *(_extra(*extra) for extra in (("serve", "fastapi", "python_multipart", "uvicorn"), ("ray", "ray"))),
+        *(_extra(*extra) for extra in EXTRAS),
         _disk(Path.cwd()),
     ]
     return Diagnosis(tuple(findings))

@@ -13,7 +13,8 @@ HEAD = ("name", "modality", "dim", "window", "device", "weights", "state")
 
 
 def experts(settings: Mapping[str, ExpertConfig] | None = None) -> str:
-    """Return the table, two lines an expert: what it is and needs, then what its weights were trained on.
+    """Return the table, two lines an expert: what it is and needs, then what its weights were trained on
+    and which settings of its own it takes.
 
     Args:
         settings: `ExtractConfig.settings`; experts that it makes with a `kind` are listed too.
@@ -30,7 +31,7 @@ def experts(settings: Mapping[str, ExpertConfig] | None = None) -> str:
     lines = ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
     notes = ["", *(_note(expert) for expert in listed)]
     parts = [line for pair in zip(lines, notes, strict=True) for line in pair if line]
-    return "\n".join(["Experts for `vtr extract` (settings.NAME.model names other weights).", "", *parts])
+    return "\n".join(["Experts for `vtr extract` (`--set settings.NAME.SETTING=...` is for one of them).", "", *parts])
 
 
 def _row(expert: Expert) -> tuple[str, ...]:
@@ -45,4 +46,8 @@ def _row(expert: Expert) -> tuple[str, ...]:
 
 def _note(expert: Expert) -> str:
     model = f"{expert.model}; " if expert.model else ""
-    return f"    {expert.summary}; {model}trained on: {expert.pretrained_on}; licence: {expert.licence}"
+    settings = ", ".join(expert.takes) or "none"
+    return (
+        f"    {expert.summary}; {model}trained on: {expert.pretrained_on}; licence: {expert.licence}; "
+        f"settings: {settings}"
+    )

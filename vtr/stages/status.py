@@ -6,7 +6,7 @@ import glob
 import os
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +15,7 @@ from vtr.config import TrainConfig, load
 from vtr.errors import VtrError, WorkspaceError
 from vtr.evaluation.protocols import Rules
 from vtr.files import locked_by, read_json
-from vtr.store.ledger import read_ledger
+from vtr.stages.features import count, failed_videos
 from vtr.store.reader import FeatureStore
 from vtr.training.checkpoint import STATE
 from vtr.workspace import MANIFEST, Run, Workspace, read_manifest
@@ -81,8 +81,9 @@ def workspace_lines(workspace: Workspace) -> list[Line]:
     prepared = read_manifest(folder, "vtr prepare")
     counts = prepared["counts"]
     lines = [Line("prepare", busy or "done", f"{counts['videos']} videos, {counts['captions']} captions")]
-    wanted = {video.id for video in load_videos(workspace) if video.path is not None}
-    failed = _failures(workspace)
+    videos = load_videos(workspace)
+    wanted = {video.id for video in videos if video.path is not None}
+    failed = failed_videos(workspace, {video.id for video in videos})
     store, busy = FeatureStore(workspace.store), _running(workspace.features / ".lock")
     command = f"vtr extract {_quoted(workspace.root)}"
     for expert in store.experts:
@@ -99,23 +100,25 @@ def workspace_lines(workspace: Workspace) -> list[Line]:
         detail = f"{len(wanted)} videos have a file"
         lines.append(Line("extract", busy or "to do", detail, "" if busy or not wanted else command))
     if failed:
-        videos = {video_id for video_id, _ in failed}
-        lines.append(Line("failures", str(len(videos)), f"videos; see {workspace.ledger}", f"{command} --retry-failed"))
+        num = len({video_id for video_id, _ in failed})
+        detail = f"video{'' if num == 1 else 's'}; see {workspace.ledger}"
+        lines.append(Line("failures", str(num), detail, f"{command} --retry-failed"))
     return lines
 
 
 def _extract_line(
-    store: FeatureStore, expert: str, prepared: str, wanted: set[str], failed: set[tuple[str, str]], command: str
+    store: FeatureStore, expert: str, prepared: str, wanted: Set[str], failed: Set[tuple[str, str]], command: str
 ) -> Line:
-    manifest, examined = store.manifest(expert), store.examined(expert)
-    lost = {video_id for video_id in wanted - examined if {(video_id, expert), (video_id, "*")} & failed}
-    left = len(wanted - examined - lost)
-    present = f"{manifest['counts']['present']} with features"
+    manifest = store.manifest(expert)
     if (release := manifest["config"].get("release")) is not None:
-        return Line(f"import {expert}", "done", f"{len(examined)} videos of {release.upper()}'s release, {present}")
-    detail = f"{len(wanted & examined)} of {len(wanted)} videos read, {present}"
-    if lost:
-        detail += f", {len(lost)} failed"
+        held = manifest["counts"]
+        detail = f"{held['examined']} videos of {release.upper()}'s release, {held['present']} with features"
+        return Line(f"import {expert}", "done", detail)
+    counts = count(store, expert, wanted, failed)
+    detail = f"{counts.read} of {len(wanted)} videos read, {counts.present} with features"
+    if counts.failed:
+        detail += f", {counts.failed} failed"
+    left = len(wanted) - counts.read - counts.failed
     if left:
         return Line(f"extract {expert}", "partly", detail, command)
     if manifest["inputs"].get("prepare") != prepared:
@@ -272,11 +275,6 @@ def _changed(recorded: Mapping[str, str], current: Mapping[str, str], stages: Se
     """Return which inputs are not those a stage was made from, in words; "" when all are."""
     changed = [stage for stage in stages if recorded.get(stage) != current.get(stage)]
     return f"{' and '.join(changed)} changed since" if changed else ""
-
-
-def _failures(workspace: Workspace) -> set[tuple[str, str]]:
-    """Return (video id, expert) of the failures that stand; the expert is "*" where the whole video failed."""
-    return {(entry.video_id, entry.expert) for entry in read_ledger(workspace.ledger) if entry.status == "failed"}
 
 
 def _available_only(coverage: Sequence[str]) -> str:
