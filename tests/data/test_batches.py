@@ -23,26 +23,31 @@ from vtr.types import ExpertFeatures
 from vtr.workspace import Workspace
 
 
-def table(**choice: Any) -> tuple[FeatureTable, dict[str, dict[str, ExpertFeatures]]]:
+def table(dtype: str = "float32", **choice: Any) -> tuple[FeatureTable, dict[str, dict[str, ExpertFeatures]]]:
     draw = np.random.default_rng(0)
     features: dict[str, dict[str, ExpertFeatures]] = {"a": {}, "b": {}}
     for number in range(8):
         for name, dim in (("a", 3), ("b", 5)):
             if name == "b" and number % 3 == 0:
                 continue
-            count = 1 + number * 2
+            count = 1 + number * 2 if name == "a" else 16 - number * 2
             start = np.arange(count, dtype=np.float32)
-            values = draw.normal(size=(count, dim)).astype(np.float32)
+            values = draw.normal(size=(count, dim)).astype(dtype)
             features[name][f"v{number}"] = ExpertFeatures(values, start, start + 1)
     return FeatureTable([f"v{n}" for n in range(8)], features, {"b": 5, "a": 3}, FeatureChoice(**choice)), features
 
 
 @pytest.mark.parametrize("seed", [None, 0, 1])
-def test_batches_equal_a_plain_loop(seed: int | None) -> None:
-    built, features = table(max_features=4)
+@pytest.mark.parametrize("dtype", ["float16", "float32"])
+@pytest.mark.parametrize(
+    ("rows", "most"), [((7, 0, 3, 4), 4), ((0, 4, 2, 3), 30), ((7, 1), 30), ((6, 7), 30), ((3, 0), 30)], ids=str
+)
+def test_batches_equal_a_plain_loop(rows: tuple[int, ...], most: int, dtype: str, seed: int | None) -> None:
+    """Some features or all of them; of videos in the middle and at the end of what is held; of none at all."""
+    built, features = table(max_features=most, dtype=dtype)
     generator = None if seed is None else np.random.default_rng(seed)
-    batch = built.batch([7, 0, 3, 4], generator)
-    assert batch.ids == ("v7", "v0", "v3", "v4")
+    batch = built.batch(rows, generator)
+    assert batch.ids == tuple(f"v{row}" for row in rows)
     for place, (name, expert) in enumerate(batch.experts.items()):
         for row, video_id in enumerate(batch.ids):
             found = features[name].get(video_id)
@@ -54,7 +59,8 @@ def test_batches_equal_a_plain_loop(seed: int | None) -> None:
                 assert not mask.any()
                 assert not expert.aggregate[row].any()
                 continue
-            assert mask.sum() == min(4, len(found.values))
+            assert mask.sum() == min(most, len(found.values))
+            assert expert.values.dtype == torch.float32
             seconds = expert.mid_seconds[row][mask]
             assert (seconds.diff() > 0).all(), "features are in order of time, none twice"
             expected = found.values[(seconds - 0.5).long().numpy()]

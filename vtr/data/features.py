@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from vtr.config import Selection, TrainConfig
@@ -65,8 +66,10 @@ class Ragged:
     def aggregates(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
         """Return [B, D] the aggregates of the videos at `rows`; 0 where a video lacks the expert."""
         whole = self.whole[rows]
-        found = np.zeros((len(rows), self.aggregate.shape[1]), np.float32)
-        found[whole >= 0] = self.aggregate[whole[whole >= 0]]
+        if not len(self.aggregate):
+            return np.zeros((len(rows), self.aggregate.shape[1]), np.float32)
+        found: NDArray[np.float32] = self.aggregate[np.maximum(whole, 0)]
+        found[whole < 0] = 0
         return found
 
 
@@ -176,10 +179,14 @@ class FeatureTable:
         kept = np.minimum(lengths, self.choice.limits.get(name, self.choice.max_features))
         slot = np.arange(max(1, int(kept.max(initial=0))))
         mask = slot < kept[:, None]
-        place = np.where(mask, _places(lengths, kept, slot, self.choice.selection, generator), 0)
+        thinned = bool((kept < lengths).any())
+        place = _places(lengths, kept, slot, self.choice.selection, generator) if thinned else slot
         index = np.where(mask, ragged.starts[rows][:, None] + place, 0)
         if len(ragged.values):
-            values = ragged.values[index].astype(np.float32, copy=False)
+            gathered = None if thinned else _blocks(ragged.values, index[:, 0], len(slot))
+            if gathered is None:
+                gathered = np.take(ragged.values, index, axis=0, mode="clip")  # "raise" would buffer
+            values = torch.from_numpy(gathered).float().numpy()  # six times as fast as numpy with float16
             values[~mask] = 0
             seconds = np.where(mask, ragged.mid_seconds[index], np.float32(np.nan))
         else:
@@ -191,6 +198,18 @@ class FeatureTable:
             torch.from_numpy(mask),
             torch.from_numpy(ragged.aggregates(rows)),
         )
+
+
+def _blocks(values: NDArray[np.floating], starts: NDArray[np.int64], height: int) -> NDArray[np.floating] | None:
+    """Return [B, height, D], the rows of `values` from each of `starts` on; None where some would lie behind the end.
+
+    Whole blocks are copied faster than rows one by one.
+    """
+    last = len(values) - height
+    if last < starts.max(initial=0):
+        return None
+    windows = as_strided(values, (last + 1, height, values.shape[1]), (values.strides[0], *values.strides))
+    return np.asarray(windows[starts])
 
 
 def _draw(
