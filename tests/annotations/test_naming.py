@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vtr.annotations.locators import Locator
-from vtr.annotations.naming import Found, choose_ids
+from vtr.annotations.naming import Candidate, choose_ids
 from vtr.errors import InputError
 from vtr.types import Video
 
@@ -21,7 +21,7 @@ FILES = st.frozensets(
 def ids_of(files: frozenset[str], known: dict[str, str]) -> dict[str, str]:
     """Return id -> file."""
     ordered = sorted(files)
-    found = [Found((str(PurePosixPath(file).with_suffix("")), file), Locator(f"/v/{file}")) for file in ordered]
+    found = [Candidate((str(PurePosixPath(file).with_suffix("")), file), Locator(f"/v/{file}")) for file in ordered]
     chosen = choose_ids(found, [Video(video_id, f"/elsewhere/{file}") for video_id, file in known.items()])
     return dict(zip(chosen, ordered, strict=True))
 
@@ -49,6 +49,6 @@ def test_what_cannot_be_told_apart_is_refused_with_all_names() -> None:
 
 
 def test_links_to_files_of_one_name_are_told_apart_by_where_they_lead() -> None:
-    found = [Found(("a", f"a.{suffix}"), Locator(f"/{suffix}/data")) for suffix in ("avi", "mp4")]
+    found = [Candidate(("a", f"a.{suffix}"), Locator(f"/{suffix}/data")) for suffix in ("avi", "mp4")]
     assert choose_ids(found, [Video("a", "/mp4/data")]) == ["a.avi", "a"]
     assert choose_ids(found, [Video("a", "/avi/data")]) == ["a", "a.mp4"]

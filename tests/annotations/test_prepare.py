@@ -245,7 +245,7 @@ def test_a_video_that_is_known_keeps_its_id_whatever_comes_or_goes_beside_it(tmp
     (folder / "one.avi").touch()
     found, told = prepared()
     assert found == {"one": "one.mp4", "other": "other.mp4", "one.avi": "one.avi"}
-    assert "ids with a suffix, as other videos have the same path without it: 1 (one.avi)" in told
+    assert "ids with a suffix, as other videos have, or had, the same path without it: 1 (one.avi)" in told
     (folder / "one.mp4").unlink()
     assert prepared()[0] == {"other": "other.mp4", "one.avi": "one.avi"}
     folder = folder.rename(tmp_path / "moved")
@@ -254,6 +254,14 @@ def test_a_video_that_is_known_keeps_its_id_whatever_comes_or_goes_beside_it(tmp
     found, told = prepared()
     assert found == {"other": "other.mkv", "one.avi": "one.avi"}
     assert "another file than before (other)" in told
+    (folder / "one.mov").touch()  # another film; what was made of one.mp4 is not its own
+    assert prepared()[0] == {"other": "other.mkv", "one.avi": "one.avi", "one.mov": "one.mov"}
+    for name in ("one.mp4", "other.mp4"):
+        (folder / name).touch()
+    assert prepared()[0] == {
+        **{"other": "other.mkv", "one.avi": "one.avi", "one.mov": "one.mov"},
+        **{"one": "one.mp4", "other.mp4": "other.mp4"},
+    }
 
 
 def test_ignored_files_are_counted_and_the_first_are_named(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path, PurePosixPath
 from vtr.annotations.folder import is_video, name_in, no_video, read_captions, shown, visible_files
 from vtr.annotations.images import are_frames
 from vtr.annotations.locators import Locator
-from vtr.annotations.naming import Found, choose_ids
+from vtr.annotations.naming import Candidate, choose_ids
 from vtr.annotations.tars import read_tar
 from vtr.errors import InputError, some
 from vtr.types import Annotations, Caption, Video
@@ -36,7 +36,9 @@ class Collection:
     notes: list[str] = field(default_factory=list)
 
 
-def find_collection(folder: Path, frame_rate: float | None = None, known: Sequence[Video] = ()) -> Collection:
+def find_collection(
+    folder: Path, frame_rate: float | None = None, known: Sequence[Video] = (), former: Sequence[Video] = ()
+) -> Collection:
     """Return the videos of a folder and its sub-folders, links followed, in the order of their ids.
 
     Hidden files and folders are passed over. A folder whose files are all images, numbered, two or more of them, is one
@@ -45,28 +47,28 @@ def find_collection(folder: Path, frame_rate: float | None = None, known: Sequen
     Args:
         folder: where to look.
         frame_rate: images a second of the folders of frames.
-        known: the videos that the workspace holds, which keep their ids.
+        known, former: the videos that the workspace holds, which keep their ids, and has held; see `choose_ids`.
 
     Raises:
         InputError: the folder is missing, is a file, cannot be read, or holds no video; two videos would have one id; a
             name is not UTF-8; or there are folders of frames and no rate.
     """
     collection = Collection()
-    found: list[Found] = []
-    frames: list[Found] = []
+    found: list[Candidate] = []
+    frames: list[Candidate] = []
     tars: list[Path] = []
     for parent, files in visible_files(folder).items():
         if are_frames([path.name for path in files]):
             inner = parent != folder
             name = name_in(folder, parent / "_").removesuffix("/_") if inner else parent.resolve().name
-            frames.append(Found((name,), Locator(str(parent.resolve()))))
+            frames.append(Candidate((name,), Locator(str(parent.resolve()))))
             continue
         for path in files:
             if path.suffix.lower() == TAR_SUFFIX:
                 tars.append(path)
             elif is_video(path):
                 name = name_in(folder, path)
-                found.append(Found((name, f"{name}{path.suffix}"), Locator(str(path.resolve()))))
+                found.append(Candidate((name, f"{name}{path.suffix}"), Locator(str(path.resolve()))))
             else:
                 collection.others.append(shown(path.relative_to(folder)))
     for path in tars:
@@ -76,21 +78,21 @@ def find_collection(folder: Path, frame_rate: float | None = None, known: Sequen
     found += _with_rate(folder, frames, frame_rate)
     if not found:
         raise no_video(folder, collection.others)
-    _add(collection, found, choose_ids(found, known))
+    _add(collection, found, choose_ids(found, known, former))
     return collection
 
 
-def _add(collection: Collection, found: Sequence[Found], ids: Sequence[str]) -> None:
+def _add(collection: Collection, found: Sequence[Candidate], ids: Sequence[str]) -> None:
     by_id = dict(sorted(zip(ids, found, strict=True), key=lambda item: PurePosixPath(item[0])))
     collection.locators = {video_id: one.locator for video_id, one in by_id.items()}
     collection.captions = {video_id: one.captions for video_id, one in by_id.items() if one.captions}
     if longer := [video_id for video_id, one in by_id.items() if video_id != one.names[0]]:
         collection.notes.append(
-            f"ids with a suffix, as other videos have the same path without it: {len(longer)} ({some(longer)})"
+            f"ids with a suffix, as other videos have, or had, the same path without it: {len(longer)} ({some(longer)})"
         )
 
 
-def _with_rate(folder: Path, frames: Sequence[Found], frame_rate: float | None) -> list[Found]:
+def _with_rate(folder: Path, frames: Sequence[Candidate], frame_rate: float | None) -> list[Candidate]:
     if frames and frame_rate is None:
         raise InputError(
             f"{folder} holds {len(frames)} folders of frames ({some([one.names[0] for one in frames])}), which do not "
@@ -99,7 +101,7 @@ def _with_rate(folder: Path, frames: Sequence[Found], frame_rate: float | None) 
     return [replace(one, locator=Locator(one.locator.path, one.locator.member, frame_rate)) for one in frames]
 
 
-def _in_tar(collection: Collection, folder: Path, path: Path) -> tuple[list[Found], list[Found]]:
+def _in_tar(collection: Collection, folder: Path, path: Path) -> tuple[list[Candidate], list[Candidate]]:
     """Return the videos of a tar file, and its samples of frames, which have no rate yet."""
     try:
         content = read_tar(path)
@@ -121,9 +123,9 @@ def _in_tar(collection: Collection, folder: Path, path: Path) -> tuple[list[Foun
     collection.others += [f"{relative}: {shown(name)}" for name in content.others]
     root = str(path.resolve())
 
-    def found(member: str, stem: str, *longer: str) -> Found:
+    def found(member: str, stem: str, *longer: str) -> Candidate:
         names = (f"{shard}/{stem}", *(f"{shard}/{name}" for name in longer), f"{relative}/{(stem, *longer)[-1]}")
-        return Found(names, Locator(root, member), content.captions.get(member, ()))
+        return Candidate(names, Locator(root, member), content.captions.get(member, ()))
 
     videos = []
     for member in content.videos:
@@ -133,19 +135,23 @@ def _in_tar(collection: Collection, folder: Path, path: Path) -> tuple[list[Foun
 
 
 def folder_annotations(
-    folder: Path, captions: Path | None, frame_rate: float | None = None, known: Sequence[Video] = ()
+    folder: Path,
+    captions: Path | None,
+    frame_rate: float | None = None,
+    known: Sequence[Video] = (),
+    former: Sequence[Video] = (),
 ) -> tuple[Annotations, Collection]:
     """Return the annotations of a folder of videos, and what else was found.
 
     Args:
         folder: see `find_collection`.
         captions: a CSV; the captions in tar files do not count then.
-        frame_rate, known: see `find_collection`.
+        frame_rate, known, former: see `find_collection`.
 
     Raises:
         InputError: see `find_collection` and `read_captions`.
     """
-    found = find_collection(folder, frame_rate, known)
+    found = find_collection(folder, frame_rate, known, former)
     videos = tuple(Video(video_id, str(locator)) for video_id, locator in found.locators.items())
     if captions is not None:
         names = {video_id: Path(locator.name) for video_id, locator in found.locators.items()}

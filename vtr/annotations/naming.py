@@ -1,7 +1,7 @@
 """What the videos of a folder are called: by their paths without suffix, and by more where that is not enough.
 
 An id is for ever: features and runs refer to it. So a video that the workspace holds keeps its id whatever files come
-or go beside it, and only new ones give way.
+or go beside it, only new ones give way, and what was the id of a video that has left is no other one's.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from vtr.types import Video
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class Candidate:
     """A video of a folder that has no id yet.
 
     Attributes:
@@ -31,7 +31,7 @@ class Found:
     captions: tuple[str, ...] = ()
 
 
-def choose_ids(found: Sequence[Found], known: Sequence[Video] = ()) -> list[str]:
+def choose_ids(found: Sequence[Candidate], known: Sequence[Video] = (), former: Sequence[Video] = ()) -> list[str]:
     """Return an id for each video, in order: the first of its names that no other one has.
 
     Of videos that would have the same id, none gets it, and all take their next names: a.avi and a.mp4 become "a.avi"
@@ -42,11 +42,13 @@ def choose_ids(found: Sequence[Found], known: Sequence[Video] = ()) -> list[str]
         found: the videos.
         known: those that the workspace holds. A video is known by the id, of its names, whose file is its own; where
             the folder has been moved, whose file is called as its own is.
+        former: those that it has held, whose ids only they get again.
 
     Raises:
         InputError: two videos have the same id whatever is tried; they are named.
     """
-    kept = _kept(found, known)
+    kept = _kept(found, (*known, *former))
+    gone = {video.id for video in former} - kept.keys()
     chosen = [one.names[0] for one in found]
     for name, place in kept.items():
         chosen[place] = name
@@ -56,14 +58,15 @@ def choose_ids(found: Sequence[Found], known: Sequence[Video] = ()) -> list[str]
         counts = Counter(chosen)
         for place, one in enumerate(found):
             name = chosen[place]
-            if counts[name] > 1 and kept.get(name) != place and name != one.names[-1]:
+            taken = counts[name] > 1 or name in gone
+            if taken and kept.get(name) != place and name != one.names[-1]:
                 chosen[place] = one.names[one.names.index(name) + 1]
                 given_way = True
     _check_unique(found, chosen)
     return chosen
 
 
-def _kept(found: Sequence[Found], known: Sequence[Video]) -> dict[str, int]:
+def _kept(found: Sequence[Candidate], known: Sequence[Video]) -> dict[str, int]:
     """Return the ids that videos are known by -> their places in `found`."""
     kept: dict[str, int] = {}
     for tell in (_own, _called):
@@ -84,7 +87,7 @@ def _called(locator: Locator) -> tuple[str, str | None]:
     return PurePosixPath(locator.path).name, locator.member
 
 
-def _check_unique(found: Sequence[Found], chosen: Sequence[str]) -> None:
+def _check_unique(found: Sequence[Candidate], chosen: Sequence[str]) -> None:
     counts = Counter(chosen)
     clashes: dict[str, list[str]] = {}
     for one, name in zip(found, chosen, strict=True):

@@ -11,11 +11,12 @@ from vtr.annotations.collection import folder_annotations
 from vtr.annotations.folder import files_by_stem, find_videos, ignored, shown
 from vtr.annotations.listed import list_annotations
 from vtr.annotations.lists import USUAL, Columns, read_list
+from vtr.annotations.locators import absolute, relative
 from vtr.annotations.msrvtt import read_annotations, read_splits
 from vtr.annotations.splits import hashed_split, one_caption_a_video
-from vtr.annotations.tables import load_videos, save
+from vtr.annotations.tables import REPORT, load_videos, save
 from vtr.errors import InputError, WorkspaceError, some
-from vtr.files import lock, remove_temporaries
+from vtr.files import lock, read_json, remove_temporaries
 from vtr.types import PARTS, Annotations, Part, Split, Video
 from vtr.workspace import MANIFEST, Workspace
 
@@ -125,8 +126,8 @@ def prepare_folder(folder: Path, captions: Path | None, out: Path, frame_rate: f
         InputError: the folder or the CSV is missing or holds a mistake.
         WorkspaceError: `out` cannot be written or is in use.
     """
-    known = _previous(Workspace(out))
-    content, found = folder_annotations(folder, captions, frame_rate, known)
+    workspace = Workspace(out)
+    content, found = folder_annotations(folder, captions, frame_rate, _previous(workspace), _former(workspace))
     notes = list(found.notes)
     if found.others:
         notes.append(f"ignored (no videos, or not finished): {ignored(found.others)}")
@@ -225,7 +226,18 @@ def _write(
         )
     notes = [*notes, *_moved(previous, annotations), *_hidden(workspace, splits)]
     parts = tuple(count for split in splits for count in count_parts(annotations, split))
-    report = {"parts": [asdict(part) for part in parts], "disagreements": list(disagreements), "notes": notes}
+    root = workspace.root.resolve()
+    former = {video.id: video.path for video in _former(workspace)} | previous
+    report = {
+        "parts": [asdict(part) for part in parts],
+        "disagreements": list(disagreements),
+        "notes": notes,
+        "former": {
+            video_id: path and relative(path, root)
+            for video_id, path in sorted(former.items())
+            if video_id not in annotations.video_by_id
+        },
+    }
     changed = save(workspace, annotations, splits, report)
     return PrepareReport(
         workspace=workspace,
@@ -247,6 +259,16 @@ def _previous(workspace: Workspace) -> tuple[Video, ...]:
         return load_videos(workspace)
     except WorkspaceError:
         return ()
+
+
+def _former(workspace: Workspace) -> tuple[Video, ...]:
+    """Return the videos that the workspace has held and holds no more, for their ids."""
+    try:
+        held = read_json(workspace.annotations / REPORT).get("former", {})
+    except InputError:  # there is none, or it is damaged
+        return ()
+    root = workspace.root.resolve()
+    return tuple(Video(video_id, path and absolute(path, root)) for video_id, path in held.items())
 
 
 def _moved(previous: Mapping[str, str | None], annotations: Annotations) -> list[str]:
