@@ -43,7 +43,7 @@ class ExtractSummary:
 
     Attributes:
         extracted: videos that some expert read in this run.
-        failed: videos that were tried in this run and that no expert could read.
+        failed: videos that were tried in this run and that none of the experts asked could read.
         done_before: other videos, which all experts that can run had read in earlier runs.
         no_file: videos of the workspace that have no file on this machine.
         failures: failures that stand in the ledger, of this run and earlier ones.
@@ -221,7 +221,7 @@ class Extraction:
             UnavailableError: none could be loaded.
             WorkspaceError: the store was made by other models; or it cannot be written.
         """
-        self._settle_spooled(experts)
+        self._settle_spooled()
         spooled = self.plan.spooled_groups(experts)
         tasks = self._tasks(experts)
         if not tasks and not spooled:
@@ -271,12 +271,13 @@ class Extraction:
         say(f"loading {', '.join(experts)} in {workers} process{'es' if workers > 1 else ''}")
         return Pool(workers, self.config, experts, self.extractors, self.spool)
 
-    def _settle_spooled(self, experts: Sequence[str]) -> None:
+    def _settle_spooled(self) -> None:
         """Enter in the ledger how videos ended that a killed run had read and not yet entered."""
-        for video_id in self.spool.examined():
+        for video_id, awaited in self.spool.awaited().items():
             if (done := self.spool.get(video_id)) is not None:
-                refused = {expert for expert in experts if refuses(done.failures, expert)}
-                self.ledger.settle(video_id, refused.union(done.examined), done.failures)
+                self.ledger.settle(video_id, awaited, done.failures)
+            if not awaited:
+                self.spool.drop([video_id])
 
     def _read(
         self, engine: Engine, tasks: Sequence[Task], spooled: Sequence[int], specs: Specs, counts: Counts
@@ -308,9 +309,9 @@ class Extraction:
         self.spool.drop([video_id for video_id in group.ids if not self._awaits_others(video_id, specs)])
 
     def _awaits_others(self, video_id: str, specs: Specs) -> bool:
-        """Return whether the spool holds what experts made of a video that are not at work in this run."""
+        """Return whether the spool holds what experts made of a video, or refused, that are not at work in this run."""
         done = self.spool.get(video_id)
-        return done is not None and not specs.keys() >= set(done.examined)
+        return done is not None and not specs.keys() >= {*done.examined, *done.refused}
 
 
 def settings_before(workspace: Workspace, now: ExtractConfig) -> ExtractConfig:

@@ -175,6 +175,8 @@ class Plan:
         """
         tasks, again = [], retry_failed or strict
         partly = {(entry.video_id, entry.expert) for entry in self._ledger if entry.status == "partial" and again}
+        if not retry_failed:
+            partly = {key for key in partly if not self._ledger.failed(*key)}
         for video_id, path, lacking in self._lacking(experts):
             chosen = tuple(e for e in lacking if retry_failed or not self._ledger.failed(video_id, e))
             chosen += tuple(e for e in experts if (video_id, e) in partly and e not in chosen)
@@ -189,8 +191,8 @@ class Plan:
 
     def spooled_groups(self, experts: Collection[str]) -> list[int]:
         """Return the groups with videos that `experts` have finished or refused since their shards were written."""
-        examined = self._spool.examined().items()
-        spooled = {video_id for video_id, read_by in examined if not (read_by and read_by.isdisjoint(experts))}
+        awaited = self._spool.awaited().items()
+        spooled = {video_id for video_id, names in awaited if not names.isdisjoint(experts)}
         return [n for n, group in enumerate(self.groups) if not spooled.isdisjoint(group.ids)] if spooled else []
 
     def _lacking(self, experts: Collection[str]) -> Iterator[tuple[str, str, tuple[str, ...]]]:

@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from feature_extraction.facts import decoder_facts
-from feature_extraction.ledger import refuses
 from feature_extraction.plan import Group
 from feature_extraction.shaping import differences
 from feature_extraction.shaping import recorded_config as recorded_config
@@ -84,7 +83,10 @@ class Shard:
         texts = write_found(side_table(path), found) if found else None
         order = [video_id for video_id in ids if video_id in self.examined]
         rows = [self.rows[video_id] for video_id in order if video_id in self.rows]
-        return Written(write_shard(path, spec, rows, order, self.made_with), texts, (len(order), len(rows)))
+        checksum = write_shard(path, spec, rows, order, self.made_with)
+        if texts is None:
+            side_table(path).unlink(missing_ok=True)  # of videos that have been withdrawn
+        return Written(checksum, texts, (len(order), len(rows)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +203,7 @@ class ShardWriter:
         news = False
         for video_id in group.ids:
             done = spool.get(video_id) if video_id not in elsewhere else None
-            if done is not None and expert not in done.examined and refuses(done.failures, expert):
+            if done is not None and expert in done.refused:
                 news |= shard.withdraw(video_id)
                 self._covered(expert).discard(video_id)
             if done is None or expert not in done.examined:

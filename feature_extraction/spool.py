@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from feature_extraction.ledger import Failure, refuses
+from feature_extraction.ledger import Failure
 from vtr.files import TEMPORARY_PREFIX, atomic_file
 from vtr.store.found import FOUND_FIELDS, decode_found, encode_found
 from vtr.store.schema import SCHEMA
@@ -38,6 +38,7 @@ class Spooled:
         found: expert -> every text it read or heard.
         decoder: what decoded the video, "" where nothing could.
         specs: expert -> `spec_fingerprint` of what made its row, for the experts that read the video.
+        refused: the experts for which the video is too damaged under `--strict`; what their shards hold of it goes.
     """
 
     video_id: str
@@ -47,6 +48,7 @@ class Spooled:
     found: Mapping[str, tuple[FoundText, ...]] = field(default_factory=dict)
     decoder: str = ""
     specs: Mapping[str, str] = field(default_factory=dict)
+    refused: tuple[str, ...] = ()
 
 
 def spec_fingerprint(spec: ExpertSpec) -> str:
@@ -77,13 +79,14 @@ class Spool:
         """Write one video's file, merged with what other experts made of it before."""
         before = self.get(done.video_id)
         if before is not None:
-            kept = {e for e in before.examined if e not in done.examined and not refuses(done.failures, e)}
+            kept = set(before.examined) - {*done.examined, *done.refused}
+            refused = {*before.refused, *done.refused} - {*done.examined}
             examined = tuple(sorted({*kept, *done.examined}))
             rows = {e: row for e, row in before.rows.items() if e in kept} | dict(done.rows)
             found = {e: texts for e, texts in before.found.items() if e in kept} | dict(done.found)
             specs = {e: spec for e, spec in before.specs.items() if e in kept} | dict(done.specs)
             decoder = done.decoder or before.decoder
-            done = Spooled(done.video_id, rows, examined, done.failures, found, decoder, specs)
+            done = Spooled(done.video_id, rows, examined, done.failures, found, decoder, specs, tuple(sorted(refused)))
         lines = [
             {**row, "expert": expert, "found": [encode_found(text) for text in done.found.get(expert, ())]}
             for expert, row in sorted(done.rows.items())
@@ -91,6 +94,7 @@ class Spool:
         head = {
             "video_id": done.video_id,
             "examined": {expert: self._settings.get(expert) for expert in done.examined},
+            "refused": list(done.refused),
             "specs": dict(done.specs),
             "failures": [asdict(failure) for failure in done.failures],
             "decoder": done.decoder,
@@ -121,20 +125,28 @@ class Spool:
             {expert: texts for expert, texts in found.items() if texts and expert in current},
             head.get("decoder", ""),
             {expert: spec for expert, spec in head["specs"].items() if expert in current},
+            tuple(head.get("refused", ())),
         )
 
     def examined(self) -> dict[str, frozenset[str]]:
         """Return which experts have read each spooled video under the present settings. Lists the folder once."""
-        found: dict[str, frozenset[str]] = {}
+        return {head["video_id"]: self._current(head) for head in self._heads()}
+
+    def awaited(self) -> dict[str, frozenset[str]]:
+        """Return the experts whose shards wait for each spooled video: those that have read it, or refused it."""
+        return {head["video_id"]: self._current(head).union(head.get("refused", ())) for head in self._heads()}
+
+    def _heads(self) -> Iterator[dict[str, Any]]:
         for path in sorted(self._folder.glob("*.parquet")) if self._folder.is_dir() else ():
             if path.name.startswith(TEMPORARY_PREFIX):
                 continue
             try:
                 head, _ = _head(pq.read_schema(path))
-                found[head["video_id"]] = self._current(head)
+                self._current(head)
             except (OSError, pa.ArrowException, KeyError, TypeError, ValueError):
                 path.unlink(missing_ok=True)
-        return found
+                continue
+            yield head
 
     def _current(self, head: Mapping[str, Any]) -> frozenset[str]:
         """Return the experts that read a video as they are now, with the settings they have now."""

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Self
 from feature_extraction.experts import load_model_of, make_extractors
 from feature_extraction.extractor import Expert, Extracted, ModelExpert, Reading
 from feature_extraction.frames import FrameNeed, Sampling
-from feature_extraction.ledger import ALL_EXPERTS, Failure, Kind, Status
+from feature_extraction.ledger import ALL_EXPERTS, Failure, Kind, Status, refuses
 from feature_extraction.media import Decoder, DecodeRequest, MediaError, OpenVideo
 from feature_extraction.memory import peak_bytes
 from feature_extraction.model_server import RemoteModel, ServerLost, ran_out_of_memory
@@ -183,6 +183,8 @@ class VideoWorker:
         try:
             found = self.read(task.video_id, task.path, task.experts, begin)
         except MediaError as error:
+            if error.kind == "truncated":  # strict: another expert may not mind, one of sound where frames are damaged
+                return _refused(task, error)
             return _all_failed(task, error.stage, error.kind, error.reason, error.decoder)
         except SourceError as error:
             return _all_failed(task, "fetch", error.kind, error.reason)
@@ -202,7 +204,8 @@ class VideoWorker:
         texts = {name: e.found for name, e in found.extracted.items() if e is not None and e.found}
         examined = tuple(sorted(found.extracted))
         specs = {name: spec_fingerprint(self.extractors[name].spec) for name in examined}
-        return Spooled(task.video_id, rows, examined, tuple(found.failures), texts, found.decoder, specs)
+        refused = tuple(name for name in task.experts if refuses(found.failures, name))
+        return Spooled(task.video_id, rows, examined, tuple(found.failures), texts, found.decoder, specs, refused)
 
     def _encoded(self, video_id: str, name: str, extracted: Extracted) -> dict[str, Any]:
         row = encode_row(video_id, extracted.features, extracted.texts, self.config.dtype)
@@ -312,6 +315,14 @@ def _quiet_tqdm() -> None:
 def _all_failed(task: Task, stage: str, kind: Kind, message: str, decoder: str = "") -> Spooled:
     failure = Failure(task.video_id, ALL_EXPERTS, stage, kind, message, decoder=decoder)
     return Spooled(task.video_id, {}, (), (failure,))
+
+
+def _refused(task: Task, error: MediaError) -> Spooled:
+    failures = [
+        Failure(task.video_id, name, error.stage, "truncated", error.reason, decoder=error.decoder)
+        for name in task.experts
+    ]
+    return Spooled(task.video_id, {}, (), tuple(failures), refused=task.experts)
 
 
 def _kind_of(error: Exception, otherwise: Kind) -> Kind:

@@ -59,7 +59,7 @@ def test_strict_refuses_a_video_that_was_cut(collection: Collection) -> None:
     ended = collection.extract("--strict")
     assert ended.status == SOME_FAILED, ended.err
     held = failures(collection.workspace)
-    assert (held["cut", ALL_EXPERTS].status, held["cut", ALL_EXPERTS].kind) == ("failed", "truncated")
+    assert (held["cut", "mean"].status, held["cut", "mean"].kind) == ("failed", "truncated")
     assert covered(collection.workspace) == {"mean": ["good"]}
 
 
@@ -69,7 +69,7 @@ def test_strict_after_a_run_without_it_withdraws_what_was_made_of_the_readable_p
     assert ", 1 failed, 1 was done before" in collection.extract("--strict").out
     held = failures(collection.workspace)
     assert {key: (entry.status, entry.kind) for key, entry in held.items()} == {
-        ("cut", ALL_EXPERTS): ("failed", "truncated"),
+        ("cut", "mean"): ("failed", "truncated"),
         ("noise", ALL_EXPERTS): ("failed", "unreadable"),
     }
     assert covered(collection.workspace) == {"mean": ["good"]}

@@ -101,9 +101,7 @@ def refuses(failures: Iterable[Failure], expert: str) -> bool:
     the video in it.
     """
     return any(
-        entry.expert in (expert, ALL_EXPERTS)
-        and (entry.status, entry.kind) == ("failed", "truncated")
-        and entry.stage != "fetch"
+        (entry.expert, entry.status, entry.kind) == (expert, "failed", "truncated") and entry.stage != "fetch"
         for entry in failures
     )
 
