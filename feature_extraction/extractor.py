@@ -111,6 +111,8 @@ class Preparation(ABC):
         """Return when all the items given so far start and end, [n] and [n] seconds."""
 
 
+WAITING_BYTES = 64 << 20
+"""Items wait for a whole batch up to this size, so that large ones do not fill the memory."""
 Embed = Callable[[NDArray[Any]], NDArray[np.float32]]
 """Items [n, ...] to features [n, D], n >= 1."""
 
@@ -165,9 +167,10 @@ class _ModelReading(Reading):
 
     def add(self, frames: Frames) -> None:
         self._take(self._preparation.add(frames))
-        if sum(map(len, self._waiting)) >= self._batch:
+        count, size = sum(map(len, self._waiting)), sum(items.nbytes for items in self._waiting)
+        if count >= self._batch or size > WAITING_BYTES:
             items = np.concatenate(self._waiting)
-            whole = len(items) // self._batch * self._batch
+            whole = count // self._batch * self._batch or count
             self._waiting = [items[whole:]]
             self._values.append(self._embed(items[:whole]))
 

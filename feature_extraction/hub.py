@@ -112,8 +112,13 @@ def _whole(folder: Path, owner: str, setting: str) -> Path:
 
 
 def _missing_parts(folder: Path) -> list[tuple[str, str]]:
-    """Return the weight files that the index of a folder names and that are not there, each with the index."""
+    """Return the weight files that the index of a folder names and that are not there, each with the index.
+
+    Where all weights are in one file too, nobody reads the index.
+    """
     index = INDEXES[0] if any(folder.glob(SAFE)) else INDEXES[1]
+    if (folder / index.removesuffix(".index.json")).exists():
+        return []
     parts = read_object(folder / index)[0].get("weight_map", {})
     named = sorted({str(part) for part in parts.values()}) if isinstance(parts, dict) else []
     return [(part, index) for part in named if not (folder / part).exists()]

@@ -136,6 +136,7 @@ class OpenVideo:
         self._done = 0
         self._damage: str | None = None
         self._others: tuple[ReaderName, ...] = ()
+        self._pyav_error: MediaError | None = None
         self._heard: Heard | None = None
         self._sound_error: MediaError | None = None
         self._ask(request.reader)
@@ -222,19 +223,23 @@ class OpenVideo:
         )
 
     def _receive(self) -> tuple[Message, list[NDArray[np.uint8]]]:
-        """Return the next message that is not about the readers; ask another reader in place of one that fails."""
+        """Return the next message that is not about the readers; ask another reader in place of one that fails.
+
+        Where both fail PyAV's error counts: decord also refuses files that are whole.
+        """
         while True:
             try:
                 message, images = self._child.receive()
             except (TimedOutError, DiedError) as error:
                 self._owner.close()
                 if not self._others:
-                    raise self._why(error) from error
+                    raise self._pyav_error or self._why(error) from error
+                self._pyav_error = self._why(error) if self.decoder == "pyav" else None
                 self._ask(self._others[0])
                 continue
             if isinstance(message, Failed):
                 self._owner.idle = True
-                raise MediaError(message.stage, message.kind, message.reason, message.decoder)
+                raise self._pyav_error or MediaError(message.stage, message.kind, message.reason, message.decoder)
             if not isinstance(message, Trying):
                 return message, images
             self.decoder, self._others = message.decoder, message.others

@@ -20,6 +20,7 @@ from feature_extraction.plan import Plan, Task, make_groups
 from feature_extraction.pool import Engine, Pool
 from feature_extraction.shaping import recorded_config, shaping_settings
 from feature_extraction.shards import ShardWriter
+from feature_extraction.sources import SourceError
 from feature_extraction.spool import Spool
 from feature_extraction.worker import VideoWorker
 from vtr.annotations.tables import annotations_fingerprint, load_annotations
@@ -361,7 +362,7 @@ def extract_one(path: Path, config: ExtractConfig) -> dict[str, Extracted]:
         _tell(worker.unavailable, list(worker.extractors))
         try:
             found = worker.read(path.stem, str(path), experts)
-        except MediaError as error:
+        except (MediaError, SourceError) as error:
             raise InputError(
                 f"{path} cannot be read as a video ({error}). Give another file, or convert it."
             ) from error

@@ -22,7 +22,7 @@ from feature_extraction.hub import model_folder
 from feature_extraction.pipeline import extract, extract_one
 from vtr.annotations.prepare import prepare_folder
 from vtr.config import ExtractConfig
-from vtr.errors import ConfigError, UnavailableError
+from vtr.errors import ConfigError, InputError, UnavailableError
 from vtr.store.reader import FeatureStore
 from vtr.workspace import Workspace
 
@@ -145,3 +145,9 @@ def test_settings_that_do_not_fit_show_before_any_model_loads(monkeypatch: pytes
         make_extractors(["mean", "model", "refusing"], ExtractConfig(), FAKES)
     made, unavailable = make_extractors(["mean", "model"], ExtractConfig(), FAKES, models_only=True)
     assert (list(made), unavailable) == (["model"], {})
+
+
+def test_an_empty_file_is_no_video(tmp_path: Path) -> None:
+    (tmp_path / "none.mp4").touch()
+    with pytest.raises(InputError, match=r"none\.mp4 cannot be read as a video .*is empty.*Give another file"):
+        extract_one(tmp_path / "none.mp4", settings("motion"))

@@ -195,6 +195,14 @@ def test_weights_as_pytorch_wrote_them_are_read(tmp_path: Path, model_files: Pat
     clip(tmp_path / "a model")
 
 
+def test_an_index_beside_whole_weights_is_not_read(tmp_path: Path, model_files: Path) -> None:
+    """As transformers does: the authors of a model may have left it there."""
+    folder = tmp_path / "a model"
+    shutil.copytree(save_tiny("clip", model_files), folder)
+    (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": {"a": "none.safetensors"}}))
+    clip(folder)
+
+
 def test_a_torn_sentence_model_is_named(tmp_path: Path) -> None:
     folder = tmp_path / "sentences"
     folder.mkdir()

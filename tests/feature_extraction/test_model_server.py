@@ -78,6 +78,16 @@ def test_a_video_that_comes_piece_by_piece_is_embedded_in_whole_batches() -> Non
     assert found.features.start_seconds.tolist() == list(range(21))
 
 
+def test_large_items_do_not_wait_for_a_whole_batch(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, seen = Recorder(batch=8), pictures(6)
+    monkeypatch.setattr("feature_extraction.extractor.WAITING_BYTES", 2 * seen[0].nbytes)
+    reading = model.begin(VideoInfo("a.mp4", 6.0, 16, 8, 1.0, False))
+    for at in range(6):
+        reading.add(Frames(seen[at : at + 1], np.array([float(at)])))
+    assert reading.finish(None) is not None
+    assert model.sizes == [3, 3]
+
+
 def test_what_does_not_fit_waits_and_a_video_larger_than_a_batch_is_cut() -> None:
     model = Recorder(batch=8)
     server = ModelServer({"recorder": model})
