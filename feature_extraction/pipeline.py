@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import shutil
 import tempfile
 import time
@@ -52,6 +53,7 @@ class ExtractSummary:
         unavailable: expert -> why it was passed over.
         seconds: how long it took.
         peak_bytes: the most memory that one worker with its decoder has held; 0 when nothing was read.
+        strict: whether damaged videos were refused.
     """
 
     workspace: Workspace
@@ -64,25 +66,27 @@ class ExtractSummary:
     unavailable: Mapping[str, str]
     seconds: float
     peak_bytes: int
+    strict: bool = False
 
     def __str__(self) -> str:
         counts = [f"{counted(self.extracted, 'video')} read in {self.seconds:.0f} s"]
         counts += [f"{self.failed} failed"] if self.failed else []
         counts.append(f"{self.done_before} {_agree(self.done_before, 'was', 'were')} done before")
-        counts += [f"{self.no_file} {_agree(self.no_file, 'has', 'have')} no file here"] if self.no_file else []
+        if self.no_file:
+            counts.append(f"{self.no_file} {_agree(self.no_file, 'has', 'have')} no file here: prepare again once there")
         lines = [", ".join(counts)]
         if self.peak_bytes:
             lines.append(f"peak memory: {self.peak_bytes / 2**20:.0f} MiB in one worker with its decoder")
         lines += [f"expert {name} is unavailable: {reason}" for name, reason in self.unavailable.items()]
-        root = self.workspace.root
+        root = shlex.quote(str(self.workspace.root))
         if self.partial:
             part = _agree(self.partial, "its readable part was used", "their readable parts were used")
             lines.append(f"{counted(self.partial, 'damaged video')}: {part} (`vtr extract {root} --report`)")
         if self.failures:
-            them = _agree(self.failures, "it", "them")
+            them, strict = _agree(self.failures, "it", "them"), " --strict" * self.strict
             lines.append(
                 f"{counted(self.failures, 'failure')}: `vtr extract {root} --report` lists {them}, "
-                f"`vtr extract {root} --retry-failed` tries {them} again"
+                f"`vtr extract {root} --retry-failed{strict}` tries {them} again"
             )
         lines.append(f"see what there is: vtr features {root}")
         return "\n".join(lines)
@@ -122,6 +126,7 @@ def extract(
 
     Raises:
         ConfigError: an expert does not exist.
+        InputError: no video has a file here.
         UnavailableError: no expert asked for is installed, or the engine is not.
         WorkspaceError: settings or models differ from those the store was made with; the workspace is in use or cannot
             be written.
@@ -130,6 +135,11 @@ def extract(
     experts, unavailable = available_experts(config, extractors)
     annotations = load_annotations(workspace)
     with_file = {video.id for video in annotations.videos if video.path is not None}
+    if not with_file:
+        raise InputError(
+            f"none of the {len(annotations.videos)} videos of {workspace.root} has a file on this machine. Put the "
+            "files where they were looked for and run the same `vtr prepare` again, with --videos or --root."
+        )
     with lock(workspace.features / ".lock", f"extract features into {workspace.root}"):
         if out is not None:
             workspace.set_location(out)
@@ -159,6 +169,7 @@ def extract(
         unavailable={**unavailable, **counts.unavailable},
         seconds=time.monotonic() - started,
         peak_bytes=counts.peak_bytes,
+        strict=config.strict,
     )
 
 

@@ -9,17 +9,12 @@ from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
 from vtr.experts import EXPERTS, KINDS, Expert
 
-SHAPING = (
-    "sampling",
-    "frames_per_second",
-    "max_frames",
-    "frames_per_shot",
-    "frame_side",
-    "max_seconds",
-    "reader",
-    "dtype",
-)
+OF_FRAMES = ("sampling", "frames_per_second", "max_frames", "frames_per_shot", "frame_side", "reader")
+"""Settings that shape the features of experts that look at frames as they are set."""
+OF_ALL = ("max_seconds", "dtype")
 """Settings that shape every expert's features."""
+FIXED = ("audio", "audio_ast", "motion", "shots", "speech", "speech_whisper", "vggish")
+"""Experts that look at no frames, or always at the same."""
 OWN = "own"
 """Under this name, what is set for the one expert."""
 SHAPES_NOTHING = {"batch"}
@@ -28,12 +23,18 @@ SHAPES_NOTHING = {"batch"}
 def shaping_settings(config: ExtractConfig, expert: str) -> dict[str, Any]:
     """Return the settings that shape an expert's features, JSON-able."""
     own = config.of(expert)
-    known = _line(expert, own.kind)
-    names = (*SHAPING, *(known.settings if known is not None else ()))
     return {
-        **{name: getattr(config, name) for name in names},
+        **{name: getattr(config, name) for name in _names(expert, own.kind, own.sampling or config.sampling)},
         OWN: own.model_dump(mode="json", exclude=SHAPES_NOTHING),
     }
+
+
+def _names(expert: str, kind: str | None, sampling: str) -> list[str]:
+    """Return which settings for all experts shape an expert's features."""
+    line = _line(expert, kind)
+    of_frames = OF_FRAMES if line is None or line.name not in FIXED else ()
+    names = [*of_frames, *OF_ALL, *(line.settings if line is not None else ())]
+    return [name for name in names if name != "frames_per_shot" or sampling == "shots"]
 
 
 def _line(expert: str, kind: str | None) -> Expert | None:
@@ -85,7 +86,8 @@ def recorded_config(recorded: Mapping[str, Mapping[str, Any]]) -> ExtractConfig:
         held = _completed(expert, of_expert)
         own = held.pop(OWN)
         settings[expert] = {name: value for name, value in own.items() if _is_read(expert, own, name)}
-        for name, value in held.items():
+        for name in _names(expert, own.get("kind"), own.get("sampling") or held.get("sampling", "")):
+            value = held[name]
             if settings[expert].get(name) is None and values.setdefault(name, value) != value:
                 raise ConfigError(f"the experts were extracted with differing {name}: {values[name]}, {value}.")
     return ExtractConfig.model_validate({"experts": tuple(recorded), "settings": settings, **values})

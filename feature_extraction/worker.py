@@ -262,7 +262,8 @@ class _Watching:
         for name in tuple(self._readings):
             self._finish(name)
         if self._video.damage:
-            for name in self._found.extracted:
+            absent = {failure.expert for failure in self._found.failures if failure.status == "absent"}
+            for name in self._found.extracted.keys() - absent:
                 self._fail(name, "decode", "truncated", self._video.damage, "partial")
         return self._found
 

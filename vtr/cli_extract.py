@@ -82,7 +82,7 @@ def extract(
     from vtr.config import ExtractConfig, load
 
     given = {
-        "experts": None if experts is None else f"[{experts}]",
+        "experts": None if experts is None else f"[{', '.join(_names(experts))}]",
         "engine": engine,
         "workers": workers,
         "devices": None if devices is None else f"[{devices}]",
@@ -96,6 +96,15 @@ def extract(
     typer.echo(summary)
     if summary.failures or (experts is not None and summary.unavailable):
         raise typer.Exit(SOME_FAILED)
+
+
+def _names(experts: str) -> list[str]:
+    names = [name.strip() for name in experts.split(",")]
+    if not all(names):
+        from vtr.errors import InputError
+
+        raise InputError(f"--experts is '{experts}', names between single commas were expected: --experts ocr,speech.")
+    return names
 
 
 def experts() -> None:

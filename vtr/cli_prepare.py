@@ -46,7 +46,7 @@ CaptionColumn = Annotated[
 ]
 StartColumn = Annotated[
     str | None,
-    column("seconds at which clips start in their source", "start_seconds, start, start_time"),
+    column("seconds at which clips, already cut, start in their source", "start_seconds, start, start_time"),
 ]
 EndColumn = Annotated[str | None, column("seconds at which they end, after the start", "end_seconds, end, end_time")]
 SourceColumn = Annotated[str | None, column("what clips of one source share, a URL or YouTube id", "source_id")]

@@ -411,7 +411,7 @@ def test_what_was_done_before_does_not_ask_experts_that_cannot_run(clips: Path, 
         (
             {"extracted": 1, "failed": 2, "done_before": 1, "no_file": 1, "failures": 1, "partial": 1},
             [
-                "1 video read in 5 s, 2 failed, 1 was done before, 1 has no file here",
+                "1 video read in 5 s, 2 failed, 1 was done before, 1 has no file here: prepare again once there",
                 "1 damaged video: its readable part was used (`vtr extract ws --report`)",
                 "1 failure: `vtr extract ws --report` lists it, `vtr extract ws --retry-failed` tries it again",
                 "see what there is: vtr features ws",
@@ -420,7 +420,7 @@ def test_what_was_done_before_does_not_ask_experts_that_cannot_run(clips: Path, 
         (
             {"extracted": 0, "failed": 0, "done_before": 3, "no_file": 2, "failures": 2, "partial": 2},
             [
-                "0 videos read in 5 s, 3 were done before, 2 have no file here",
+                "0 videos read in 5 s, 3 were done before, 2 have no file here: prepare again once there",
                 "2 damaged videos: their readable parts were used (`vtr extract ws --report`)",
                 "2 failures: `vtr extract ws --report` lists them, `vtr extract ws --retry-failed` tries them again",
                 "see what there is: vtr features ws",

@@ -299,11 +299,11 @@ def test_a_setting_that_an_earlier_version_recorded_and_the_expert_does_not_read
 def test_recorded_settings_give_the_configuration_back() -> None:
     values = {"frame_side": 300, "settings": {"look": {"sampling": "uniform", "precision": "bfloat16"}}}
     config = ExtractConfig.model_validate(values)
-    recorded = {expert: shaping_settings(config, expert) for expert in ("look", "speech")}
+    recorded = {expert: shaping_settings(config, expert) for expert in ("look", "ocr", "speech")}
     again = recorded_config(json.loads(json.dumps(recorded)))
     for expert in recorded:
         assert shaping_settings(again, expert) == recorded[expert]
-    recorded["speech"]["frame_side"] = 200
+    recorded["ocr"]["frame_side"] = 200
     with pytest.raises(ConfigError, match="differing frame_side: 300, 200"):
         recorded_config(recorded)
     with pytest.raises(ConfigError, match="were imported"):

@@ -15,7 +15,7 @@ import fsspec
 from vtr.annotations.folder import VIDEO_SUFFIXES
 from vtr.annotations.lists import Entry
 from vtr.annotations.locators import Locator, absolute, is_url, parse
-from vtr.errors import InputError, some
+from vtr.errors import InputError, counted, some
 from vtr.packaged import lacking
 from vtr.types import PARTS, Annotations, Caption, Part, Split, Video
 
@@ -193,12 +193,14 @@ def _notes(videos: list[Video], reader: _Reader) -> Iterable[str]:
             f"{reader.root}; --root changes that."
         )
     yield from reader.needed
+    if any(video.start_seconds is not None or video.end_seconds is not None for video in videos):
+        yield (
+            "nothing is cut: every file is read from its beginning to its end; start and end only say where a clip lies in "
+            "its source"
+        )
     files = Counter(video.path for video in videos if video.path is not None)
     if shared := sum(count for count in files.values() if count > 1):
-        yield (
-            f"{shared} videos share their file with another one; each is read from its beginning to its end, start and "
-            "end only say where a clip lies in its source"
-        )
+        yield f"{counted(shared, 'video')} share their file with another one, and get the same features"
 
 
 def _default_id(text: str, locator: Locator, root: Path) -> str:

@@ -49,7 +49,8 @@ def choose_ids(found: Sequence[Candidate], known: Sequence[Video] = (), former: 
     """
     kept = _kept(found, (*known, *former))
     gone = {video.id for video in former} - kept.keys()
-    chosen = [one.names[0] for one in found]
+    shared = Counter(one.names[0] for one in found)
+    chosen = [one.names[min(shared[one.names[0]] > 1, len(one.names) - 1)] for one in found]
     for name, place in kept.items():
         chosen[place] = name
     given_way = True

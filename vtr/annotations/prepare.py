@@ -70,7 +70,7 @@ class PrepareReport:
         if self.num_files:
             lines.append(f"next: vtr extract {self.workspace.root}")
         else:
-            lines.append("no video has a file: run again with --videos (of a list, --root)")
+            lines.append("no video has a file: run again with --videos, or for a list --root")
         return "\n".join(lines)
 
 

@@ -81,7 +81,9 @@ def search_texts(path: Path, expert: str, query: str, *, top: int = 10, as_json:
     """
     workspace = Run.open(path).workspace if (path / "run.json").exists() else Workspace.open(path)
     paths = {video.id: video.path for video in load_videos(workspace)}
-    hits, found, searched = find(kept_texts(FeatureStore(workspace.store), expert), query, top, paths)
+    kept = kept_texts(FeatureStore(workspace.store), expert)
+    held = ((video_id, text) for video_id, text in kept if video_id in paths)  # others have left the workspace
+    hits, found, searched = find(held, query, top, paths)
     if as_json:
         content = {
             "query": query,
