@@ -20,7 +20,7 @@ from feature_extraction.ledger import ALL_EXPERTS, Failure
 from feature_extraction.plan import Task
 from feature_extraction.pool import Outcome
 from feature_extraction.ray_actor import Answer, Attempts, Setup, VideoActor, load
-from feature_extraction.spool import Spool, Spooled
+from feature_extraction.spool import Spool
 from feature_extraction.worker import Ready
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError, VtrError
@@ -175,7 +175,7 @@ class RayEngine:
     def _give_up(self, task: Task) -> tuple[Failure, ...]:
         message = f"the Ray actor that read it was lost {BLOCK_TRIES} times, as happens when memory runs out"
         failures = (Failure(task.video_id, ALL_EXPERTS, "decode", "crash", message),)
-        self._spool.put(Spooled(task.video_id, {}, (), failures))
+        self._spool.put(task.nothing_read(failures))
         return failures
 
     def _pass(self, tasks: Sequence[Task], *, alone: bool) -> Iterator[tuple[str, Answer | None]]:

@@ -57,6 +57,9 @@ class Extracted:
 class Reading(ABC):
     """One expert reading one video: pieces of it come in order, the features at the end."""
 
+    too_little: str = ""
+    """Once `finish` has returned None for want of input and not of findings: what was too little, in words."""
+
     def add(self, frames: Frames) -> None:
         """Take the next frames, N >= 1. They are shared with other experts: never write into them."""
         del frames

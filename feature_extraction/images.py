@@ -6,6 +6,7 @@ import re
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
 from feature_extraction.frames import VideoInfo
@@ -50,9 +51,26 @@ def inspect_images(folder: str, images_per_second: float | None) -> Contents:
     if images_per_second is None:
         raise ValueError(f"{folder} is a folder of {len(names)} images: say how many there are a second")
     width, height = _first_size(folder, names)
-    count = len(names)
-    info = VideoInfo(folder, count / images_per_second, width, height, images_per_second, has_sound=False)
-    return Contents(info, np.arange(count, dtype=np.float64) / images_per_second, images=tuple(names))
+    places = _places(names)
+    missing = int(places[-1]) + 1 - len(names)
+    damage = f"{missing} of {missing + len(names)} images are missing, by their numbers" if missing else None
+    seconds = places / images_per_second
+    info = VideoInfo(folder, float(seconds[-1]) + 1 / images_per_second, width, height, images_per_second, False)
+    return Contents(info, seconds, damage=damage, images=tuple(names))
+
+
+def _places(names: list[str]) -> NDArray[np.int64]:
+    """Return which frame each image is, [N], the first 0.
+
+    Where a number in the names goes up in equal steps, but for gaps, images are missing in the gaps. Otherwise they are
+    one frame after the other.
+    """
+    found = [re.search(r"([0-9]+)[^0-9]*$", name.rpartition(".")[0]) for name in names]
+    numbers = np.array([int(match[1]) if match else 0 for match in found])
+    steps = np.diff(numbers)
+    if len(names) > 1 and steps.min() > 0 and not (steps % steps.min()).any():
+        return np.asarray((numbers - numbers[0]) // steps.min(), np.int64)
+    return np.arange(len(names), dtype=np.int64)
 
 
 def _first_size(folder: str, names: list[str]) -> tuple[int, int]:

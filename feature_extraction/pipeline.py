@@ -26,7 +26,7 @@ from feature_extraction.spool import Spool
 from feature_extraction.worker import VideoWorker
 from vtr.annotations.tables import annotations_fingerprint, load_annotations
 from vtr.config import ExtractConfig
-from vtr.errors import ConfigError, InputError, UnavailableError, counted
+from vtr.errors import ConfigError, InputError, UnavailableError, counted, some
 from vtr.experts import check_experts
 from vtr.files import lock, remove_temporaries
 from vtr.packaged import INSTALL_EXPERTS
@@ -73,7 +73,9 @@ class ExtractSummary:
         counts += [f"{self.failed} failed"] if self.failed else []
         counts.append(f"{self.done_before} {_agree(self.done_before, 'was', 'were')} done before")
         if self.no_file:
-            counts.append(f"{self.no_file} {_agree(self.no_file, 'has', 'have')} no file here: prepare again once there")
+            counts.append(
+                f"{self.no_file} {_agree(self.no_file, 'has', 'have')} no file here: prepare again once there"
+            )
         lines = [", ".join(counts)]
         if self.peak_bytes:
             lines.append(f"peak memory: {self.peak_bytes / 2**20:.0f} MiB in one worker with its decoder")
@@ -112,6 +114,7 @@ def extract(
     config: ExtractConfig,
     *,
     retry_failed: bool = False,
+    redo: Sequence[str] = (),
     out: str | None = None,
     extractors: Mapping[str, str] = EXTRACTORS,
 ) -> ExtractSummary:
@@ -121,12 +124,13 @@ def extract(
         workspace: the workspace.
         config: experts and settings.
         retry_failed: also try the videos that failed before.
+        redo: videos to be read once more, whose files have been replaced. Their former features go.
         out: where the feature store goes, any fsspec URL; by default where it is, or `workspace.features`.
         extractors: expert -> "module:callable"; the default is the real ones.
 
     Raises:
         ConfigError: an expert does not exist.
-        InputError: no video has a file here.
+        InputError: no video has a file here, or one of `redo` is not in the workspace or has none.
         UnavailableError: no expert asked for is installed, or the engine is not.
         WorkspaceError: settings or models differ from those the store was made with; the workspace is in use or cannot
             be written.
@@ -139,6 +143,11 @@ def extract(
         raise InputError(
             f"none of the {len(annotations.videos)} videos of {workspace.root} has a file on this machine. Put the "
             "files where they were looked for and run the same `vtr prepare` again, with --videos or --root."
+        )
+    if unknown := [video_id for video_id in redo if video_id not in with_file]:
+        raise InputError(
+            f"--redo names {some(unknown)}: no such video with a file is in {workspace.root}. Ids were expected, as "
+            "`vtr prepare` makes them of the files' paths."
         )
     with lock(workspace.features / ".lock", f"extract features into {workspace.root}"):
         if out is not None:
@@ -154,7 +163,7 @@ def extract(
         writer.check_settings(experts)
         examined = {expert: writer.examined(expert) for expert in experts}
         plan = Plan(groups, annotations, examined, spool, ledger)
-        counts = Extraction(config, extractors, spool, ledger, writer, plan, retry_failed).run(experts)
+        counts = Extraction(config, extractors, spool, ledger, writer, plan, retry_failed, redo).run(experts)
         for expert in experts:
             writer.refresh(expert)
         shutil.rmtree(spool.scratch, ignore_errors=True)
@@ -225,6 +234,7 @@ class Extraction:
     writer: ShardWriter
     plan: Plan
     retry_failed: bool = False
+    redo: Sequence[str] = ()
 
     def run(self, experts: Sequence[str]) -> Counts:
         """Read what is left for the experts, and write what is complete.
@@ -257,7 +267,7 @@ class Extraction:
         return counts
 
     def _tasks(self, experts: Sequence[str]) -> list[Task]:
-        return self.plan.tasks(experts, self.retry_failed, self.config.strict)
+        return self.plan.tasks(experts, self.retry_failed, self.config.strict, frozenset(self.redo))
 
     def _with_weights(self, experts: Sequence[str]) -> tuple[Sequence[str], dict[str, str]]:
         """Return the experts whose weights are here, and for each other one why it cannot run.

@@ -9,8 +9,8 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from feature_extraction.ledger import Ledger
-from feature_extraction.spool import Spool
+from feature_extraction.ledger import Failure, Ledger
+from feature_extraction.spool import Spool, Spooled
 from vtr.errors import WorkspaceError
 from vtr.files import cannot_write, read_json, write_text
 from vtr.store.writer import shard_name
@@ -24,11 +24,20 @@ NUMBERED = "plan.json"
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One video to read, for the experts that still lack it."""
+    """One video to read, for the experts that still lack it.
+
+    Attributes:
+        redo: it was read before, and what is not read now is lost.
+    """
 
     video_id: str
     path: str
     experts: tuple[str, ...]
+    redo: bool = False
+
+    def nothing_read(self, failures: Sequence[Failure]) -> Spooled:
+        """Return how it ended where the video could not be read at all."""
+        return Spooled(self.video_id, {}, (), tuple(failures), refused=self.experts if self.redo else ())
 
 
 @dataclass(frozen=True, slots=True)
@@ -167,17 +176,22 @@ class Plan:
         self._examined, self._spool, self._ledger = examined, spool, ledger
         self._paths = {video.id: video.path for video in annotations.videos}
 
-    def tasks(self, experts: Collection[str], retry_failed: bool, strict: bool = False) -> list[Task]:
+    def tasks(
+        self, experts: Collection[str], retry_failed: bool, strict: bool = False, redo: Collection[str] = ()
+    ) -> list[Task]:
         """Return the videos that some of `experts` have not read, in plan order.
 
         Videos that failed before are among them only to be tried again, `retry_failed`; those of which only a part was
-        readable also to be refused, `strict`.
+        readable also to be refused, `strict`. The videos `redo` are read by all of them in any case.
         """
         tasks, again = [], retry_failed or strict
         partly = {(entry.video_id, entry.expert) for entry in self._ledger if entry.status == "partial" and again}
         if not retry_failed:
             partly = {key for key in partly if not self._ledger.failed(*key)}
         for video_id, path, lacking in self._lacking(experts):
+            if video_id in redo:
+                tasks.append(Task(video_id, path, tuple(experts), redo=True))
+                continue
             chosen = tuple(e for e in lacking if retry_failed or not self._ledger.failed(video_id, e))
             chosen += tuple(e for e in experts if (video_id, e) in partly and e not in chosen)
             if chosen:

@@ -18,7 +18,7 @@ from feature_extraction.children import ONE_THREAD, Child, ChildDied
 from feature_extraction.ledger import ALL_EXPERTS, Failure, Kind
 from feature_extraction.model_server import devices, run_model_server
 from feature_extraction.plan import Task
-from feature_extraction.spool import Spool, Spooled
+from feature_extraction.spool import Spool
 from feature_extraction.worker import NOBODY, At, Done, Models, Ready, run_worker
 from vtr.config import ExtractConfig
 from vtr.errors import VtrError
@@ -332,7 +332,7 @@ class Pool:
             self._blamed[task.video_id] = blamed
             (self._suspects if slot.alone else self._queue).append(replace(task, experts=others))
             return
-        self._spool.put(Spooled(task.video_id, {}, (), blamed))
+        self._spool.put(task.nothing_read(blamed))
         yield task, blamed
 
     def close(self) -> None:

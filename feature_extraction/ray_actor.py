@@ -177,7 +177,7 @@ class VideoActor:
 
     def _answer(self, task: Task, failures: Sequence[Failure]) -> Answer:
         assert self._pool is not None
-        done = self._spool.get(task.video_id) or Spooled(task.video_id, {}, (), ())
+        done = self._spool.get(task.video_id) or task.nothing_read(())
         self._spool.drop([task.video_id])
         done = replace(done, failures=tuple(self._placed(failure, task) for failure in failures))
         return Answer(done, self._pool.peak_bytes)

@@ -25,6 +25,8 @@ ADVICE: Mapping[Kind, str] = {
     "(failed). Fetch the file again, then --retry-failed; the whole takes the part's place.",
     "no_video": "the file has no video stream: it is sound or something else. Take it off the list, or fetch it again.",
     "no_audio": "the file has no sound track: there is nothing for audio and speech to read, and nothing to be done.",
+    "too_little": "what there is, is too little for the expert: silence, or frames too far apart to see motion. "
+    "There is nothing to be done.",
     "timeout": "a time limit was reached. Give it more time: --retry-failed --set timeout_seconds=600; or convert the "
     "file with ffmpeg.",
     "out_of_memory": "memory ran out. Try again with fewer processes, --retry-failed --workers 1, or smaller pictures "

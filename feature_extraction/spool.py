@@ -38,7 +38,8 @@ class Spooled:
         found: expert -> every text it read or heard.
         decoder: what decoded the video, "" where nothing could.
         specs: expert -> `spec_fingerprint` of what made its row, for the experts that read the video.
-        refused: the experts for which the video is too damaged under `--strict`; what their shards hold of it goes.
+        refused: the experts for which the video is too damaged under `--strict`, or that could not read it once more
+            (`--redo`); what their shards hold of it goes.
     """
 
     video_id: str

@@ -24,6 +24,7 @@ from feature_extraction.model_server import RemoteModel, ServerLost, ran_out_of_
 from feature_extraction.plan import Task
 from feature_extraction.sources import SourceError, local_copy
 from feature_extraction.spool import Spool, Spooled, spec_fingerprint
+from feature_extraction.windows import is_silent
 from vtr.config import ExtractConfig
 from vtr.errors import VtrError
 from vtr.parent import die_with_parent
@@ -204,7 +205,8 @@ class VideoWorker:
         texts = {name: e.found for name, e in found.extracted.items() if e is not None and e.found}
         examined = tuple(sorted(found.extracted))
         specs = {name: spec_fingerprint(self.extractors[name].spec) for name in examined}
-        refused = tuple(name for name in task.experts if refuses(found.failures, name))
+        given_up = {failure.expert for failure in found.failures if failure.status == "failed" and task.redo}
+        refused = tuple(name for name in task.experts if name in given_up or refuses(found.failures, name))
         return Spooled(task.video_id, rows, examined, tuple(found.failures), texts, found.decoder, specs, refused)
 
     def _encoded(self, video_id: str, name: str, extracted: Extracted) -> dict[str, Any]:
@@ -283,8 +285,12 @@ class _Watching:
                 self._fail(name, error.stage, error.kind, error.reason, decoder=error.decoder)
                 return
             sound = self._video.sound
+        reading = self._readings[name]
         with self._blaming(name):
-            self._found.extracted[name] = self._readings[name].finish(sound)
+            self._found.extracted[name] = extracted = reading.finish(sound)
+            silence = "the sound is silence" if sound is not None and is_silent(sound) else ""
+            if extracted is None and (why := reading.too_little or silence):
+                self._fail(name, "extract", "too_little", why, "absent")
 
     @contextlib.contextmanager
     def _blaming(self, name: str) -> Iterator[None]:
@@ -315,7 +321,7 @@ def _quiet_tqdm() -> None:
 
 def _all_failed(task: Task, stage: str, kind: Kind, message: str, decoder: str = "") -> Spooled:
     failure = Failure(task.video_id, ALL_EXPERTS, stage, kind, message, decoder=decoder)
-    return Spooled(task.video_id, {}, (), (failure,))
+    return task.nothing_read((failure,))
 
 
 def _refused(task: Task, error: MediaError) -> Spooled:

@@ -40,6 +40,12 @@ RetryOption = Annotated[
         help="Try again what failed or was read in part, by default with the experts and settings of before.",
     ),
 ]
+RedoOption = Annotated[
+    str | None,
+    typer.Option(
+        "--redo", metavar="ID,...", help="Read these videos once more, though they were read: their files have changed."
+    ),
+]
 StrictOption = Annotated[
     bool, typer.Option("--strict", help="Refuse damaged videos, of which else the readable part is used and flagged.")
 ]
@@ -61,6 +67,7 @@ def extract(
     devices: DevicesOption = None,
     out: OutOption = None,
     retry_failed: RetryOption = False,
+    redo: RedoOption = None,
     strict: StrictOption = False,
     report: ReportOption = False,
     all_: AllOption = False,
@@ -90,9 +97,9 @@ def extract(
     }
     overrides = [*(set_ or []), *(f"{name}={value}" for name, value in given.items() if value is not None)]
     settings = load(ExtractConfig, config, overrides)
-    if retry_failed and experts is None and config is None:
+    if (retry_failed or redo) and experts is None and config is None:
         settings = settings_before(opened, settings)
-    summary = run(opened, settings, retry_failed=retry_failed, out=out)
+    summary = run(opened, settings, retry_failed=retry_failed, redo=redo.split(",") if redo else (), out=out)
     typer.echo(summary)
     if summary.failures or (experts is not None and summary.unavailable):
         raise typer.Exit(SOME_FAILED)

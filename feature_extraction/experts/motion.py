@@ -92,7 +92,9 @@ class _MotionReading(Reading):
         del sound
         self._close_window()
         span = self._last_seconds - self._first_seconds
-        if not self._values or self._pairs / span < MIN_FRAMES_PER_SECOND:
+        rate = self._pairs / span if self._values else 0.0
+        if rate < MIN_FRAMES_PER_SECOND:
+            self.too_little = f"{rate:.2g} frames a second, motion is seen from {MIN_FRAMES_PER_SECOND:g} on"
             return None
         start = np.asarray(self._windows) * WINDOW_SECONDS
         return Extracted(features(self._values, start, np.minimum(start + WINDOW_SECONDS, self._duration_seconds)))

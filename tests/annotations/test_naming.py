@@ -43,6 +43,20 @@ def test_in_a_new_workspace_only_those_that_clash_have_a_suffix(files: frozenset
         assert video_id == (file.rpartition(".")[0] if alone else file)
 
 
+def test_what_comes_beside_files_with_suffixes_has_one_too() -> None:
+    known = ids_of(frozenset({"a.avi", "a.mp4"}), {})
+    assert ids_of(frozenset({"a.avi", "a.mp4", "a.mkv"}), known) == {name: name for name in ("a.avi", "a.mp4", "a.mkv")}
+
+
+def test_the_id_of_a_video_that_has_left_is_no_other_ones() -> None:
+    def chosen(*suffixes: str) -> list[str]:
+        found = [Candidate(("a", f"a.{suffix}"), Locator(f"/v/a.{suffix}")) for suffix in suffixes]
+        return choose_ids(found, [Video("a.avi", "/v/a.avi")], [Video("a", "/v/a.mp4")])
+
+    assert chosen("mkv") == ["a.mkv"]
+    assert chosen("mkv", "mp4", "avi") == ["a.mkv", "a", "a.avi"]
+
+
 def test_what_cannot_be_told_apart_is_refused_with_all_names() -> None:
     with pytest.raises(InputError, match=r"/v/a\.mp4 and /v/a\.mp4\.avi would both be the video 'a\.mp4'\. Rename"):
         ids_of(frozenset({"a.mp4", "a.mkv", "a.mp4.avi"}), {"a.mp4": "a.mp4.avi"})

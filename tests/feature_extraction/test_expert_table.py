@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import importlib
+import inspect
 import subprocess
 import sys
 from typing import get_args
@@ -24,6 +25,7 @@ from feature_extraction.experts.hf_audio import AUDIO_MODELS
 from feature_extraction.experts.hf_image import IMAGE_MODELS
 from feature_extraction.experts.hf_video import VIDEO_MODELS
 from feature_extraction.releases import RELEASES
+from feature_extraction.shaping import FIXED, differences, shaping_settings
 from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import EXPERTS, KINDS, check_experts, find_expert
@@ -32,6 +34,27 @@ from vtr.packaged import dlib_model, efficientnet_folder, minilm_folder, whisper
 
 def own(**settings: dict[str, object]) -> ExtractConfig:
     return ExtractConfig.model_validate({"settings": settings})
+
+
+def test_experts_whose_frames_are_fixed_take_no_notice_of_settings_of_frames() -> None:
+    """So those do not stand in the way of more of their features; for the others they do."""
+    other = ExtractConfig(sampling="uniform", frames_per_second=7.0, max_frames=3, frame_side=99)
+    for name, path in EXTRACTORS.items():
+        if EXPERTS[name].needs == "packaged" and not missing_packages(name):
+            same = make_extractor(name, ExtractConfig()).frames == make_extractor(name, other).frames
+            assert same == (name in FIXED), name
+        elif EXPERTS[name].needs != "packaged":  # it is made only where its weights are
+            module, _, factory = path.partition(":")
+            classes = getattr(importlib.import_module(module), factory).__mro__
+            ours = [one for one in classes if one.__module__.startswith("feature_extraction.experts")]
+            assert any("self.frames =" in inspect.getsource(one) for one in ours) == (name not in FIXED), name
+        differ = {
+            setting
+            for setting, _, _ in differences(
+                name, shaping_settings(ExtractConfig(), name), shaping_settings(other, name)
+            )
+        }
+        assert differ == (set() if name in FIXED else {"sampling", "frames_per_second", "max_frames", "frame_side"})
 
 
 def test_the_tables_list_the_same_experts() -> None:

@@ -150,6 +150,26 @@ def test_a_folder_of_images_is_a_video(tmp_path: Path, decoder: Decoder, suffix:
         np.testing.assert_array_equal(found.frames[0].images[5], painted(5))
 
 
+@pytest.mark.parametrize("step", [1, 30])
+def test_an_image_that_is_missing_leaves_a_gap(tmp_path: Path, decoder: Decoder, step: int) -> None:
+    """Told by the numbers; where they go up in no equal steps, images are frames one after the other."""
+    folder = images(tmp_path / "frames")
+    for index in reversed(range(12)):
+        (folder / f"frame{index}.png").rename(folder / f"frame{7 + step * index}.png")
+    for index in (3, 8, 9):
+        (folder / f"frame{7 + step * index}.png").unlink()
+    found = decode(folder, DecodeRequest(needs=EVERY, images_per_second=4), decoder)
+    there = [0, 1, 2, 4, 5, 6, 7, 10, 11]
+    assert shown_by(found.frames[0]) == there
+    assert found.frames[0].seconds.tolist() == [index / 4 for index in there]
+    assert (found.info.duration_seconds, found.damage) == (3.0, "3 of 12 images are missing, by their numbers")
+    (folder / f"frame{7 + step * 11}.png").rename(folder / f"frame{8 + step * 200}.png")
+    if step > 1:
+        odd = decode(folder, DecodeRequest(needs=EVERY, images_per_second=4), decoder)
+        assert odd.frames[0].seconds.tolist() == [index / 4 for index in range(9)]
+        assert odd.damage is None
+
+
 def test_a_folder_of_images_needs_a_rate(tmp_path: Path, decoder: Decoder) -> None:
     with pytest.raises(MediaError, match="say how many there are a second") as caught:
         decode(images(tmp_path / "frames"), DecodeRequest(needs=EVERY), decoder)

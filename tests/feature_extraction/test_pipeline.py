@@ -343,16 +343,6 @@ def test_a_damaged_video_is_used_and_flagged_or_refused(tmp_path: Path) -> None:
     assert set(FeatureStore(strict.features).video_ids("mean")) == {"whole"}
 
 
-def test_a_video_without_sound_is_absent_for_sound_experts_and_no_failure(clips: Path, tmp_path: Path) -> None:
-    workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
-    summary = extract(workspace, config("audio"))
-    assert summary.failures == 0
-    assert FeatureStore(workspace.features).video_ids("audio") == ()
-    entries = [json.loads(line) for line in workspace.ledger.read_text().splitlines()]
-    assert {(e["expert"], e["kind"], e["status"]) for e in entries} == {("audio", "no_audio", "absent")}
-    assert len(entries) == 14
-
-
 def test_one_frame_a_shot(tmp_path: Path) -> None:
     folder = tmp_path / "clips"
     folder.mkdir()
@@ -403,31 +393,3 @@ def test_what_was_done_before_does_not_ask_experts_that_cannot_run(clips: Path, 
     summary = extract(workspace, config("mean", "gone"), extractors=extractors)
     assert (summary.extracted, summary.failed, summary.done_before) == (0, 0, 14)
     assert list(summary.unavailable) == ["gone"]
-
-
-@pytest.mark.parametrize(
-    ("counts", "lines"),
-    [
-        (
-            {"extracted": 1, "failed": 2, "done_before": 1, "no_file": 1, "failures": 1, "partial": 1},
-            [
-                "1 video read in 5 s, 2 failed, 1 was done before, 1 has no file here: prepare again once there",
-                "1 damaged video: its readable part was used (`vtr extract ws --report`)",
-                "1 failure: `vtr extract ws --report` lists it, `vtr extract ws --retry-failed` tries it again",
-                "see what there is: vtr features ws",
-            ],
-        ),
-        (
-            {"extracted": 0, "failed": 0, "done_before": 3, "no_file": 2, "failures": 2, "partial": 2},
-            [
-                "0 videos read in 5 s, 3 were done before, 2 have no file here: prepare again once there",
-                "2 damaged videos: their readable parts were used (`vtr extract ws --report`)",
-                "2 failures: `vtr extract ws --report` lists them, `vtr extract ws --retry-failed` tries them again",
-                "see what there is: vtr features ws",
-            ],
-        ),
-    ],
-)
-def test_the_summary_says_one_and_several(counts: dict[str, int], lines: list[str]) -> None:
-    summary = ExtractSummary(Workspace(Path("ws")), **counts, unavailable={}, seconds=5.1, peak_bytes=0)
-    assert str(summary).splitlines() == lines

@@ -210,6 +210,14 @@ def test_a_workspace_is_searched_with_or_without_finds(workspace: Workspace) -> 
     )
 
 
+def test_videos_that_have_left_are_not_found(workspace: Workspace) -> None:
+    videos = (Video("clips/one", "/there/one.mp4"),)
+    prepare_annotations(Annotations(videos, ()), [Split("full", (), (), ("clips/one",))], workspace.root)
+    told = search_texts(workspace.root, "speech", "make").splitlines()
+    assert told[0] == "make: the best 1 of 1 found in the 1 texts of speech"
+    assert "clips/one" in told[1]
+
+
 def test_a_run_searches_its_workspace(workspace: Workspace, tmp_path: Path) -> None:
     run = Run.create(tmp_path / "run", workspace)
     assert search_texts(run.root, "speech", "demo") == search_texts(workspace.root, "speech", "demo")

@@ -195,8 +195,8 @@ def _notes(videos: list[Video], reader: _Reader) -> Iterable[str]:
     yield from reader.needed
     if any(video.start_seconds is not None or video.end_seconds is not None for video in videos):
         yield (
-            "nothing is cut: every file is read from its beginning to its end; start and end only say where a clip lies in "
-            "its source"
+            "nothing is cut: every file is read from its beginning to its end; start and end only say where a clip "
+            "lies in its source"
         )
     files = Counter(video.path for video in videos if video.path is not None)
     if shared := sum(count for count in files.values() if count > 1):

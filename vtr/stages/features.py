@@ -75,7 +75,9 @@ def describe(workspace: Workspace, *, verify: bool) -> str:
         raise WorkspaceError(f"{workspace.root} has no features yet. Run `vtr extract {workspace.root}`.")
     if verify and (problems := [problem for expert in store.experts for problem in store.verify(expert)]):
         raise WorkspaceError(
-            "the store is damaged: " + "; ".join(problem.rstrip(".") for problem in problems) + f". Delete these files and run `vtr extract "
+            "the store is damaged: "
+            + "; ".join(problem.rstrip(".") for problem in problems)
+            + f". Delete these files and run `vtr extract "
             f"{workspace.root}`: their videos are extracted again."
         )
     ids = {video.id for video in load_videos(workspace)}

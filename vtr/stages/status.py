@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import glob
+import json
 import os
 import re
 import shlex
@@ -10,8 +12,11 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
+
 from vtr.annotations.tables import annotations_fingerprint, load_split, load_videos
-from vtr.config import TrainConfig, load
+from vtr.config import ExtractConfig, TrainConfig, load
 from vtr.errors import VtrError, WorkspaceError
 from vtr.evaluation.protocols import Rules
 from vtr.files import locked_by, read_json
@@ -88,14 +93,18 @@ def workspace_lines(workspace: Workspace) -> list[Line]:
     command = f"vtr extract {_quoted(workspace.root)}"
     for expert in store.experts:
         try:
-            line = _extract_line(store, expert, prepared["output"], wanted, failed, command)
+            own = command if expert in ExtractConfig().experts else f"{command} --experts {expert}"
+            line = _extract_line(store, expert, prepared["output"], wanted, failed, own)
         except WorkspaceError as error:
             line = Line(f"extract {expert}", "damaged", str(error), command)
         lines.append(Line(line.stage, busy, line.detail) if busy and line.state != "done" else line)
-    spooled = len(list((workspace.features / ".spool").glob("[!.]*.parquet")))
+    spool = sorted((workspace.features / ".spool").glob("[!.]*.parquet"))
+    spooled = len(spool)
     if spooled:
         detail = f"{spooled} more videos read, in the next shards"
-        lines.append(Line("extract", busy or "partly", detail, "" if busy else command))
+        unlisted = sorted(_spooled_experts(spool) - {*ExtractConfig().experts})
+        named = f" --experts {','.join(unlisted)}" if unlisted else ""
+        lines.append(Line("extract", busy or "partly", detail, "" if busy else command + named))
     elif not store.experts:
         detail = f"{len(wanted)} videos have a file"
         lines.append(Line("extract", busy or "to do", detail, "" if busy or not wanted else command))
@@ -104,6 +113,15 @@ def workspace_lines(workspace: Workspace) -> list[Line]:
         detail = f"video{'' if num == 1 else 's'}; see {workspace.ledger}"
         lines.append(Line("failures", str(num), detail, f"{command} --retry-failed"))
     return lines
+
+
+def _spooled_experts(spool: Sequence[Path]) -> set[str]:
+    """Return the experts that have read the first of the videos that wait for their shards."""
+    found: set[str] = set()
+    for path in spool[:20]:
+        with contextlib.suppress(OSError, pa.ArrowException, KeyError, ValueError):
+            found.update(json.loads(pq.read_schema(path).metadata[b"vtr.spool"])["examined"])
+    return found
 
 
 def _extract_line(

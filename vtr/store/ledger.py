@@ -32,6 +32,7 @@ Kind = Literal[
     "truncated",
     "no_video",
     "no_audio",
+    "too_little",
     "timeout",
     "out_of_memory",
     "crash",
@@ -39,7 +40,8 @@ Kind = Literal[
     "store_error",
 ]
 """Why, as a class: the file is not there, or could not be fetched; it is damaged or no video; it ends early or has
-holes; it has no video stream; a sound expert found no sound track (`absent`); a time limit was reached; memory ran out;
+holes; it has no video stream; a sound expert found no sound track (`absent`); there is too little
+for the expert (`absent`: silence, frames too far apart); a time limit was reached; memory ran out;
 a process died; an expert raised; features could not be stored (a wrong shape, NaN)."""
 Status = Literal["failed", "partial", "absent"]
 """failed: no features. partial: features of the readable part. absent: there is nothing for the expert to read."""
