@@ -265,8 +265,9 @@ class _Watching:
             self._finish(name)
         if self._video.damage:
             absent = {failure.expert for failure in self._found.failures if failure.status == "absent"}
-            for name in self._found.extracted.keys() - absent:
-                self._fail(name, "decode", "truncated", self._video.damage, "partial")
+            for name in self._found.extracted:
+                if name not in absent:
+                    self._fail(name, "decode", "truncated", self._video.damage, "partial")
         return self._found
 
     def _add(self, pieces: Sequence[Any]) -> None:
