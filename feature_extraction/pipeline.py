@@ -32,7 +32,7 @@ from vtr.files import lock, remove_temporaries
 from vtr.packaged import INSTALL_EXPERTS
 from vtr.progress import progress, say
 from vtr.store.reader import FeatureStore
-from vtr.types import ExpertSpec
+from vtr.types import Annotations, ExpertSpec
 from vtr.workspace import Workspace, fingerprint
 
 Specs = Mapping[str, tuple[ExpertSpec, str]]
@@ -138,17 +138,7 @@ def extract(
     started = time.monotonic()
     experts, unavailable = available_experts(config, extractors)
     annotations = load_annotations(workspace)
-    with_file = {video.id for video in annotations.videos if video.path is not None}
-    if not with_file:
-        raise InputError(
-            f"none of the {len(annotations.videos)} videos of {workspace.root} has a file on this machine. Put the "
-            "files where they were looked for and run the same `vtr prepare` again, with --videos or --root."
-        )
-    if unknown := [video_id for video_id in redo if video_id not in with_file]:
-        raise InputError(
-            f"--redo names {some(unknown)}: no such video with a file is in {workspace.root}. Ids were expected, as "
-            "`vtr prepare` makes them of the files' paths."
-        )
+    with_file = _with_file(workspace, annotations, redo)
     with lock(workspace.features / ".lock", f"extract features into {workspace.root}"):
         if out is not None:
             workspace.set_location(out)
@@ -180,6 +170,26 @@ def extract(
         peak_bytes=counts.peak_bytes,
         strict=config.strict,
     )
+
+
+def _with_file(workspace: Workspace, annotations: Annotations, redo: Sequence[str]) -> frozenset[str]:
+    """Return the videos that have a file.
+
+    Raises:
+        InputError: none has, or one of `redo` has none.
+    """
+    with_file = frozenset(video.id for video in annotations.videos if video.path is not None)
+    if not with_file:
+        raise InputError(
+            f"none of the {len(annotations.videos)} videos of {workspace.root} has a file on this machine. Put the "
+            "files where they were looked for and run the same `vtr prepare` again, with --videos or --root."
+        )
+    if unknown := [video_id for video_id in redo if video_id not in with_file]:
+        raise InputError(
+            f"--redo names {some(unknown)}: no such video with a file is in {workspace.root}. Ids were expected, as "
+            "`vtr prepare` makes them of the files' paths."
+        )
+    return with_file
 
 
 def _tidy(features: Path, scratch: Path) -> None:
@@ -249,8 +259,7 @@ class Extraction:
         if not tasks and not spooled:
             return Counts(done_before=self.plan.done(experts))
         experts, lost = self._with_weights(experts)
-        tasks = self._tasks(experts)
-        if not tasks and not spooled:
+        if lost and not (tasks := self._tasks(experts)) and not spooled:
             return Counts(done_before=self.plan.done(experts), unavailable=lost)
         engine = self._engine(experts, len(tasks))
         try:

@@ -41,9 +41,9 @@ RetryOption = Annotated[
     ),
 ]
 RedoOption = Annotated[
-    str | None,
+    list[str] | None,
     typer.Option(
-        "--redo", metavar="ID,...", help="Read these videos once more, though they were read: their files have changed."
+        "--redo", metavar="ID", help="Read this video once more, though it was read: its file has changed. Repeatable."
     ),
 ]
 StrictOption = Annotated[
@@ -99,7 +99,7 @@ def extract(
     settings = load(ExtractConfig, config, overrides)
     if (retry_failed or redo) and experts is None and config is None:
         settings = settings_before(opened, settings)
-    summary = run(opened, settings, retry_failed=retry_failed, redo=redo.split(",") if redo else (), out=out)
+    summary = run(opened, settings, retry_failed=retry_failed, redo=redo or (), out=out)
     typer.echo(summary)
     if summary.failures or (experts is not None and summary.unavailable):
         raise typer.Exit(SOME_FAILED)

@@ -6,10 +6,13 @@ from collections.abc import Callable, Iterator
 from functools import cache
 from pathlib import Path
 
+import httpx
+import huggingface_hub
 import pytest
 from painted_clips import ffmpeg, painted, render
 
 from feature_extraction.extractor import Expert, ModelExpert
+from feature_extraction.hub import model_folder
 from feature_extraction.media import Decoder
 from vtr.config import ExtractConfig
 
@@ -19,6 +22,19 @@ def decoder() -> Iterator[Decoder]:
     """One decoder for all tests that do not break it."""
     with Decoder() as decoder:
         yield decoder
+
+
+@pytest.fixture
+def empty_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The hub's cache, empty, where there is no network."""
+
+    def unreachable(*_: object, **__: object) -> None:
+        raise httpx.ConnectError("Name or service not known")
+
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
+    model_folder.cache_clear()
+    return tmp_path / "cache"
 
 
 @pytest.fixture(scope="session")

@@ -8,8 +8,6 @@ import sys
 from pathlib import Path
 
 import fake_experts
-import httpx
-import huggingface_hub
 import pytest
 from fake_experts import MeanModel
 from tiny_models import save_tiny
@@ -18,7 +16,6 @@ from toy import ROOT
 from feature_extraction import pipeline
 from feature_extraction.checks import check_weights
 from feature_extraction.experts import make_extractors
-from feature_extraction.hub import model_folder
 from feature_extraction.pipeline import extract, extract_one
 from vtr.annotations.prepare import prepare_folder
 from vtr.config import ExtractConfig
@@ -29,24 +26,15 @@ from vtr.workspace import Workspace
 FAKES = {"mean": "fake_experts:Mean", "model": "fake_experts:MeanModel", "refusing": "test_checks:Refusing"}
 
 
+pytestmark = pytest.mark.usefixtures("empty_hub")
+
+
 class Refusing(MeanModel):
     """Its settings never fit."""
 
     def __init__(self, config: ExtractConfig, name: str) -> None:
         del config
         raise ConfigError(f"settings.{name} do not fit")
-
-
-@pytest.fixture(autouse=True)
-def _no_hub(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An empty cache of the hub, and no network."""
-
-    def unreachable(*_: object, **__: object) -> None:
-        raise httpx.ConnectError("Name or service not known")
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
-    model_folder.cache_clear()
 
 
 @pytest.fixture

@@ -6,7 +6,6 @@ import hashlib
 import shutil
 from pathlib import Path
 
-import httpx
 import huggingface_hub
 import pytest
 from tiny_models import save_tiny
@@ -20,16 +19,8 @@ def folder_of(model: str) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """An empty cache of the hub, and no network."""
-
-    def unreachable(*_: object, **__: object) -> None:
-        raise httpx.ConnectError("Name or service not known")
-
-    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr(huggingface_hub.HfApi, "model_info", unreachable)
-    model_folder.cache_clear()
-    return tmp_path / "cache"
+def cache(empty_hub: Path) -> Path:
+    return empty_hub
 
 
 def put_in_cache(cache: Path, name: str, folder: Path) -> Path:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from feature_extraction.spool import Spool, Spooled
 from vtr.annotations.prepare import prepare_folder
 from vtr.stages.features import describe
 from vtr.stages.status import workspace_lines
@@ -104,3 +105,17 @@ def test_a_failure_leaves_with_its_video(workspace: Workspace) -> None:
     assert "failures" not in describe(workspace, verify=False)
     assert "failures" not in told(workspace)
     assert json.loads(workspace.ledger.read_text())["video_id"] == "e"  # only extraction writes there
+
+
+def test_status_says_which_experts_are_to_go_on(workspace: Workspace) -> None:
+    def commands() -> dict[str, str]:
+        return {line.stage: line.command.partition("/ws")[2] for line in workspace_lines(workspace)}
+
+    extracted(workspace, "ocr", "a", "a")
+    assert commands() == {
+        **{"prepare": "", "extract look": " --experts look", "extract words": " --experts words"},
+        "extract ocr": "",  # one of those that a plain `vtr extract` reads
+    }
+    for video_id, experts in (("d", ("face", "ocr")), ("e", ("clip", "words"))):
+        Spool(workspace.features / ".spool", {}).put(Spooled(video_id, {}, experts, ()))
+    assert commands()["extract"] == " --experts clip,words"

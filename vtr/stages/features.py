@@ -74,11 +74,10 @@ def describe(workspace: Workspace, *, verify: bool) -> str:
     if not store.experts:
         raise WorkspaceError(f"{workspace.root} has no features yet. Run `vtr extract {workspace.root}`.")
     if verify and (problems := [problem for expert in store.experts for problem in store.verify(expert)]):
+        told = "; ".join(problem.rstrip(".") for problem in problems)
         raise WorkspaceError(
-            "the store is damaged: "
-            + "; ".join(problem.rstrip(".") for problem in problems)
-            + f". Delete these files and run `vtr extract "
-            f"{workspace.root}`: their videos are extracted again."
+            f"the store is damaged: {told}. Delete these files and run `vtr extract {workspace.root}`: their videos "
+            "are extracted again."
         )
     ids = {video.id for video in load_videos(workspace)}
     failed = failed_videos(workspace, ids)
