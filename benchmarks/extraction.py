@@ -20,7 +20,7 @@ from pathlib import Path
 import decord
 import imageio_ffmpeg
 import numpy as np
-from extraction_clips import RATE, SECONDS, make_clips, painted_index
+from extraction_clips import RATE, SECONDS, make_clips, make_long_clip, painted_index
 from extraction_page import Found, describe
 from extraction_pipeline import EXPERTS, measure_overhead, measure_processes
 from extraction_store import measure_store
@@ -30,6 +30,7 @@ from numpy.typing import NDArray
 from feature_extraction.children import ONE_THREAD
 from feature_extraction.frames import FrameNeed, Sampling
 from feature_extraction.media import Decoder, DecodeRequest
+from feature_extraction.probing import inspect
 from feature_extraction.wire import ReaderName
 from vtr.files import write_text
 
@@ -40,6 +41,8 @@ REAL_STEP = 3
 """Every so many of the real clips is read."""
 FRAMES, SIDE = 30, 224
 UNIFORM = FrameNeed(Sampling("uniform", most=FRAMES), exact=(SIDE, SIDE))
+FAR_APART = (8, 40, 80, 160, 300)
+"""So many frames of a clip that is TIMES as long."""
 SAMPLINGS = (
     Sampling("fps", 2.0, most=64),
     Sampling("uniform", most=FRAMES),
@@ -121,6 +124,23 @@ def measure_reading(clips: Sequence[Path], rounds: int) -> Times:
         )
 
 
+def measure_distance(path: Path, rounds: int) -> dict[int, Times]:
+    """Return for some numbers of uniform frames the times of reading them from a long clip, by each reader."""
+    names: tuple[ReaderName, ...] = ("decord", "pyav")
+    with Decoder() as decoder:
+        return {
+            number: in_turn(
+                rounds,
+                {name: partial(with_vtr, decoder, path, [_uniform(number)], name) for name in names},
+            )
+            for number in FAR_APART
+        }
+
+
+def _uniform(number: int) -> FrameNeed:
+    return FrameNeed(Sampling("uniform", most=number), exact=(SIDE, SIDE))
+
+
 def measure_sharing(clips: Sequence[Path], rounds: int) -> Times:
     """Return the times of decoding for one expert, for four that ask for other frames, and for each alone."""
     with Decoder() as decoder:
@@ -141,6 +161,8 @@ def measure(clips: Sequence[Path], rounds: int) -> Found:
     say = partial(print, file=sys.stderr, flush=True)
     say("--- reading")
     reading = measure_reading(clips, rounds)
+    long = make_long_clip(clips[0].parent, clips[0])
+    distance = measure_distance(long, rounds)
     say("--- decoding once")
     sharing = measure_sharing(clips, rounds)
     say("--- processes")
@@ -155,7 +177,16 @@ def measure(clips: Sequence[Path], rounds: int) -> Found:
     say("--- real clips")
     folder = Path(os.environ.get("VTR_SHARED", ROOT.parent / "shared"), "clips")
     real = sorted(path for path in folder.glob("*/*") if path.suffix in (".avi", ".mp4"))[::REAL_STEP]
-    return Found(reading, sharing, processes, store, rates, measure_overhead(real) if real else None)
+    return Found(
+        reading,
+        distance,
+        inspect(str(long)).key_frames,
+        sharing,
+        processes,
+        store,
+        rates,
+        measure_overhead(real) if real else None,
+    )
 
 
 def main() -> int:

@@ -10,6 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 WIDTH, HEIGHT, RATE, SECONDS = 320, 240, 30, 15
+TIMES = 20
+"""How often a clip is shown in the long one, 5 minutes."""
 BITS, BAND = 10, 48
 """The index is painted as so many bars across the upper rows."""
 
@@ -17,6 +19,14 @@ BITS, BAND = 10, 48
 def make_clips(folder: Path, number: int) -> list[Path]:
     """Return `number` clips, no two alike, with a 440 Hz tone."""
     return [_render(folder / f"clip{index:03d}.mp4", index) for index in range(number)]
+
+
+def make_long_clip(folder: Path, clip: Path) -> Path:
+    """Return a clip shown TIMES over, as one file; key frames are as far apart as in `clip`."""
+    path = folder / "long.mp4"
+    command = [imageio_ffmpeg.get_ffmpeg_exe(), "-y", "-loglevel", "error", "-stream_loop", str(TIMES - 1)]
+    subprocess.run([*command, "-i", str(clip), "-c", "copy", str(path)], check=True)
+    return path
 
 
 def painted_index(image: NDArray[np.uint8]) -> int:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 import av
 import decord
 import pyarrow as pa
+from extraction_clips import TIMES
 from extraction_pipeline import Overhead
 from extraction_store import ARRAY, BATCH, DIM, FEATURES, H5, LOOKS, PARQUET, SYNCED, VIDEOS, VTR, StoreTimes
 from extraction_times import Times
@@ -25,6 +26,8 @@ class Found:
 
     Attributes:
         reading, sharing: seconds of reading frames.
+        distance: number of frames of a long clip -> seconds of reading them by each reader.
+        key_frames: of the long clip.
         processes: seconds of a pool with one and with two processes.
         store: the feature store against files and arrays.
         rates: expert -> where the time of one worker goes that runs only it, on the clips made here.
@@ -32,6 +35,8 @@ class Found:
     """
 
     reading: Times
+    distance: dict[int, Times]
+    key_frames: int
     sharing: Times
     processes: Times
     store: StoreTimes
@@ -110,18 +115,34 @@ def _reading(found: Found, clips: int) -> list[str]:
         "sizes apart": "the same, decoding for each",
     }
     sharing = [(w, f"{shared.median(n) / clips * 1e3:.0f}", f"{shared.ratio(n, 'one'):.2f}") for n, w in needs.items()]
+    distances = [
+        (
+            f"{number}",
+            f"{number / found.key_frames:.1f}",
+            f"{times.median('decord') * 1e3:.0f}",
+            f"{times.median('pyav') * 1e3:.0f}",
+            f"{times.ratio('pyav', 'decord'):.2f}",
+        )
+        for number, times in found.distance.items()
+    ]
     return [
         "## Reading",
         "",
         *paragraph(
             "30 uniform frames at 224x224, milliseconds a clip. All show the frames asked for, by the index painted in "
             "each: this is checked first. vtr reads in a process that can be killed and hands the pictures over a "
-            "pipe. It asks PyAV where two frames or more are wanted for each key frame, and leaves out B-frames that "
-            "nobody asks for and nothing refers to; else decord, which seeks, and whose times of all frames it checks "
-            "before it trusts it."
+            "pipe. It asks PyAV where at least as many frames are wanted as there are key frames, and leaves out B-frames "
+            "that nobody asks for and nothing refers to; else decord, which seeks, and whose times of all frames it "
+            "checks before it trusts it."
         ),
         "",
         *_table(("30 frames of 224x224", "ms a clip", "rate, to bare decord"), rows),
+        *paragraph(
+            f"Which reader is the faster: uniform frames of a clip of 5 minutes, {TIMES} times one of the above on end, "
+            f"with {found.key_frames} key frames. PyAV is asked first from one frame a key frame on."
+        ),
+        "",
+        *_table(("frames", "frames a key frame", "decord, ms", "PyAV, ms", "time of PyAV, to decord"), distances),
         *paragraph(
             "Decoding once for several experts. The samplings are 2 and 1 frames a second, 30 and 12 uniform frames; "
             "the sizes, where they differ, the video's own, 224x224, 260x260 and 384x384. Experts of frames ask for "

@@ -29,8 +29,6 @@ from feature_extraction.wire import ReaderName
 
 SAME_TIME_SECONDS = 2e-3
 """Decord keeps times in single precision; beyond this its frames are others than PyAV's."""
-SEEKING_PAYS = 2
-"""With so many frames a key frame, decord and PyAV are equally fast; see benchmarks/extraction.md."""
 CHUNK_FRAMES = 16
 CHUNK_BYTES = 16 << 20
 """So many decoded pictures are held at a time: few, so that the next are decoded while these are looked at."""
@@ -249,9 +247,9 @@ def readers_in_order(
     """Return the readers to try.
 
     For "auto" that is decord first where it can leave out most of the video: it seeks to the key frame before a frame,
-    which pays where the ascending `indices` name less than SEEKING_PAYS frames for each key frame. Else PyAV is first,
-    which reads from the start to the last frame but leaves out the B-frames that nobody needs; also for pictures of
-    several sizes, as it makes each from the decoded frame. decord is left out where it would show wrong frames.
+    which pays where the ascending `indices` are fewer than the key frames (benchmarks/extraction.md). Else PyAV is
+    first, which reads from the start to the last frame but leaves out the B-frames that nobody needs; also for pictures
+    of several sizes, as it makes each from the decoded frame. decord is left out where it would show wrong frames.
     """
     if contents.images:
         return ("images",)
@@ -260,7 +258,7 @@ def readers_in_order(
     if contents.not_for_decord:
         return ("pyav",)
     key_frames = contents.key_frames * (indices[-1] + 1) / len(contents.pts)
-    seeks = len(set(sizes)) == 1 and len(indices) < SEEKING_PAYS * key_frames
+    seeks = len(set(sizes)) == 1 and len(indices) < key_frames
     return ("decord", "pyav") if seeks else ("pyav", "decord")
 
 
