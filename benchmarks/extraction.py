@@ -177,16 +177,9 @@ def measure(clips: Sequence[Path], rounds: int) -> Found:
     say("--- real clips")
     folder = Path(os.environ.get("VTR_SHARED", ROOT.parent / "shared"), "clips")
     real = sorted(path for path in folder.glob("*/*") if path.suffix in (".avi", ".mp4"))[::REAL_STEP]
-    return Found(
-        reading,
-        distance,
-        inspect(str(long)).key_frames,
-        sharing,
-        processes,
-        store,
-        rates,
-        measure_overhead(real) if real else None,
-    )
+    overhead = measure_overhead(real) if real else None
+    key_frames = inspect(str(long)).key_frames
+    return Found(reading, distance, key_frames, sharing, processes, store, rates, overhead)
 
 
 def main() -> int:

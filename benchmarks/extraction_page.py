@@ -131,15 +131,15 @@ def _reading(found: Found, clips: int) -> list[str]:
         *paragraph(
             "30 uniform frames at 224x224, milliseconds a clip. All show the frames asked for, by the index painted in "
             "each: this is checked first. vtr reads in a process that can be killed and hands the pictures over a "
-            "pipe. It asks PyAV where at least as many frames are wanted as there are key frames, and leaves out B-frames "
-            "that nobody asks for and nothing refers to; else decord, which seeks, and whose times of all frames it "
-            "checks before it trusts it."
+            "pipe. It asks PyAV where at least as many frames are wanted as there are key frames, and leaves out "
+            "B-frames that nobody asks for and nothing refers to; else decord, which seeks, and whose times of all "
+            "frames it checks before it trusts it."
         ),
         "",
         *_table(("30 frames of 224x224", "ms a clip", "rate, to bare decord"), rows),
         *paragraph(
-            f"Which reader is the faster: uniform frames of a clip of 5 minutes, {TIMES} times one of the above on end, "
-            f"with {found.key_frames} key frames. PyAV is asked first from one frame a key frame on."
+            f"Which reader is the faster: uniform frames of a clip of 5 minutes, {TIMES} times one of the above on "
+            f"end, with {found.key_frames} key frames. PyAV is asked first from one frame a key frame on."
         ),
         "",
         *_table(("frames", "frames a key frame", "decord, ms", "PyAV, ms", "time of PyAV, to decord"), distances),
