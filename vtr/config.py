@@ -227,8 +227,36 @@ class TrainConfig(Config):
 
     seed: int = 0
     epochs: int = Field(default=20, ge=1)
-    precision: Literal["float32", "bfloat16"] = "float32"
-    """bfloat16 runs the model under autocast; the loss always sees float32 scores."""
+    precision: Precision = "float32"
+    """bfloat16 and float16 run the model under autocast; scores and loss are always float32. float16 scales the loss."""
+
+    accumulate: int = Field(default=1, ge=1)
+    """Batches whose gradients are averaged for one step. Negatives come from within each batch only."""
+
+    ema: float | None = Field(default=None, gt=0, lt=1)
+    """Validate and keep an exponential moving average of the weights with this decay, for example 0.999."""
+
+    validate_every: Annotated[int, Field(ge=1)] | Literal["epoch"] = "epoch"
+    """Validate after every so many steps, or after each "epoch"; after the last step in any case."""
+
+    patience: int | None = Field(default=None, ge=1)
+    """Stop at the end of an epoch when so many validations in a row have brought no better RSUM; None never does."""
+
+    select: Literal["best", "last"] = "best"
+    """Which model the run keeps: of the best validation, or of the last step (as MMT and CE were released)."""
+
+    checkpoint_every: Annotated[int, Field(ge=1)] | Literal["epoch", "minute"] = "epoch"
+    """Write a checkpoint to go on from after every so many steps, after each epoch, or once a minute at the end of an
+    epoch; after the last step in any case. It changes nothing else: a resumed run ends in the same bits."""
+
+    keep_checkpoints: int = Field(default=2, ge=1)
+    """How many of the newest checkpoints are kept, beside the best model."""
+
+    compile: bool = False
+    """Compile the transformers with torch.compile: slow to start, faster on a GPU."""
+
+    deterministic: bool = True
+    """On a GPU, use only kernels that give the same bits each time, where torch has them."""
 
     model: ModelConfig = MMTConfig()
     text: TextConfig = TextConfig()

@@ -97,6 +97,20 @@ def _replace_directory(path: Path, new: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
+def atomic_link(path: Path, target: str) -> None:
+    """Make `path` a symbolic link to `target`, seen from its folder; a link that was there is replaced.
+
+    Raises:
+        WorkspaceError: the folder cannot be written.
+    """
+    temporary = _temporary(path)
+    try:
+        temporary.symlink_to(target)
+        temporary.replace(path)
+    except OSError as error:
+        raise cannot_write(path, error) from error
+
+
 def cannot_write(path: StorePath, error: Exception) -> WorkspaceError:
     """Return the error a user reads when the disk is full or the output is read-only."""
     return WorkspaceError(
@@ -164,7 +178,7 @@ def sha256_file(path: StorePath) -> str:
 def remove_temporaries(folder: Path) -> None:
     """Remove what an interrupted atomic write left in `folder`. Call it only while holding the folder's lock."""
     for leftover in folder.glob(f"{TEMPORARY_PREFIX}*"):
-        if leftover.is_dir():
+        if leftover.is_dir() and not leftover.is_symlink():
             shutil.rmtree(leftover, ignore_errors=True)
         else:
             leftover.unlink(missing_ok=True)

@@ -23,24 +23,30 @@ def _duration(seconds: float) -> str:
 
 
 @contextlib.contextmanager
-def progress(doing: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
+def progress(
+    doing: str, total: int, unit: str, *, done: int = 0, quiet: bool = False
+) -> Iterator[Callable[[int, str], None]]:
     """Show progress while the block runs.
 
     Args:
         doing: what goes on ("extract").
         total: how many units there are.
         unit: what is counted, in the plural ("videos").
+        done: how many were done before.
+        quiet: show nothing; another process does.
 
     Yields:
         advance(count, note): call it as `count` more units are done; `note` is shown behind ("epoch 3", "loss 0.21").
     """
-    if sys.stderr.isatty():
-        yield from _bar(doing, total, unit)
+    if quiet:
+        yield lambda count, note="": None
+    elif sys.stderr.isatty():
+        yield from _bar(doing, total, unit, done)
     else:
-        yield from _lines(doing, total, unit)
+        yield from _lines(doing, total, unit, done)
 
 
-def _bar(doing: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
+def _bar(doing: str, total: int, unit: str, before: int) -> Iterator[Callable[[int, str], None]]:
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -48,7 +54,7 @@ def _bar(doing: str, total: int, unit: str) -> Iterator[Callable[[int, str], Non
     with Progress(
         *columns, TimeRemainingColumn(), TextColumn("{task.fields[note]}"), console=Console(stderr=True)
     ) as bar:
-        task = bar.add_task(doing, total=total, rate="", note="")
+        task = bar.add_task(doing, total=total, completed=before, rate="", note="")
         started = time.monotonic()
         done = 0
 
@@ -61,7 +67,7 @@ def _bar(doing: str, total: int, unit: str) -> Iterator[Callable[[int, str], Non
         yield advance
 
 
-def _lines(doing: str, total: int, unit: str) -> Iterator[Callable[[int, str], None]]:
+def _lines(doing: str, total: int, unit: str, before: int) -> Iterator[Callable[[int, str], None]]:
     started = last = time.monotonic()
     done = 0
 
@@ -69,12 +75,12 @@ def _lines(doing: str, total: int, unit: str) -> Iterator[Callable[[int, str], N
         nonlocal done, last
         done += count
         now = time.monotonic()
-        if now - last < PLAIN_LINE_SECONDS and done < total:
+        if now - last < PLAIN_LINE_SECONDS and before + done < total:
             return
         last = now
         rate = done / max(now - started, 1e-6)
-        left = _duration((total - done) / rate) if rate > 0 else "?"
+        left = _duration((total - before - done) / rate) if rate > 0 else "?"
         tail = f"; {note}" if note else ""
-        say(f"{doing}: {done} of {total} {unit}, {rate:.1f}/s, {left} left{tail}")
+        say(f"{doing}: {before + done} of {total} {unit}, {rate:.1f}/s, {left} left{tail}")
 
     yield advance

@@ -60,14 +60,20 @@ class RetrievalModel(nn.Module, ABC):
             ValueError: the batch does not carry what the model takes: tokens, states or token states.
         """
 
-    def forward(self, batch: Batch) -> Tensor:
-        """Return scores [B, B] of a batch, texts in rows, in float32 at least."""
+    def embed(self, batch: Batch) -> tuple[TextEmbeddings, VideoEmbeddings]:
+        """Return the embeddings of a batch, in float32 at least, also under autocast."""
         texts, videos = self.embed_texts(batch.texts), self.embed_videos(batch.videos)
         with torch.autocast(texts.vectors.device.type, enabled=False):
-            return score_matrix(
+            return (
                 TextEmbeddings(texts.ids, _at_least_float32(texts.vectors), _at_least_float32(texts.weights)),
                 VideoEmbeddings(videos.ids, _at_least_float32(videos.vectors), videos.present),
             )
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Return scores [B, B] of a batch, texts in rows, in float32 at least."""
+        texts, videos = self.embed(batch)
+        with torch.autocast(texts.vectors.device.type, enabled=False):
+            return score_matrix(texts, videos)
 
     def _check_experts(self, videos: VideoBatch) -> None:
         if tuple(videos.experts) != self.experts:

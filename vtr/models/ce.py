@@ -13,6 +13,7 @@ from vtr.errors import ConfigError
 from vtr.model_config import CEConfig
 from vtr.models.base import RetrievalModel
 from vtr.models.gating import GatedEmbeddingUnits, MixtureWeights
+from vtr.models.norms import BatchNorm, normalise
 from vtr.models.vlad import NetVLAD
 from vtr.types import ExpertBatch, TextBatch, TextEmbeddings, VideoBatch, VideoEmbeddings
 
@@ -106,8 +107,8 @@ class CollaborativeGating(nn.Module):
         self.norms = nn.ModuleList(PairNorm(dim) for _ in range(layers - 1))
         self.layers = nn.ModuleList(nn.Linear(dim, dim) for _ in range(layers - 1))
         self.own = nn.ModuleList(nn.Linear(dim, dim) for _ in range(num_experts))
-        self.own_norms = nn.ModuleList(nn.BatchNorm1d(dim) for _ in range(num_experts))
-        self.pair_norms = nn.ModuleList(nn.BatchNorm1d(dim) for _ in range(num_experts))
+        self.own_norms = nn.ModuleList(BatchNorm(dim) for _ in range(num_experts))
+        self.pair_norms = nn.ModuleList(BatchNorm(dim) for _ in range(num_experts))
 
     def forward(self, vectors: Tensor, present: Tensor) -> Tensor:
         """Return gated unit vectors [B, E, D] of vectors [B, E, D].
@@ -134,29 +135,20 @@ class CollaborativeGating(nn.Module):
         return torch.stack(gated, dim=1)
 
 
-class PairNorm(nn.BatchNorm1d):
+class PairNorm(BatchNorm):
     """Batch norm of P pairs at once, each normalised over the batch for itself, as if they came one after another."""
 
     def forward(self, input: Tensor) -> Tensor:
         """Return [B, P, D] of [B, P, D]."""
         size, pairs, _ = input.shape
         if not self.training:
-            flat = input.flatten(0, 1)
-            normed = batch_norm(flat, self.running_mean, self.running_var, self.weight, self.bias, eps=self.eps)
-            return rearrange(normed, "(b p) d -> b p d", b=size)
-        self._follow(input.detach())
+            return rearrange(super().forward(input.flatten(0, 1)), "(b p) d -> b p d", b=size)
         weight, bias = self.weight.repeat(pairs), self.bias.repeat(pairs)
-        normed = batch_norm(input.flatten(1), None, None, weight, bias, training=True, eps=self.eps)
+        if self.group is not None:
+            normed, mean, variance = normalise(input.flatten(1), weight, bias, self.eps, self.group)
+            self.follow(mean.view(pairs, -1), variance.view(pairs, -1))
+        else:
+            values = input.detach().to(self.weight.dtype)
+            self.follow(values.mean(dim=0), values.var(dim=0))
+            normed = batch_norm(input.flatten(1), None, None, weight, bias, training=True, eps=self.eps)
         return rearrange(normed, "b (p d) -> b p d", p=pairs)
-
-    @torch.no_grad()
-    def _follow(self, values: Tensor) -> None:
-        """Update the running statistics as P batches in a row would."""
-        assert self.momentum is not None and self.running_mean is not None and self.running_var is not None
-        assert self.num_batches_tracked is not None
-        pairs = values.shape[1]
-        values = values.to(self.running_mean.dtype)
-        keep = (1 - self.momentum) ** torch.arange(pairs, -1, -1, device=values.device, dtype=values.dtype)
-        for running, found in ((self.running_mean, values.mean(dim=0)), (self.running_var, values.var(dim=0))):
-            running.mul_(keep[0]).add_(self.momentum * (keep[1:, None] * found).sum(dim=0))
-        self.num_batches_tracked += pairs

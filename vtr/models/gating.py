@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
+from vtr.models.norms import BatchNorm
+
 
 class GatedEmbeddingUnits(nn.Module):
     """E gated embedding units at once: a text state becomes one unit vector per expert.
@@ -27,7 +29,7 @@ class GatedEmbeddingUnits(nn.Module):
         self.project = nn.Linear(text_dim, num_experts * dim)
         self.gate_weight = nn.Parameter(torch.empty(num_experts, dim, dim))
         self.gate_bias = nn.Parameter(torch.empty(num_experts, dim))
-        self.gate_norm = nn.BatchNorm1d(num_experts * dim)
+        self.gate_norm = BatchNorm(num_experts * dim)
         for parameter in (self.gate_weight, self.gate_bias):
             nn.init.uniform_(parameter, -(dim**-0.5), dim**-0.5)  # as nn.Linear
 
@@ -37,7 +39,7 @@ class GatedEmbeddingUnits(nn.Module):
         Raises:
             ValueError: N is 1 in training, where batch norm needs more than one text.
         """
-        if self.training and len(states) < 2:
+        if self.training and len(states) < 2 and self.gate_norm.group is None:
             raise ValueError(f"{len(states)} text in a training batch: batch norm needs at least 2 (or model.eval())")
         vectors = self.project(states).unflatten(1, (self.num_experts, self.dim))
         gates = torch.einsum("ned,efd->nef", vectors, self.gate_weight) + self.gate_bias

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn.functional import batch_norm, normalize, pad
 
 from vtr.model_config import VladConfig
+from vtr.models.norms import BatchNorm
 
 
 class NetVLAD(nn.Module):
@@ -26,7 +27,7 @@ class NetVLAD(nn.Module):
         self.clusters, self.length, self.dim = config.clusters, config.length, dim
         self.assign = nn.Parameter(torch.randn(dim, config.clusters + config.ghosts) * dim**-0.5)
         self.centres = nn.Parameter(torch.randn(dim, config.clusters) * dim**-0.5)
-        self.norm = nn.BatchNorm1d(config.clusters + config.ghosts)
+        self.norm = BatchNorm(config.clusters + config.ghosts)
 
     @property
     def out_dim(self) -> int:
@@ -43,7 +44,7 @@ class NetVLAD(nn.Module):
 
     def _pool(self, vectors: Tensor, seen: Tensor) -> Tensor:
         logits = vectors[seen] @ self.assign
-        if self.training and len(logits) < 2:  # too little to normalise by
+        if self.training and len(logits) < 2 and self.norm.group is None:  # too little to normalise by
             logits = batch_norm(logits, self.norm.running_mean, self.norm.running_var, self.norm.weight, self.norm.bias)
         else:
             logits = self.norm(logits)

@@ -1,4 +1,4 @@
-"""The training loop: batch to scores to loss, validation after each epoch, checkpoints that resume exactly."""
+"""The training loop: batches to scores to loss to a step, validation, and checkpoints that resume to the bit."""
 
 from __future__ import annotations
 
@@ -6,8 +6,10 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,15 +18,27 @@ from torch.optim import Optimizer
 
 from vtr.config import TrainConfig
 from vtr.data.sampling import Pair, batches_per_epoch, epoch_batches, visits_per_pass
-from vtr.errors import VtrError
 from vtr.evaluation.metrics import BothWays, evaluate_scores
 from vtr.files import atomic_directory
 from vtr.models.base import RetrievalModel
 from vtr.models.saved import save_model
-from vtr.progress import progress
+from vtr.progress import progress, say
 from vtr.similarity import score_matrix
-from vtr.training.checkpoint import Learner, load_checkpoint, save_checkpoint
+from vtr.training.averaging import WeightAverage
+from vtr.training.checkpoint import (
+    BEST,
+    Learner,
+    keep_newest,
+    load_checkpoint,
+    newest,
+    random_state,
+    save_checkpoint,
+    step_folder,
+)
+from vtr.training.code import check_made_with, made_with
 from vtr.training.data import TrainingData
+from vtr.training.distributed import World
+from vtr.training.divergence import Watchdog
 from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.log import TrainingLog
 from vtr.training.objective import loss_parameters, make_objective
@@ -34,6 +48,13 @@ from vtr.types import Batch
 LOG_STEPS = 10
 """A line in the log every so many steps."""
 
+MINUTE = 60.0
+
+RANK_SEED = 7919
+"""Added to the seed for what each further process draws."""
+
+Loaded = tuple[list[Pair], Batch]
+
 
 @dataclass
 class Progress:
@@ -42,19 +63,35 @@ class Progress:
     Attributes:
         epoch: epochs finished.
         step: steps finished.
-        best_rsum, best_epoch: of the best validation so far; None without a validation part.
+        batch: batches of the present epoch that are behind it.
+        best_rsum, best_epoch, best_step: of the best validation so far; None without a validation part.
+        last_rsum, validated_step: of the latest validation.
+        waited: validations since the best one.
         log_bytes: size of the log when this was saved.
+        epoch_means: what the monitor has seen of the present epoch.
+        scale: the gradient scaler's state, for float16.
     """
 
     epoch: int = 0
     step: int = 0
+    batch: int = 0
     best_rsum: float | None = None
     best_epoch: int | None = None
+    best_step: int | None = None
+    last_rsum: float | None = None
+    validated_step: int | None = None
+    waited: int = 0
     log_bytes: int = 0
+    epoch_means: dict[str, float] = field(default_factory=dict)
+    scale: dict[str, Any] = field(default_factory=dict)
+
+    def finished(self, config: TrainConfig) -> bool:
+        """Return whether all epochs are done, or validation has not got better for long enough."""
+        return self.epoch >= config.epochs or (config.patience is not None and self.waited >= config.patience)
 
 
 class Trainer:
-    """One run. `train` goes on from the last checkpoint, if there is one.
+    """One run. `train` goes on from the newest checkpoint, if there is one.
 
     Args:
         config: the run's configuration.
@@ -62,145 +99,247 @@ class Trainer:
         data: what to learn from.
         root: the run's folder.
         device: where the model is.
+        world: the processes that train together; None for this one alone.
     """
 
     def __init__(
-        self, config: TrainConfig, model: RetrievalModel, data: TrainingData, root: Path, device: torch.device
+        self,
+        config: TrainConfig,
+        model: RetrievalModel,
+        data: TrainingData,
+        root: Path,
+        device: torch.device,
+        world: World | None = None,
     ) -> None:
         self.config, self.model, self.data, self.root, self.device = config, model, data, root, device
-        self.objective = make_objective(config, data, device)
-        self.optimiser = make_optimiser(config.optimiser, model, loss_parameters(self.objective))
+        self.world = world or World()
+        self.objective = make_objective(config, data, device, self.world)
+        self.of_loss = loss_parameters(self.objective)
+        self.optimiser = make_optimiser(config.optimiser, model, self.of_loss)
+        self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
+        self.watchdog = Watchdog(root, data, late=device.type == "cuda")
         self.others: dict[str, Learner] = {}
         if any(True for _ in self.objective.loss.parameters()):
             self.others["loss"] = Learner(self.objective.loss, self.objective.optimiser)
-        self.best_model = model
+        self.average = None if config.ema is None else WeightAverage(model, config.ema)
+        if self.average is not None:
+            self.others["average"] = Learner(self.average, None)
+        self.best_model = model if self.average is None else self.average.module
+        self.batches_per_epoch = batches_per_epoch(visits_per_pass(data.train, config.data.sampling), config.data)
+        self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.accumulate)
         self.at = Progress()
 
-    def train(self) -> Progress:
-        """Train to the configured number of epochs.
+    def train(self, *, allow_changed_code: bool = False) -> Progress:
+        """Train to the configured number of epochs, or until validation gets no better for long enough.
+
+        Args:
+            allow_changed_code: go on from a checkpoint that other code or other versions made.
 
         Raises:
+            ConfigError: other code, versions or numbers of processes made the checkpoint.
             VtrError: the loss is not finite.
             WorkspaceError: the run's folder cannot be written.
         """
-        config = self.config
-        last = self.root / "checkpoints" / "last"
-        if last.exists():
-            self.at = Progress(**load_checkpoint(last, self.model, self.optimiser, self.others, self.device))
-        self.log = TrainingLog(
-            self.root / "log.jsonl", self.root / "tensorboard", size=self.at.log_bytes, step=self.at.step
-        )
-        visits = visits_per_pass(self.data.train, config.data.sampling)
-        per_epoch = batches_per_epoch(visits, config.data)
+        self._resume(allow_changed_code)
+        self.log = TrainingLog.of(self.root, self.config, size=self.at.log_bytes, step=self.at.step) if self.world.first else None
+        self._saved_at, self._saved_step = time.monotonic(), -1
+        steps = self.config.epochs * self.steps_per_epoch
         try:
-            with progress("train", (config.epochs - self.at.epoch) * per_epoch, "steps") as advance:
-                note = ""
-                while self.at.epoch < config.epochs:
+            with progress("train", steps, "steps", done=self.at.step, quiet=not self.world.first) as advance:
+                while not self.at.finished(self.config):
                     for loss in self._epoch():
-                        advance(1, f"epoch {self.at.epoch + 1} of {config.epochs}, loss {loss:.4f}{note}")
-                    note = self._end_of_epoch()
+                        advance(1, self._note(loss))
+                self._finish()
         finally:
-            self.log.close()
+            if self.log is not None:
+                self.log.close()
         return self.at
 
+    def _resume(self, allow_changed_code: bool) -> None:
+        """Go back to the newest checkpoint, if there is one."""
+        found = newest(self.root / "checkpoints")
+        if found is None:
+            if self.world.rank:
+                torch.manual_seed(self.config.seed + RANK_SEED * self.world.rank)  # or all would drop out alike
+            return
+        for difference in check_made_with(found, made_with(self.world.size), allow_changed=allow_changed_code):
+            say(f"goes on from a checkpoint of other code: {difference}")
+        self.at = Progress(
+            **load_checkpoint(found, self.model, self.optimiser, self.others, self.device, rank=self.world.rank)
+        )
+        self.objective.monitor.load_state(self.at.epoch_means)
+        self.scaler.load_state_dict(self.at.scale)
+
+    def _note(self, loss: float) -> str:
+        """Return what stands behind the progress bar."""
+        note = f"epoch {min(self.at.epoch + 1, self.config.epochs)} of {self.config.epochs}, loss {loss:.4f}"
+        note += f", {self._speed:.0f} pairs/s"
+        if self.at.last_rsum is not None:
+            note += f", validation RSUM {self.at.last_rsum:.1f} (best {self.at.best_rsum:.1f})"
+        return note
+
     def _epoch(self) -> Iterator[float]:
-        """Yield the loss of each step of one epoch."""
+        """Yield the loss of each step that is left of one epoch, and end it."""
         started, count = time.monotonic(), 0
         for loss, norm, pairs in self._steps():
             count += pairs
+            self._speed = count / max(time.monotonic() - started, 1e-6)
             if self.at.step % LOG_STEPS == 0:
-                speed = count / max(time.monotonic() - started, 1e-6)
-                self.log.write(
+                self._write(
                     "train",
-                    self.at.step,
                     epoch=self.at.epoch,
                     loss=loss,
                     learning_rate=self.optimiser.param_groups[0]["lr"],
-                    gradient_norm=norm,
-                    pairs_per_second=round(speed, 1),
+                    gradient_norm=float(norm),
+                    pairs_per_second=round(self._speed, 1),
                 )
             self.at.step += 1
             yield loss
+            self._after_step()
+        self._end_of_epoch()
 
-    def _steps(self) -> Iterator[tuple[float, float, int]]:
-        """Do one epoch's steps; yield of each the loss, the norm of the gradient, and the number of pairs."""
+    def _steps(self) -> Iterator[tuple[float, Tensor, int]]:
+        """Do the steps that are left of an epoch; yield of each the loss, the gradient's norm, and how many pairs."""
         batches = epoch_batches(self.data.train, self.config.data, seed=self.config.seed, epoch=self.at.epoch)
         self.model.train()
-        for pairs, batch in self._loaded(batches):
-            rate = set_rate(self.optimiser, self.config.optimiser, self.at.step, self.at.epoch)
-            self.objective.prepare(self.model, pairs, self.at.step, rate)
-            value = self.objective.value(self.model, batch, pairs)
-            yield (*self._descend(self.model, self.optimiser, value, pairs), len(pairs))
+        for group in _groups(self._loaded(islice(batches, self.at.batch, None)), self.config.accumulate):
+            rate = set_rate(
+                self.optimiser, self.config.optimiser, self.at.step, self.at.epoch, self.config.epochs * self.steps_per_epoch
+            )
+            self.optimiser.zero_grad(set_to_none=True)
+            for pairs, batch in group:
+                self.objective.prepare(self.model, pairs, self.at.step, rate)
+                value = self.objective.value(self.model, batch, pairs)
+                loss = self._backward(value, pairs, 1 / len(group))
+            norm = self._update(self.model, self.optimiser)
+            self.at.batch += len(group)
+            yield loss, norm, sum(len(pairs) for pairs, _ in group)
 
-    def _loaded(self, batches: Iterable[list[Pair]]) -> Iterator[tuple[list[Pair], Batch]]:
-        """Yield each step's pairs and their batch; the next one is loaded while a step is done."""
+    def _loaded(self, batches: Iterable[list[Pair]]) -> Iterator[Loaded]:
+        """Yield the pairs of each batch and this process's share of it; the next is loaded while a step is done."""
+        first = self.at.epoch * self.batches_per_epoch + self.at.batch
 
-        def load(pairs: list[Pair], step: int, epoch: int) -> Batch:
-            return self.objective.load(pairs, np.random.default_rng((self.config.seed, epoch, step)))
+        def load(pairs: list[Pair], number: int, epoch: int) -> Batch:
+            return self.objective.load(pairs, np.random.default_rng((self.config.seed, epoch, number)))
 
         with ThreadPoolExecutor(max_workers=1) as pool:
             waiting: tuple[list[Pair], Future[Batch]] | None = None
-            for step, pairs in enumerate(batches, self.at.step):
-                following = pool.submit(load, pairs, step, self.at.epoch)
+            for number, pairs in enumerate(batches, first):
+                following = pool.submit(load, pairs, number, self.at.epoch)
                 if waiting is not None:
                     yield waiting[0], waiting[1].result()
                 waiting = pairs, following
             if waiting is not None:
                 yield waiting[0], waiting[1].result()
 
-    def _descend(
-        self, model: RetrievalModel, optimiser: Optimizer, loss: Tensor, pairs: list[Pair]
-    ) -> tuple[float, float]:
-        """Follow the gradient of a loss for one step; return the loss and the gradient's norm.
+    def _backward(self, loss: Tensor, pairs: list[Pair], share: float = 1.0) -> float:
+        """Add a share of a loss's gradient to the parameters', and return the latest loss that is known.
 
         Raises:
-            VtrError: the loss is not finite.
+            VtrError: it is not finite.
         """
-        config = self.config.optimiser
-        if not math.isfinite(loss.item()):
-            videos = ", ".join(self.data.table.video_ids[video] for video, _ in pairs[:5])
-            raise VtrError(
-                f"the loss is {loss.item()} at step {self.at.step} (videos {videos}, ...). "
-                "Lower optimiser.learning_rate or set optimiser.gradient_clip; the last whole epoch is kept."
-            )
-        optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip or math.inf)
-        optimiser.step()
-        return loss.item(), float(norm)
+        known = self.watchdog.add(loss, pairs, self.at.step)
+        # DistributedDataParallel averages over processes what is to be summed
+        self.scaler.scale(loss * (share * self.world.size)).backward()  # type: ignore[no-untyped-call]
+        return known
 
-    def _end_of_epoch(self) -> str:
-        """Validate, keep the best and the last checkpoint, and return a note for the progress line."""
+    def _update(self, model: RetrievalModel, optimiser: Optimizer) -> Tensor:
+        """Follow the gradient, and return its norm before clipping."""
+        self.scaler.unscale_(optimiser)
+        if self.world.size > 1:
+            for parameter in self.of_loss:
+                if parameter.grad is not None:
+                    parameter.grad /= self.world.size  # every process has the whole of it already
+        norm = torch.nn.utils.clip_grad_norm_(model.parameters(), self.config.optimiser.gradient_clip or math.inf)
+        self.scaler.step(optimiser)
+        self.scaler.update()
+        if self.average is not None:
+            self.average.update()
+        return norm
+
+    def _after_step(self) -> None:
+        """Validate and save where the configuration wants it after so many steps."""
+        config, step = self.config, self.at.step
+        if config.validate_every != "epoch" and step % config.validate_every == 0:
+            self._validate_and_select()
+        if isinstance(config.checkpoint_every, int) and step % config.checkpoint_every == 0:
+            self._save()
+
+    def _end_of_epoch(self) -> None:
+        """Log the epoch, and validate and save where the configuration wants it after each epoch."""
         self.at.epoch += 1
-        note = ""
-        metrics = self.validate()
-        if metrics is not None:
-            self.log.write(
-                "validation",
-                self.at.step,
-                epoch=self.at.epoch,
-                rsum=metrics.rsum,
-                **{f"t2v_R{k}": value for k, value in metrics.text_to_video.recall.items()},
-                **{f"v2t_R{k}": value for k, value in metrics.video_to_text.recall.items()},
-            )
-            if self.at.best_rsum is None or metrics.rsum > self.at.best_rsum:
-                self.at.best_rsum, self.at.best_epoch = metrics.rsum, self.at.epoch
-                self._save_best()
-            note = f", validation RSUM {metrics.rsum:.1f} (best {self.at.best_rsum:.1f})"
-        elif self.at.epoch == self.config.epochs:
+        self.at.batch = 0
+        self._write("epoch", epoch=self.at.epoch, **self.objective.monitor.means())
+        self.objective.monitor.reset()
+        if self.config.validate_every == "epoch":
+            self._validate_and_select()
+        wanted = self.config.checkpoint_every
+        if wanted == "epoch" or (wanted == "minute" and self.world.tell(time.monotonic() - self._saved_at > MINUTE)):
+            self._save()
+
+    def _finish(self) -> None:
+        """Validate the last step, choose the run's model, and save."""
+        if self.at.validated_step != self.at.step:
+            self._validate_and_select()
+        if self.world.first and (self.config.select == "last" or self.at.best_rsum is None):
             self._save_best()
-        self.at.log_bytes = self.log.flush()
-        last = self.root / "checkpoints" / "last"
-        save_checkpoint(last, self.model, self.config, self.optimiser, vars(self.at), self.others)
-        return note
+        self._save()
+
+    def _validate_and_select(self) -> None:
+        """Validate, and keep the model if it is the best so far."""
+        self.watchdog.flush()
+        metrics = self.validate() if self.world.first else None
+        self.model.train()
+        rsum = self.world.tell(None if metrics is None else metrics.rsum)
+        if rsum is None:
+            return
+        at = self.at
+        at.last_rsum, at.validated_step = rsum, at.step
+        at.waited += 1
+        if metrics is not None:
+            recalls = {f"t2v_R{k}": value for k, value in metrics.text_to_video.recall.items()}
+            recalls |= {f"v2t_R{k}": value for k, value in metrics.video_to_text.recall.items()}
+            self._write("validation", epoch=at.epoch, rsum=rsum, **recalls)
+        if at.best_rsum is None or rsum > at.best_rsum:
+            at.best_rsum, at.best_epoch, at.best_step, at.waited = rsum, at.epoch, at.step, 0
+            if self.world.first and self.config.select == "best":
+                self._save_best()
+
+    def _write(self, kind: str, **values: Any) -> None:
+        if self.log is not None:
+            self.log.write(kind, self.at.step, **values)
+
+    def _save(self) -> None:
+        """Write a checkpoint, from which training goes on to the same bits."""
+        if self._saved_step == self.at.step:
+            return
+        self.watchdog.flush()
+        states = self.world.collect(random_state())
+        if self.log is not None:
+            folder = self.root / "checkpoints"
+            self.at.log_bytes = self.log.flush()
+            self.at.epoch_means = self.objective.monitor.state()
+            self.at.scale = self.scaler.state_dict()
+            save_checkpoint(
+                step_folder(folder, self.at.step),
+                self.model,
+                self.config,
+                self.optimiser,
+                asdict(self.at),
+                self.others,
+                random=states,
+                made_with=made_with(self.world.size),
+            )
+            keep_newest(folder, self.config.keep_checkpoints)
+        self._saved_at, self._saved_step = time.monotonic(), self.at.step
 
     def _save_best(self) -> None:
-        with atomic_directory(self.root / "checkpoints" / "best") as temporary:
+        with atomic_directory(self.root / "checkpoints" / BEST) as temporary:
             save_model(temporary, self.best_model, self.config)
 
     def validate(self) -> BothWays | None:
         """Return the metrics on the validation part, or None where there is none."""
-        return self._validate(self.model)
+        return self._validate(self.best_model)
 
     def _validate(self, model: RetrievalModel) -> BothWays | None:
         data = self.data
@@ -209,3 +348,9 @@ class Trainer:
         videos = embed_videos(model, data.table, data.validation_videos, self.device)
         texts = embed_texts(model, data.captions, data.validation_texts, self.device)
         return evaluate_scores(score_matrix(texts, videos), np.asarray(data.video_of_text))
+
+
+def _groups(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:
+    """Yield the batches of each step; the last step of an epoch may have fewer."""
+    while group := list(islice(loaded, size)):
+        yield group

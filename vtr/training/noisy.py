@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from vtr.config import NoisyCorrespondenceConfig, TrainConfig
 from vtr.data.sampling import Pair, epoch_batches
+from vtr.errors import ConfigError
 from vtr.evaluation.metrics import BothWays
 from vtr.files import atomic_file
 from vtr.models.base import RetrievalModel
@@ -69,13 +70,14 @@ class NoisyTrainer(Trainer):
     ) -> None:
         super().__init__(config, model, data, root, device)
         assert config.noisy_correspondence is not None
+        _check(config)
         self.noisy: NoisyCorrespondenceConfig = config.noisy_correspondence
         self.peers = (model, peer)
         self.optimisers = (self.optimiser, make_optimiser(config.optimiser, peer))
         self.others["peer"] = Learner(peer, self.optimisers[1])
         self.pairs = [(video, caption) for video, captions in data.train.items() for caption in captions]
 
-    def _steps(self) -> Iterator[tuple[float, float, int]]:
+    def _steps(self) -> Iterator[tuple[float, torch.Tensor, int]]:
         """Yield the mean loss, the first peer's gradient norm and the number of pairs of each step: of both peers."""
         lessons = self._lessons()
         for peer in self.peers:
@@ -94,7 +96,7 @@ class NoisyTrainer(Trainer):
                     count += len(batch[0])
             yield float(np.mean(losses)), norms[0], count
 
-    def _peer_step(self, k: int, lesson: Lesson, clean: list[Pair], noisy: list[Pair] | None) -> tuple[float, float]:
+    def _peer_step(self, k: int, lesson: Lesson, clean: list[Pair], noisy: list[Pair] | None) -> tuple[float, torch.Tensor]:
         """Do one peer's step on clean pairs, and noisy ones if given; return its loss and its gradient's norm."""
         generator = np.random.default_rng((self.config.seed, self.at.epoch, self.at.step, k))
         model, optimiser = self.peers[k], self.optimisers[k]
@@ -103,7 +105,9 @@ class NoisyTrainer(Trainer):
         if noisy is not None:
             batch = self.objective.load(noisy, generator)
             value = value + self.objective.value(model, batch, noisy, _labels(lesson, noisy))
-        return self._descend(model, optimiser, value, clean)
+        optimiser.zero_grad(set_to_none=True)
+        loss = self._backward(value, clean)
+        return loss, self._update(model, optimiser)
 
     def _batches(self, k: int, captions_of: Mapping[int, list[int]]) -> Iterator[list[Pair]]:
         seed = self.config.seed + k * PEER_SEED
@@ -171,6 +175,29 @@ class NoisyTrainer(Trainer):
         better = int(found[1].rsum > found[0].rsum)
         self.best_model = self.peers[better]
         return found[better]
+
+
+def _check(config: TrainConfig) -> None:
+    """Check that a configuration asks for nothing that two peers cannot do.
+
+    Raises:
+        ConfigError: it does.
+    """
+    for name, value, expected in (
+        ("ema", config.ema, None),
+        ("accumulate", config.accumulate, 1),
+        ("select", config.select, "best"),
+    ):
+        if value != expected:
+            raise ConfigError(
+                f"noisy_correspondence is set and {name} is {value}: with two peers, {expected} was expected. Use --set "
+                f"{name}={'null' if expected is None else expected}."
+            )
+    if isinstance(config.checkpoint_every, int):
+        raise ConfigError(
+            f"noisy_correspondence is set and checkpoint_every is {config.checkpoint_every}: what the peers judge holds "
+            "for an epoch. Use --set checkpoint_every=epoch."
+        )
 
 
 def _labels(lesson: Lesson, pairs: list[Pair]) -> torch.Tensor | None:

@@ -13,12 +13,25 @@ from vtr.config import TrainConfig
 from vtr.data.sampling import Pair
 from vtr.errors import ConfigError
 from vtr.loss_config import MetaWeightedLossConfig, OfflineQuintupletLossConfig
-from vtr.losses import AdaptiveMarginUnifiedLoss, MetaWeightedLoss, OfflineScores, UnifiedLoss, build_loss
+from vtr.losses import (
+    AdaptiveMarginUnifiedLoss,
+    MetaWeightedLoss,
+    OfflineScores,
+    UnifiedLoss,
+    build_loss,
+    gather_rows,
+)
 from vtr.models.base import RetrievalModel
+from vtr.similarity import flat_scores
 from vtr.training.data import TrainingData
+from vtr.training.distributed import World, shared
 from vtr.training.meta import meta_gradients
+from vtr.training.monitor import Monitor
 from vtr.training.offline import OfflineNegatives
 from vtr.types import Batch
+
+AUTOCAST = {"float32": None, "bfloat16": torch.bfloat16, "float16": torch.float16}
+"""A config's precision -> the type the model computes in under autocast, None without."""
 
 
 class Objective:
@@ -28,11 +41,19 @@ class Objective:
         config: the run's configuration.
         data: what is learnt from.
         device: where the models are.
+        world: the processes that share each batch; None for this one alone.
+
+    Attributes:
+        monitor: means over the batches seen by `value`: loss, similarities, gradients at the embeddings.
     """
 
-    def __init__(self, config: TrainConfig, data: TrainingData, device: torch.device) -> None:
-        self.config, self.data, self.device = config, data, device
+    def __init__(
+        self, config: TrainConfig, data: TrainingData, device: torch.device, world: World | None = None
+    ) -> None:
+        self.config, self.data, self.device, self.world = config, data, device, world or World()
         self.loss = build_loss(config.loss).to(device)
+        self.monitor = Monitor()
+        self._embedders: dict[int, nn.Module] = {}
 
     @property
     def optimiser(self) -> Optimizer | None:
@@ -40,19 +61,34 @@ class Objective:
         return None
 
     def load(self, pairs: Sequence[Pair], generator: np.random.Generator | None) -> Batch:
-        """Return the batch that `value` takes for these pairs; it may be called ahead, in another thread.
+        """Return this process's share of the batch that `value` takes for these pairs.
+
+        It may be called ahead, in another thread.
 
         Args:
             pairs: B (video row, caption row).
             generator: draws which features are kept.
         """
-        return self.data.batch(pairs, generator, self.device)
+        return self.data.batch(pairs, generator, self.device, self.world.part(len(pairs)))
 
     def scores(self, model: RetrievalModel, batch: Batch) -> Tensor:
-        """Return scores [B, B] of a batch, in float32."""
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=self.config.precision == "bfloat16"):
-            scores: Tensor = model(batch)
-        return scores.float()
+        """Return scores [B, B] of the batch that all processes share, in float32."""
+        embedder = self._embedders.setdefault(id(model), shared(model, self.world))
+        precision = AUTOCAST[self.config.precision]
+        with torch.autocast(self.device.type, precision or torch.bfloat16, enabled=precision is not None):
+            vectors, weights, video_vectors, present = embedder(batch)
+        texts = (vectors * weights.unsqueeze(-1)).flatten(1)
+        videos = (video_vectors * present.unsqueeze(-1)).flatten(1)
+        if self.world.group is not None:
+            group = self.world.group
+            texts, weights, videos, present = (gather_rows(x, group) for x in (texts, weights, videos, present))
+        self.monitor.watch(texts, videos)
+        return flat_scores(texts, videos, weights, present)
+
+    def _measured(self, scores: Tensor, loss: Tensor, positives: Tensor | None) -> Tensor:
+        """Return a loss, after the monitor has seen it."""
+        self.monitor.add(scores.detach(), loss.detach(), positives)
+        return loss
 
     def positives(self, pairs: Sequence[Pair]) -> Tensor | None:
         """Return the mask [B, B] of known positives, or None where the configuration does not ask for it."""
@@ -80,18 +116,24 @@ class Objective:
         """
         scores, positives = self.scores(model, batch), self.positives(pairs)
         if labels is None:
-            return self.loss(scores, positives=positives)  # type: ignore[no-any-return]
+            return self._measured(scores, self.loss(scores, positives=positives), positives)
         assert isinstance(self.loss, AdaptiveMarginUnifiedLoss)
-        return self.loss(scores, positives=positives, labels=labels.to(self.device))  # type: ignore[no-any-return]
+        loss = self.loss(scores, positives=positives, labels=labels.to(self.device))
+        return self._measured(scores, loss, positives)
 
 
 class OfflineObjective(Objective):
     """The loss of the pairs and of two mined negatives of each: a video for its text, a text for its video."""
 
     def __init__(
-        self, config: TrainConfig, data: TrainingData, device: torch.device, negatives: OfflineNegatives
+        self,
+        config: TrainConfig,
+        data: TrainingData,
+        device: torch.device,
+        negatives: OfflineNegatives,
+        world: World | None = None,
     ) -> None:
-        super().__init__(config, data, device)
+        super().__init__(config, data, device, world)
         self.negatives = negatives
 
     def load(self, pairs: Sequence[Pair], generator: np.random.Generator | None) -> Batch:
@@ -116,7 +158,8 @@ class OfflineObjective(Objective):
             pair=scores[size:, size:].diagonal(),
         )
         within = scores[:size, :size]
-        return self.loss(within, offline, positives=self.positives(pairs))  # type: ignore[no-any-return]
+        positives = self.positives(pairs)
+        return self._measured(within, self.loss(within, offline, positives=positives), positives)
 
 
 class MetaObjective(Objective):
@@ -164,7 +207,9 @@ class MetaObjective(Objective):
         self._optimiser.zero_grad(set_to_none=True)
 
 
-def make_objective(config: TrainConfig, data: TrainingData, device: torch.device) -> Objective:
+def make_objective(
+    config: TrainConfig, data: TrainingData, device: torch.device, world: World | None = None
+) -> Objective:
     """Return the objective a configuration asks for.
 
     Raises:
@@ -177,10 +222,10 @@ def make_objective(config: TrainConfig, data: TrainingData, device: torch.device
             "expected. Use --set loss.name=adaptive_margin_unified."
         )
     if isinstance(config.loss, OfflineQuintupletLossConfig):
-        return OfflineObjective(config, data, device, OfflineNegatives.load(config.loss.negatives, data))
+        return OfflineObjective(config, data, device, OfflineNegatives.load(config.loss.negatives, data), world)
     if isinstance(config.loss, MetaWeightedLossConfig):
         return MetaObjective(config, data, device)
-    return Objective(config, data, device)
+    return Objective(config, data, device, world)
 
 
 def loss_parameters(objective: Objective) -> list[nn.Parameter]:

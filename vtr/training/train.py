@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import yaml
 
@@ -12,14 +15,17 @@ from vtr.coverage import Coverage
 from vtr.data.corpus import Corpus, load_corpus
 from vtr.data.features import FeatureChoice
 from vtr.data.texts import CaptionTable
-from vtr.errors import ConfigError, InputError, WorkspaceError
+from vtr.errors import ConfigError, InputError, UnavailableError, WorkspaceError
 from vtr.files import lock, read_json, remove_temporaries, write_json, write_text
 from vtr.loss_config import OfflineQuintupletLossConfig
 from vtr.models import build_model, check_text_mode
 from vtr.models.text import TextInput
 from vtr.progress import say
-from vtr.training.checkpoint import STATE, weights_hash
+from vtr.training.checkpoint import BEST, LAST, STATE, weights_hash
 from vtr.training.data import make_data
+from vtr.training.device import set_determinism
+from vtr.training.distributed import World, check_shareable, joined
+from vtr.training.divergence import DIVERGED
 from vtr.training.loop import Progress, Trainer
 from vtr.training.noisy import PEER_SEED, NoisyTrainer
 from vtr.training.offline import mined
@@ -27,10 +33,14 @@ from vtr.training.optimiser import choose_device
 from vtr.types import Caption, Part
 from vtr.workspace import MANIFEST, Run, Workspace, read_manifest, write_manifest
 
+if TYPE_CHECKING:
+    import torch
+
 PARTS_OF_TRAINING: tuple[Part, ...] = ("train", "validation")
 SELECTION_BY_VALIDATION = "best epoch by RSUM on the validation part"
 OF_TWO_PEERS = "best epoch, and better of two peers, by RSUM on the validation part"
 ALSO_TAUGHT = "best epoch by RSUM on the validation part, which also taught the loss's weights"
+LAST_STEP = "the last step's model, as the config asks"
 NO_SELECTION = "none: the split has no validation part, the last epoch is used"
 
 
@@ -63,9 +73,18 @@ class TrainSummary:
 
 
 def train(
-    workspace: Workspace, config: TrainConfig, out: Path, *, device: str = "auto", available_only: bool = False
+    workspace: Workspace,
+    config: TrainConfig,
+    out: Path,
+    *,
+    device: str = "auto",
+    available_only: bool = False,
+    keep_missing_videos: bool = False,
+    allow_changed_code: bool = False,
 ) -> TrainSummary:
     """Train a run, or go on with one that was interrupted: it ends as if it had not been.
+
+    Under `torchrun`, its processes train it together.
 
     Args:
         workspace: captions, split and features.
@@ -73,51 +92,96 @@ def train(
         out: the run's folder.
         device: "auto", "cpu" or "cuda".
         available_only: train and validate on the videos that have features, though others are missing.
+        keep_missing_videos: learn from training videos without any features too, as videos that lack every expert.
+        allow_changed_code: go on with a run that other code or versions began.
 
     Raises:
         ConfigError: an expert is not in the store, settings exclude each other, or the run was begun with another
             config.
         InputError: the split's training part has no captions.
-        UnavailableError: the device or the text model is not here.
+        UnavailableError: the device, its memory, the text model or a tracker is not here.
+        VtrError: the loss is not finite.
         WorkspaceError: the split does not exist, features or mined negatives are missing or have changed, or `out`
             cannot be written.
     """
     if (out / MANIFEST).exists() and "imported" in read_manifest(out, "vtr train"):  # which refuses a newer format
         raise ConfigError(f"{out} holds an imported checkpoint, which is not trained on. Choose another --out.")
-    corpus = load_training_corpus(workspace, config, available_only=available_only)
-    place = choose_device(device)
+    corpus = load_training_corpus(
+        workspace, config, available_only=available_only, keep_missing_videos=keep_missing_videos
+    )
     inputs = corpus.fingerprints(workspace)
     if isinstance(config.loss, OfflineQuintupletLossConfig):
         inputs["mine"] = mined(config.loss.negatives)
-    run = Run.create(out, workspace)
-    with lock(run.root / ".lock", f"train {out}"):
-        _check_same(run, config, inputs)
-        covered = tuple(corpus.coverage(part) for part in PARTS_OF_TRAINING if corpus.split.part(part))
-        if (done := _finished(run, config)) is not None:
+    covered = tuple(corpus.coverage(part) for part in PARTS_OF_TRAINING if corpus.split.part(part))
+    place = choose_device(device)
+    with joined(device) as world, contextlib.ExitStack() as held:
+        check_shareable(config, world)
+        done = None
+        if world.first:
+            run = Run.create(out, workspace)
+            held.enter_context(lock(run.root / ".lock", f"train {out}"))
+            done = _begun(run, config, inputs)
+        done = world.tell(done)
+        run = Run.open(out)
+        if done is not None:
             return TrainSummary(run, done, covered, fresh=False)
-        (run.root / MANIFEST).unlink(missing_ok=True)
-        write_text(run.config, dump(config))
-        write_json(run.root / "inputs.json", inputs)
-        if run.checkpoints.exists():
-            remove_temporaries(run.checkpoints)
-        progress = _train(run, corpus, config, place)
-        write_manifest(
-            run.root,
-            "train",
-            output=weights_hash(run.checkpoints / "best"),
-            inputs=inputs,
-            config=config.model_dump(mode="json"),
-            experts=list(corpus.experts),
-            coverage=[str(coverage) for coverage in covered],
-            selection=_selection(config, progress),
-            best_epoch=progress.best_epoch,
-            best_validation_rsum=progress.best_rsum,
-            device=str(place),
-        )
+        with _memory_named(config):
+            progress = _train(run, corpus, config, place, world, allow_changed_code=allow_changed_code)
+        if world.first:
+            write_manifest(
+                run.root,
+                "train",
+                output=weights_hash(run.checkpoints / BEST),
+                inputs=inputs,
+                config=config.model_dump(mode="json"),
+                experts=list(corpus.experts),
+                coverage=[str(coverage) for coverage in covered],
+                selection=_selection(config, progress),
+                best_epoch=progress.best_epoch,
+                best_validation_rsum=progress.best_rsum,
+                device=str(place),
+                processes=world.size,
+            )
     return TrainSummary(run, progress, covered, fresh=True)
 
 
-def load_training_corpus(workspace: Workspace, config: TrainConfig, *, available_only: bool) -> Corpus:
+def _begun(run: Run, config: TrainConfig, inputs: dict[str, str]) -> Progress | None:
+    """Make a run's folder ready to train, or to go on; return its progress where it is finished.
+
+    Raises:
+        ConfigError, WorkspaceError: it was begun with another config, or on other inputs.
+    """
+    _check_same(run, config, inputs)
+    if (done := _finished(run, config)) is not None:
+        return done
+    (run.root / MANIFEST).unlink(missing_ok=True)
+    (run.root / DIVERGED).unlink(missing_ok=True)
+    write_text(run.config, dump(config))
+    write_json(run.root / "inputs.json", inputs)
+    if run.checkpoints.exists():
+        remove_temporaries(run.checkpoints)
+    return None
+
+
+@contextlib.contextmanager
+def _memory_named(config: TrainConfig) -> Iterator[None]:
+    """Turn running out of memory into an error that says which settings need less."""
+    import torch
+
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as error:
+        raise UnavailableError(
+            f"out of memory ({str(error).splitlines()[0] if str(error) else type(error).__name__}). What needs less: "
+            f"--set data.batch_size={max(2, config.data.batch_size // 2)} (with accumulate=2, steps see as many pairs), "
+            f"--set precision=bfloat16, --set data.max_features={max(1, config.data.max_features // 2)}, "
+            "--set text.mode=frozen; each needs another --out."
+        ) from error
+
+
+def load_training_corpus(
+    workspace: Workspace, config: TrainConfig, *, available_only: bool, keep_missing_videos: bool = False
+) -> Corpus:
     """Return what a run learns from and is validated on.
 
     Raises:
@@ -130,28 +194,34 @@ def load_training_corpus(workspace: Workspace, config: TrainConfig, *, available
         config.experts,
         parts=PARTS_OF_TRAINING,
         available_only=available_only,
+        keep_missing_videos=keep_missing_videos,
         text_features=config.text.features,
     )
 
 
-def _train(run: Run, corpus: Corpus, config: TrainConfig, device: object) -> Progress:
-    import torch
-
-    assert isinstance(device, torch.device)
+def _train(
+    run: Run, corpus: Corpus, config: TrainConfig, device: torch.device, world: World, *, allow_changed_code: bool
+) -> Progress:
+    set_determinism(config.deterministic, device)
     captions = training_captions(corpus)
-    table = CaptionTable([*captions, *corpus.queries("validation")], TextInput(config.text), run.workspace)
-    data = make_data(corpus, table, FeatureChoice.of(config))
+    with world.first_alone():  # which fills the caches
+        table = CaptionTable([*captions, *corpus.queries("validation")], TextInput(config.text), run.workspace)
+        data = make_data(corpus, table, FeatureChoice.of(config)).to(device)
     model = build_model(config, data.table.dims, table.dim).to(device)
     parameters = sum(p.numel() for p in model.parameters())
-    say(
-        f"training on {len(data.train)} videos, {len(captions)} captions; experts {', '.join(corpus.experts)}; "
-        f"{parameters / 1e6:.1f} M parameters on {device}"
-    )
+    if world.first:
+        together = "" if world.size == 1 else f", {world.size} processes"
+        say(
+            f"training on {len(data.train)} videos, {len(captions)} captions; experts {', '.join(corpus.experts)}; "
+            f"{parameters / 1e6:.1f} M parameters on {device}{together}"
+        )
     if config.noisy_correspondence is None:
-        return Trainer(config, model, data, run.root, device).train()
-    other = config.model_copy(update={"seed": config.seed + PEER_SEED})
-    peer = build_model(other, data.table.dims, table.dim).to(device)
-    return NoisyTrainer(config, model, peer, data, run.root, device).train()
+        trainer = Trainer(config, model, data, run.root, device, world)
+    else:
+        other = config.model_copy(update={"seed": config.seed + PEER_SEED})
+        peer = build_model(other, data.table.dims, table.dim).to(device)
+        trainer = NoisyTrainer(config, model, peer, data, run.root, device)
+    return trainer.train(allow_changed_code=allow_changed_code)
 
 
 def training_captions(corpus: Corpus) -> tuple[Caption, ...]:
@@ -175,8 +245,10 @@ def training_captions(corpus: Corpus) -> tuple[Caption, ...]:
 
 def _selection(config: TrainConfig, progress: Progress) -> str:
     """Return in words how the run's model was chosen."""
-    if not progress.best_epoch:
+    if progress.best_rsum is None:
         return NO_SELECTION
+    if config.select == "last":
+        return LAST_STEP
     if config.noisy_correspondence is not None:
         return OF_TWO_PEERS
     return ALSO_TAUGHT if config.loss.name == "meta_weighted" else SELECTION_BY_VALIDATION
@@ -184,20 +256,25 @@ def _selection(config: TrainConfig, progress: Progress) -> str:
 
 def _finished(run: Run, config: TrainConfig) -> Progress | None:
     """Return the progress of a run that is finished, or None."""
-    state = run.checkpoints / "last" / STATE
+    state = run.checkpoints / LAST / STATE
     if not (run.root / MANIFEST).exists() or not state.exists():
         return None
     progress = Progress(**read_json(state)["progress"])
-    return progress if progress.epoch >= config.epochs else None
+    return progress if progress.finished(config) else None
+
+
+FREE = frozenset({"epochs", "checkpoint_every", "keep_checkpoints", "tracking"})
+"""Settings that a run may go on with changed: how far, and what it writes."""
 
 
 def _check_same(run: Run, config: TrainConfig, inputs: dict[str, str]) -> None:
-    """Check that a run goes on with the config and the inputs it was begun with; only `epochs` may be raised."""
+    """Check that a run goes on with the config and the inputs it was begun with, but for `FREE`."""
     if not run.config.exists():
         return
     begun = build(TrainConfig, yaml.safe_load(run.config.read_text(encoding="utf-8")), str(run.config))
     before, now = begun.model_dump(mode="json"), config.model_dump(mode="json")  # with the defaults of newer settings
-    differing = [key for key in _keys(now) if _value(before, key) != _value(now, key) and key != "epochs"]
+    free = FREE - {"epochs"} if config.optimiser.schedule == "cosine" else FREE  # its rates depend on the end
+    differing = [key for key in _keys(now) if _value(before, key) != _value(now, key) and key not in free]
     if differing:
         changes = ", ".join(f"{key}: {_value(before, key)} -> {_value(now, key)}" for key in differing)
         raise ConfigError(f"{run.root} was begun with another config ({changes}). Choose another --out, or delete it.")
