@@ -1,21 +1,25 @@
-"""Features for batches: one ragged array an expert, in memory or mapped from the training cache, from which batches are
-gathered without a loop over tokens."""
+"""Features for batches, gathered without a loop over tokens from one ragged array an expert: in memory, mapped from the
+training cache, or on a device."""
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
-from numpy.lib.stride_tricks import as_strided
 from numpy.typing import NDArray
 
 from vtr.config import Selection, TrainConfig
-from vtr.data.feature_cache import CachedFeatures, open_cached, reduce_features
+from vtr.data.feature_cache import open_cached
+from vtr.data.ragged import Picked, Ragged, Resident, choose_cached, make_ragged
+from vtr.data.resident import send_together
 from vtr.model_config import Aggregate, CEConfig
 from vtr.store.reader import FeatureStore
 from vtr.types import ExpertBatch, ExpertFeatures, VideoBatch
+
+HOST = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -44,60 +48,6 @@ class FeatureChoice:
         return cls(data.max_features, limits, data.selection, model.aggregate)
 
 
-@dataclass(frozen=True, slots=True)
-class Ragged:
-    """One expert's features of N videos, and maybe of others, end to end.
-
-    Attributes:
-        values: [sum T, D] in the stored precision.
-        mid_seconds: [sum T] float32.
-        starts, lengths: [N] int64; video n has `lengths[n]` rows from `starts[n]`, none where it lacks the expert.
-        aggregate: [A, D] float32, the maximum or the mean over a video's features.
-        whole: [N] int64, the video's row of `aggregate`; -1 where it lacks the expert.
-    """
-
-    values: NDArray[np.floating]
-    mid_seconds: NDArray[np.float32]
-    starts: NDArray[np.int64]
-    lengths: NDArray[np.int64]
-    aggregate: NDArray[np.float32]
-    whole: NDArray[np.int64]
-
-    def aggregates(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
-        """Return [B, D] the aggregates of the videos at `rows`; 0 where a video lacks the expert."""
-        whole = self.whole[rows]
-        if not len(self.aggregate):
-            return np.zeros((len(rows), self.aggregate.shape[1]), np.float32)
-        found: NDArray[np.float32] = self.aggregate[np.maximum(whole, 0)]
-        found[whole < 0] = 0
-        return found
-
-
-def make_ragged(features: Sequence[ExpertFeatures | None], dim: int, aggregate: Aggregate = "max") -> Ragged:
-    """Return the features of N videos (None where a video lacks the expert) as one ragged array."""
-    lengths = np.array([0 if f is None else len(f.values) for f in features], np.int64)
-    held = [f for f in features if f is not None]
-    values = np.concatenate([f.values for f in held]) if held else np.zeros((0, dim), np.float32)
-    times = [(f.start_seconds + f.end_seconds) / 2 for f in held]
-    whole = np.zeros((len(held), dim), np.float32)
-    for row, f in enumerate(held):
-        whole[row] = reduce_features(f.values, aggregate)
-    row_of = np.where(lengths > 0, np.cumsum(lengths > 0) - 1, -1)
-    mid_seconds = np.concatenate([np.zeros(0, np.float32), *times])
-    return Ragged(values, mid_seconds, np.cumsum(lengths) - lengths, lengths, whole, row_of)
-
-
-def choose_cached(cached: CachedFeatures, video_ids: Sequence[str]) -> Ragged:
-    """Return the features of some videos, where they are."""
-    if not cached.row_of:
-        return make_ragged([None] * len(video_ids), cached.values.shape[1])
-    rows = np.array([cached.row_of.get(video_id, -1) for video_id in video_ids], np.int64)
-    held = np.where(rows >= 0, rows, 0)
-    starts = cached.offsets[held]
-    lengths = np.where(rows >= 0, cached.offsets[held + 1] - starts, 0)
-    return Ragged(cached.values, cached.mid_seconds, starts, lengths, cached.aggregate, rows)
-
-
 class FeatureTable:
     """The features of some videos, ready to be batched.
 
@@ -118,7 +68,8 @@ class FeatureTable:
         self.video_ids = tuple(video_ids)
         self.dims = {name: dims[name] for name in sorted(dims)}
         self.choice = choice or FeatureChoice()
-        self._ragged: dict[str, Ragged] = {}
+        self._held: dict[str, Ragged | Resident] = {}
+        self._device = HOST
         for name in self.dims:
             self._hold(name, features.get(name, {}))
 
@@ -154,62 +105,74 @@ class FeatureTable:
         table = cls(video_ids, {}, {name: store.spec(name).dim for name in experts}, choice)
         for name in table.dims:
             cached = open_cached(store, store.cache, name, table.choice.aggregate)
-            table._ragged[name] = choose_cached(cached, table.video_ids)
+            table._held[name] = choose_cached(cached, table.video_ids)
         return table
 
     def _hold(self, name: str, features: Mapping[str, ExpertFeatures]) -> None:
         of_videos = [features.get(video_id) for video_id in self.video_ids]
-        self._ragged[name] = make_ragged(of_videos, self.dims[name], self.choice.aggregate)
+        self._held[name] = make_ragged(of_videos, self.dims[name], self.choice.aggregate)
 
-    def batch(self, rows: Sequence[int], generator: np.random.Generator | None = None) -> VideoBatch:
-        """Return a batch of B videos.
+    def to(self, device: torch.device, room: int) -> tuple[FeatureTable, int]:
+        """Return a table with the features of as many experts as fit on a device, and the bytes they take there.
+
+        A batch is then made on the device, the same to the bit, and is all there. The largest experts go first; this
+        table stays as it is.
+
+        Args:
+            device: where to; on a CPU, mapped features are copied into memory.
+            room: bytes they may take.
+        """
+        table, taken = copy.copy(self), 0
+        table._device, table._held = device, dict(self._held)
+        ragged = {name: held for name, held in self._held.items() if isinstance(held, Ragged)}
+        for name in sorted(ragged, key=lambda name: -ragged[name].nbytes):
+            if taken + ragged[name].nbytes <= room:
+                taken += ragged[name].nbytes
+                table._held[name] = Resident.of(ragged[name], device)
+        return table, taken
+
+    @property
+    def on_host(self) -> tuple[str, ...]:
+        """The experts whose features are not on a device, as `to` puts them."""
+        return tuple(name for name, held in self._held.items() if isinstance(held, Ragged))
+
+    def batch(
+        self, rows: Sequence[int], generator: np.random.Generator | None = None, part: slice | None = None
+    ) -> VideoBatch:
+        """Return a batch of B videos, on the device the table is on.
 
         Args:
             rows: B places in `video_ids`.
             generator: draws which features are kept, in order of time; None keeps the same ones always.
+            part: the places in `rows` that are gathered, None for all. What is drawn depends on all `rows`, so the
+                parts of a batch hold together what the whole does.
         """
         chosen = np.asarray(rows, np.int64)
-        experts = {name: self._gather(name, chosen, generator) for name in self.dims}
-        present = torch.stack([expert.mask.any(dim=1) for expert in experts.values()], dim=1)
-        return VideoBatch(tuple(self.video_ids[row] for row in chosen), experts, present)
+        part = slice(None) if part is None else part
+        picked = {name: self._pick(name, chosen, generator, part) for name in self.dims}
+        whole = np.stack([places.whole for places in picked.values()])
+        experts: dict[str, ExpertBatch] = {}
+        resident = [name for name, held in self._held.items() if isinstance(held, Resident)]
+        sent = send_together([whole, *(picked[name].places for name in resident)], self._device)
+        places = dict(zip(resident, sent[1:], strict=True))
+        for at, (name, held) in enumerate(self._held.items()):
+            if isinstance(held, Resident):
+                experts[name] = held.batch(places[name], sent[0][at])
+            else:
+                experts[name] = held.batch(picked[name]).to(self._device)
+        return VideoBatch(tuple(self.video_ids[row] for row in chosen[part]), experts, (sent[0] >= 0).T.contiguous())
 
-    def _gather(self, name: str, rows: NDArray[np.int64], generator: np.random.Generator | None) -> ExpertBatch:
-        ragged = self._ragged[name]
-        lengths = ragged.lengths[rows]
+    def _pick(self, name: str, rows: NDArray[np.int64], generator: np.random.Generator | None, part: slice) -> Picked:
+        held = self._held[name]
+        lengths = held.lengths[rows]
         kept = np.minimum(lengths, self.choice.limits.get(name, self.choice.max_features))
         slot = np.arange(max(1, int(kept.max(initial=0))))
-        mask = slot < kept[:, None]
         thinned = bool((kept < lengths).any())
-        place = _places(lengths, kept, slot, self.choice.selection, generator) if thinned else slot
-        index = np.where(mask, ragged.starts[rows][:, None] + place, 0)
-        if len(ragged.values):
-            gathered = None if thinned else _blocks(ragged.values, index[:, 0], len(slot))
-            if gathered is None:
-                gathered = np.take(ragged.values, index, axis=0, mode="clip")  # "raise" would buffer
-            values = torch.from_numpy(gathered).float().numpy()  # far faster than numpy with float16
-            values[~mask] = 0
-            seconds = np.where(mask, ragged.mid_seconds[index], np.float32(np.nan))
-        else:
-            values = np.zeros((*mask.shape, ragged.aggregate.shape[1]), np.float32)
-            seconds = np.full(mask.shape, np.nan, np.float32)
-        return ExpertBatch(
-            torch.from_numpy(values),
-            torch.from_numpy(seconds),
-            torch.from_numpy(mask),
-            torch.from_numpy(ragged.aggregates(rows)),
-        )
-
-
-def _blocks(values: NDArray[np.floating], starts: NDArray[np.int64], height: int) -> NDArray[np.floating] | None:
-    """Return [B, height, D], the rows of `values` from each of `starts` on; None where some would lie behind the end.
-
-    Whole blocks are copied faster than rows one by one.
-    """
-    last = len(values) - height
-    if last < starts.max(initial=0):
-        return None
-    windows = as_strided(values, (last + 1, height, values.shape[1]), (values.strides[0], *values.strides))
-    return np.asarray(windows[starts])
+        place = _places(lengths, kept, slot, self.choice.selection, generator)[part] if thinned else slot[None]
+        rows, kept = rows[part], kept[part]
+        width = max(1, int(kept.max(initial=0)))
+        places = np.where(slot[:width] < kept[:, None], held.starts[rows][:, None] + place[:, :width], -1)
+        return Picked(places, held.whole[rows], together=not thinned)
 
 
 def _draw(

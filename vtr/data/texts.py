@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtr.config import TextConfig
+from vtr.data.resident import put, send, take
 from vtr.errors import WorkspaceError
 from vtr.files import atomic_directory, atomic_file
 from vtr.progress import progress
@@ -69,17 +71,17 @@ class TokenIds:
 
     def batch(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> TextBatch:
         """Return the batch of the texts at `rows`, padded to the longest."""
-        index, mask = _padded(self.offsets, rows)
-        tokens = torch.from_numpy(np.where(mask, self.values[index], self.padding))
+        places = _padded(self.offsets, rows)
+        mask = places >= 0
+        tokens = torch.from_numpy(np.where(mask, self.values[places], self.padding))
         return TextBatch(ids, input_ids=tokens, attention_mask=torch.from_numpy(mask.astype(np.int64)))
 
 
-def _padded(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
-    """Return places [N, L] of the tokens of the texts at `rows`, 0 on padding, and which are no padding."""
+def _padded(offsets: NDArray[np.int64], rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return places [N, L] of the tokens of the texts at `rows`, -1 on padding."""
     lengths = offsets[rows + 1] - offsets[rows]
     slot = np.arange(int(lengths.max(initial=1)))
-    mask = slot < lengths[:, None]
-    return np.where(mask, offsets[rows][:, None] + slot, 0), mask
+    return np.where(slot < lengths[:, None], offsets[rows][:, None] + slot, -1)
 
 
 @dataclass(frozen=True)
@@ -96,8 +98,9 @@ class TokenStates:
 
     def batch(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> TextBatch:
         """Return the batch of the texts at `rows`, padded to the longest."""
-        index, mask = _padded(self.offsets, rows)
-        states = self.values[index].astype(np.float32)
+        places = _padded(self.offsets, rows)
+        mask = places >= 0
+        states = self.values[places].astype(np.float32)
         states[~mask] = 0
         return TextBatch(
             ids, attention_mask=torch.from_numpy(mask.astype(np.int64)), token_states=torch.from_numpy(states)
@@ -128,6 +131,44 @@ class TokenStates:
         return cls(np.load(values, mmap_mode="r", allow_pickle=False), np.load(offsets, allow_pickle=False))
 
 
+@dataclass(frozen=True)
+class SentenceStates:
+    """The sentence states of N texts, on disk and mapped into memory.
+
+    Attributes:
+        values: [N, H].
+    """
+
+    values: NDArray[np.floating]
+
+    def batch(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> TextBatch:
+        """Return the batch of the texts at `rows`."""
+        return TextBatch(ids, states=torch.from_numpy(self.values[rows].astype(np.float32)))
+
+
+@dataclass(frozen=True)
+class ResidentTexts:
+    """Texts on a device.
+
+    Attributes:
+        texts: where they came from; its offsets say where a text's tokens are.
+        values: its values, on the device.
+    """
+
+    texts: TokenIds | TokenStates | SentenceStates
+    values: Tensor
+
+    def batch(self, ids: tuple[str, ...], rows: NDArray[np.int64]) -> TextBatch:
+        """Return the batch of the texts at `rows`, the same to the bit as `texts` makes, on the device."""
+        if isinstance(self.texts, SentenceStates):
+            return TextBatch(ids, states=take(self.values, send(rows, self.values.device), 0))
+        places = send(_padded(self.texts.offsets, rows), self.values.device)
+        mask = (places >= 0).long()
+        if isinstance(self.texts, TokenIds):
+            return TextBatch(ids, take(self.values, places, self.texts.padding), mask)
+        return TextBatch(ids, attention_mask=mask, token_states=take(self.values, places, 0))
+
+
 class CaptionTable:
     """N captions, ready to be batched by row.
 
@@ -144,31 +185,43 @@ class CaptionTable:
         self.captions = tuple(captions)
         self._source = source
         self._cache = workspace.cache
-        self._states: NDArray[np.floating] | None = None
-        self._tokens: TokenIds | TokenStates | None = None
+        self._held: TokenIds | TokenStates | SentenceStates | ResidentTexts
         self._row = np.arange(len(self.captions))
         mode, imported = source.config.mode, source.config.features
         if mode == "frozen":
-            self._states = self._frozen_states()
+            self._held = SentenceStates(self._frozen_states())
         elif mode == "frozen_tokens" and imported is not None:
-            self._tokens = self._imported_states(FeatureStore(workspace.text_features), imported)
+            self._held = self._imported_states(FeatureStore(workspace.text_features), imported)
         elif mode == "frozen_tokens":
-            self._tokens = self._token_states()
+            self._held = self._token_states()
         else:
-            self._tokens = self._token_ids()
+            self._held = self._token_ids()
 
     @property
     def dim(self) -> int:
         """H, the length of a state."""
-        return int(self._tokens.values.shape[1]) if isinstance(self._tokens, TokenStates) else self._source.dim
+        held = self._held.texts if isinstance(self._held, ResidentTexts) else self._held
+        return int(held.values.shape[1]) if isinstance(held, TokenStates) else self._source.dim
+
+    def to(self, device: torch.device, room: int) -> tuple[CaptionTable, int]:
+        """Return a table with the captions on a device, and the bytes they take there; 0 where they do not fit.
+
+        A batch is then made on the device, the same to the bit. This table stays as it is.
+
+        Args:
+            device: where to; on a CPU, mapped states are copied into memory.
+            room: bytes they may take.
+        """
+        if isinstance(self._held, ResidentTexts) or self._held.values.nbytes > room:
+            return self, 0
+        table = copy.copy(self)
+        table._held = ResidentTexts(self._held, put(self._held.values, device))
+        return table, self._held.values.nbytes
 
     def batch(self, rows: Sequence[int]) -> TextBatch:
         """Return a batch of the captions at `rows`."""
         ids = tuple(self.captions[row].id for row in rows)
-        if self._states is not None:
-            return TextBatch(ids, states=torch.from_numpy(self._states[self._row[list(rows)]].astype(np.float32)))
-        assert self._tokens is not None
-        return self._tokens.batch(ids, self._row[list(rows)])
+        return self._held.batch(ids, self._row[list(rows)])
 
     def _distinct(self) -> list[str]:
         """Return the captions' texts, each once; captions are then batched from the rows of these."""

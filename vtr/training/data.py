@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 
 import numpy as np
@@ -14,7 +14,13 @@ from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.data.positives import KnownPositives
 from vtr.data.sampling import Pair
 from vtr.data.texts import CaptionTable
+from vtr.progress import say
 from vtr.types import Batch
+
+SHARE = 0.5
+"""The share of a GPU's free memory that features and captions may take; the rest is for what a step needs."""
+
+GIB = 1 << 30
 
 
 @dataclass(frozen=True)
@@ -42,10 +48,41 @@ class TrainingData:
         texts = [caption.text for caption in self.captions.captions]
         return KnownPositives(texts, [video_of.get(row, -1) for row in range(len(texts))])
 
-    def batch(self, pairs: Sequence[Pair], generator: np.random.Generator | None, device: torch.device) -> Batch:
-        """Return the batch of some (video row, caption row) pairs, on a device; see `FeatureTable.batch`."""
-        videos = self.table.batch([video for video, _ in pairs], generator)
-        return Batch(videos, self.captions.batch([caption for _, caption in pairs])).to(device)
+    def batch(
+        self,
+        pairs: Sequence[Pair],
+        generator: np.random.Generator | None,
+        device: torch.device,
+        part: slice | None = None,
+    ) -> Batch:
+        """Return the batch of some (video row, caption row) pairs, or of a part of them; see `FeatureTable.batch`."""
+        videos = self.table.batch([video for video, _ in pairs], generator, part)
+        rows = [caption for _, caption in (pairs if part is None else pairs[part])]
+        return Batch(videos, self.captions.batch(rows)).to(device)
+
+    def to(self, device: torch.device, share: float = SHARE) -> TrainingData:
+        """Return the same data with features and captions on a GPU, as far as they fit, and say what stays behind.
+
+        Where they are on it, a batch is made there of the places of its rows. On a CPU, all stays as it is.
+
+        Args:
+            device: where the model is; put it there first.
+            share: of the device's free memory that they may take, 0 to 1.
+        """
+        if device.type == "cpu":
+            return self
+        free, _ = torch.cuda.mem_get_info(device)
+        return self.within(device, int(share * free))
+
+    def within(self, device: torch.device, room: int) -> TrainingData:
+        """Return `to` with the bytes that features and captions may take, on any device."""
+        captions, of_captions = self.captions.to(device, room)
+        table, of_features = self.table.to(device, room - of_captions)
+        kept = [f"the features of {', '.join(table.on_host)}"] if table.on_host else []
+        kept += [] if of_captions else ["the captions"]
+        behind = f"; {' and '.join(kept)} stay on the host, as there is room for {room / GIB:.2f} GiB" if kept else ""
+        say(f"on {device}: {(of_captions + of_features) / GIB:.2f} GiB of features and captions{behind}")
+        return replace(self, table=table, captions=captions)
 
 
 def make_data(corpus: Corpus, captions: CaptionTable, choice: FeatureChoice | None = None) -> TrainingData:
