@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import traceback
 from pathlib import Path
@@ -94,11 +95,25 @@ def train(
     set_: SetOption = None,
     device: DeviceOption = "auto",
     available_only: AvailableOnlyOption = False,
+    keep_missing_videos: Annotated[
+        bool,
+        typer.Option(
+            "--keep-missing-videos",
+            help="Learn from training videos without any features too, as videos that lack every expert.",
+        ),
+    ] = False,
+    allow_changed_code: Annotated[
+        bool, typer.Option("--allow-changed-code", help="Resume a run that other code or versions began.")
+    ] = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print sizes, parameters, memory and steps; train nothing, write nothing.")
     ] = False,
 ) -> None:
-    """Train the text-video model; the best checkpoint is chosen by validation RSUM. Run again to resume."""
+    """Train the text-video model; the best checkpoint is chosen by validation RSUM. Run again to resume.
+
+    On several GPUs: torchrun --nproc-per-node 2 -m vtr.cli train ... (or --no-python vtr train ...). Batches are shared
+    among the processes, and a step is that of one process with the whole batch.
+    """
     from vtr.config import TrainConfig, load
     from vtr.workspace import Workspace
 
@@ -112,7 +127,17 @@ def train(
         return
     from vtr.training.train import train as run
 
-    typer.echo(run(opened, settings, out, device=device, available_only=available_only))
+    summary = run(
+        opened,
+        settings,
+        out,
+        device=device,
+        available_only=available_only,
+        keep_missing_videos=keep_missing_videos,
+        allow_changed_code=allow_changed_code,
+    )
+    if os.environ.get("RANK", "0") == "0":  # under torchrun, one process speaks
+        typer.echo(summary)
 
 
 @app.command()

@@ -228,7 +228,7 @@ class TrainConfig(Config):
     seed: int = 0
     epochs: int = Field(default=20, ge=1)
     precision: Precision = "float32"
-    """bfloat16 and float16 run the model under autocast; scores and loss are always float32. float16 scales the loss."""
+    """bfloat16 and float16 run the model under autocast; scores and loss are always float32."""
 
     accumulate: int = Field(default=1, ge=1)
     """Batches whose gradients are averaged for one step. Negatives come from within each batch only."""

@@ -39,11 +39,15 @@ def progress(
         advance(count, note): call it as `count` more units are done; `note` is shown behind ("epoch 3", "loss 0.21").
     """
     if quiet:
-        yield lambda count, note="": None
+        yield _nothing
     elif sys.stderr.isatty():
         yield from _bar(doing, total, unit, done)
     else:
         yield from _lines(doing, total, unit, done)
+
+
+def _nothing(count: int, note: str = "") -> None:
+    del count, note
 
 
 def _bar(doing: str, total: int, unit: str, before: int) -> Iterator[Callable[[int, str], None]]:

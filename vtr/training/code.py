@@ -60,8 +60,8 @@ def check_made_with(folder: Path, now: Mapping[str, Any], *, allow_changed: bool
     fixed = [_change(key, before, now) for key in ("checkpoint format", "processes") if before.get(key) != now[key]]
     if fixed:
         raise ConfigError(
-            f"{folder} cannot be gone on from: {'; '.join(fixed)}. Start as many processes as before, with the vtr that "
-            "made it; or choose another --out."
+            f"{folder} cannot be gone on from: {'; '.join(fixed)}. Start as many processes as before, with the vtr "
+            "that made it; or choose another --out."
         )
     found = [_change(key, before, now) for key in ("vtr", "torch") if before.get(key) != now[key]]
     old, new = before.get("code", {}), now["code"]

@@ -1,5 +1,8 @@
-"""Training on several processes, one a GPU, started by `torchrun`: each embeds its share of a batch's pairs, and all see
-the scores of the whole batch. A step is the one that a single process with the whole batch would do."""
+"""Training on several processes, one a GPU, started by `torchrun`.
+
+Each embeds its share of a batch's pairs, and all see the scores of the whole batch. A step is the one that a single
+process with the whole batch would do.
+"""
 
 from __future__ import annotations
 
@@ -99,8 +102,8 @@ def joined(device: str) -> Iterator[World]:
         local = int(os.environ.get("LOCAL_RANK", "0"))
         if local >= torch.cuda.device_count():
             raise UnavailableError(
-                f"process {local + 1} of this machine has no GPU: there are {torch.cuda.device_count()}. Start torchrun "
-                f"with --nproc-per-node {torch.cuda.device_count()}, or use --device cpu."
+                f"process {local + 1} of this machine has no GPU: there are {torch.cuda.device_count()}. Start "
+                f"torchrun with --nproc-per-node {torch.cuda.device_count()}, or use --device cpu."
             )
         torch.cuda.set_device(local)
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=WAIT)

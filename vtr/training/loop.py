@@ -141,7 +141,11 @@ class Trainer:
             WorkspaceError: the run's folder cannot be written.
         """
         self._resume(allow_changed_code)
-        self.log = TrainingLog.of(self.root, self.config, size=self.at.log_bytes, step=self.at.step) if self.world.first else None
+        self.log = (
+            TrainingLog(self.root / "log.jsonl", self.root / "tensorboard", size=self.at.log_bytes, step=self.at.step)
+            if self.world.first
+            else None
+        )
         self._saved_at, self._saved_step = time.monotonic(), -1
         steps = self.config.epochs * self.steps_per_epoch
         try:
@@ -204,7 +208,10 @@ class Trainer:
         self.model.train()
         for group in _groups(self._loaded(islice(batches, self.at.batch, None)), self.config.accumulate):
             rate = set_rate(
-                self.optimiser, self.config.optimiser, self.at.step, self.at.epoch, self.config.epochs * self.steps_per_epoch
+                self.optimiser,
+                self.config.optimiser,
+                self.at.step,
+                self.at.epoch,
             )
             self.optimiser.zero_grad(set_to_none=True)
             for pairs, batch in group:

@@ -96,7 +96,9 @@ class NoisyTrainer(Trainer):
                     count += len(batch[0])
             yield float(np.mean(losses)), norms[0], count
 
-    def _peer_step(self, k: int, lesson: Lesson, clean: list[Pair], noisy: list[Pair] | None) -> tuple[float, torch.Tensor]:
+    def _peer_step(
+        self, k: int, lesson: Lesson, clean: list[Pair], noisy: list[Pair] | None
+    ) -> tuple[float, torch.Tensor]:
         """Do one peer's step on clean pairs, and noisy ones if given; return its loss and its gradient's norm."""
         generator = np.random.default_rng((self.config.seed, self.at.epoch, self.at.step, k))
         model, optimiser = self.peers[k], self.optimisers[k]
@@ -190,13 +192,13 @@ def _check(config: TrainConfig) -> None:
     ):
         if value != expected:
             raise ConfigError(
-                f"noisy_correspondence is set and {name} is {value}: with two peers, {expected} was expected. Use --set "
-                f"{name}={'null' if expected is None else expected}."
+                f"noisy_correspondence is set and {name} is {value}: with two peers, {expected} was expected. Use "
+                f"--set {name}={'null' if expected is None else expected}."
             )
     if isinstance(config.checkpoint_every, int):
         raise ConfigError(
-            f"noisy_correspondence is set and checkpoint_every is {config.checkpoint_every}: what the peers judge holds "
-            "for an epoch. Use --set checkpoint_every=epoch."
+            f"noisy_correspondence is set and checkpoint_every is {config.checkpoint_every}: what the peers judge "
+            "holds for an epoch. Use --set checkpoint_every=epoch."
         )
 
 

@@ -173,8 +173,8 @@ def _memory_named(config: TrainConfig) -> Iterator[None]:
     except (torch.OutOfMemoryError, MemoryError) as error:
         raise UnavailableError(
             f"out of memory ({str(error).splitlines()[0] if str(error) else type(error).__name__}). What needs less: "
-            f"--set data.batch_size={max(2, config.data.batch_size // 2)} (with accumulate=2, steps see as many pairs), "
-            f"--set precision=bfloat16, --set data.max_features={max(1, config.data.max_features // 2)}, "
+            f"--set data.batch_size={max(2, config.data.batch_size // 2)} (with accumulate=2, a step sees as many "
+            f"pairs), --set precision=bfloat16, --set data.max_features={max(1, config.data.max_features // 2)}, "
             "--set text.mode=frozen; each needs another --out."
         ) from error
 
@@ -194,7 +194,6 @@ def load_training_corpus(
         config.experts,
         parts=PARTS_OF_TRAINING,
         available_only=available_only,
-        keep_missing_videos=keep_missing_videos,
         text_features=config.text.features,
     )
 
@@ -273,7 +272,7 @@ def _check_same(run: Run, config: TrainConfig, inputs: dict[str, str]) -> None:
         return
     begun = build(TrainConfig, yaml.safe_load(run.config.read_text(encoding="utf-8")), str(run.config))
     before, now = begun.model_dump(mode="json"), config.model_dump(mode="json")  # with the defaults of newer settings
-    free = FREE - {"epochs"} if config.optimiser.schedule == "cosine" else FREE  # its rates depend on the end
+    free = FREE - {"epochs"} if getattr(config.optimiser,"schedule","") == "cosine" else FREE  # its rates depend on the end
     differing = [key for key in _keys(now) if _value(before, key) != _value(now, key) and key not in free]
     if differing:
         changes = ", ".join(f"{key}: {_value(before, key)} -> {_value(now, key)}" for key in differing)
