@@ -9,8 +9,9 @@ import yaml
 
 from vtr.config import TrainConfig, build, dump
 from vtr.coverage import Coverage
-from vtr.data.corpus import Corpus, load_corpus
+from vtr.data.corpus import Corpus, check_learnable, load_corpus
 from vtr.data.features import FeatureChoice
+from vtr.data.sampling import cut_batches, visits_per_pass
 from vtr.data.texts import CaptionTable
 from vtr.errors import ConfigError, InputError, WorkspaceError
 from vtr.files import lock, read_json, remove_temporaries, write_json, write_text
@@ -124,7 +125,7 @@ def load_training_corpus(workspace: Workspace, config: TrainConfig, *, available
         ConfigError, WorkspaceError: see `train`.
     """
     check_text_mode(config)
-    return load_corpus(
+    corpus = load_corpus(
         workspace,
         config.split,
         config.experts,
@@ -132,6 +133,8 @@ def load_training_corpus(workspace: Workspace, config: TrainConfig, *, available
         available_only=available_only,
         text_features=config.text.features,
     )
+    check_learnable(corpus)
+    return corpus
 
 
 def _train(run: Run, corpus: Corpus, config: TrainConfig, device: object) -> Progress:
@@ -147,6 +150,8 @@ def _train(run: Run, corpus: Corpus, config: TrainConfig, device: object) -> Pro
         f"training on {len(data.train)} videos, {len(captions)} captions; experts {', '.join(corpus.experts)}; "
         f"{parameters / 1e6:.1f} M parameters on {device}"
     )
+    if cut := cut_batches(visits_per_pass(data.train, config.data.sampling), config.data):
+        say(cut)
     if config.noisy_correspondence is None:
         return Trainer(config, model, data, run.root, device).train()
     other = config.model_copy(update={"seed": config.seed + PEER_SEED})
