@@ -130,7 +130,7 @@ def test_the_loss_sees_each_pair_with_its_own_negatives(
     def one(video: int, caption: int) -> Tensor:
         return objective.scores(model, data.batch([(video, caption)], None, torch.device("cpu")))[0, 0]
 
-    monkeypatch.setattr(data.table, "batch", lambda rows, _draw: type(data.table).batch(data.table, rows))
+    monkeypatch.setattr(data.table, "batch", lambda rows, *_: type(data.table).batch(data.table, rows))
     found = objective.value(model, objective.load(pairs, np.random.default_rng(0)), pairs)
     scores = torch.stack([torch.stack([one(v, c) for v, _ in pairs]) for _, c in pairs])
     expected = offline_quintuplet_loss(

@@ -9,9 +9,10 @@ from functools import cached_property
 from vtr.annotations.splits import VALIDATION_NAMES
 from vtr.annotations.tables import annotations_fingerprint, load_annotations, load_split, split_names
 from vtr.coverage import Coverage
-from vtr.errors import ConfigError, WorkspaceError, nearest
+from vtr.errors import ConfigError, WorkspaceError, counted, nearest, some
+from vtr.progress import say
 from vtr.store.reader import FeatureStore
-from vtr.types import Annotations, Caption, Part, Split
+from vtr.types import PARTS, Annotations, Caption, Part, Split
 from vtr.workspace import Workspace
 
 
@@ -22,6 +23,7 @@ class Corpus:
     Attributes:
         experts: the experts in use, in alphabetical order.
         with_text: the ids of the captions whose token states were imported, the only ones used; None for all captions.
+        keep_missing_videos: use training videos that have no feature of any expert too, as all-missing.
     """
 
     annotations: Annotations
@@ -29,6 +31,7 @@ class Corpus:
     store: FeatureStore
     experts: tuple[str, ...]
     with_text: frozenset[str] | None = None
+    keep_missing_videos: bool = False
 
     @cached_property
     def with_features(self) -> frozenset[str]:
@@ -36,21 +39,28 @@ class Corpus:
         return frozenset(video_id for expert in self.experts for video_id in self.store.video_ids(expert))
 
     def video_ids(self, part: Part) -> tuple[str, ...]:
-        """Return the part's videos that have features, in the split's order."""
-        return tuple(video_id for video_id in self.split.part(part) if video_id in self.with_features)
+        """Return the part's videos that are used, in the split's order: those that have features, see the class."""
+        listed = self.split.part(part)
+        if part == "train" and self.keep_missing_videos:
+            return listed
+        return tuple(video_id for video_id in listed if video_id in self.with_features)
+
+    def featureless(self, part: Part) -> tuple[str, ...]:
+        """Return the part's videos that are used and have no feature of any expert."""
+        return tuple(video_id for video_id in self.video_ids(part) if video_id not in self.with_features)
 
     def queries(self, part: Part) -> tuple[Caption, ...]:
-        """Return the part's query captions whose video has features."""
-        return self._usable(self.split.queries(part, self.annotations))
+        """Return the query captions of the part's videos that are used."""
+        used = frozenset(self.video_ids(part))
+        return self._usable(c for c in self.split.queries(part, self.annotations) if c.video_id in used)
 
     def captions(self, part: Part) -> tuple[Caption, ...]:
-        """Return all captions of the part's videos that have features."""
+        """Return all captions of the part's videos that are used."""
         by_video = self.annotations.captions_by_video
         return self._usable(caption for video_id in self.video_ids(part) for caption in by_video.get(video_id, ()))
 
     def _usable(self, captions: Iterable[Caption]) -> tuple[Caption, ...]:
-        used, texts = self.with_features, self.with_text
-        return tuple(c for c in captions if c.video_id in used and (texts is None or c.id in texts))
+        return tuple(c for c in captions if self.with_text is None or c.id in self.with_text)
 
     def fingerprints(self, workspace: Workspace) -> dict[str, str]:
         """Return the `inputs` of a stage made from this: stage name -> fingerprint of its output."""
@@ -58,8 +68,9 @@ class Corpus:
         return {"prepare": prepared, "extract": self.store.fingerprint(self.experts)}
 
     def coverage(self, part: Part) -> Coverage:
-        """Return how many of the part's videos have features."""
-        return Coverage(self.split.name, part, len(self.video_ids(part)), len(self.split.part(part)))
+        """Return how many of the part's videos are used, and how many of these have no features."""
+        used, listed, kept = self.video_ids(part), self.split.part(part), self.featureless(part)
+        return Coverage(self.split.name, part, len(used), len(listed), len(kept))
 
 
 def load_corpus(
@@ -70,6 +81,7 @@ def load_corpus(
     parts: Sequence[Part],
     available_only: bool,
     text_features: str | None = None,
+    keep_missing_videos: bool = False,
 ) -> Corpus:
     """Return a corpus whose `parts` are whole, or cut down knowingly.
 
@@ -80,10 +92,11 @@ def load_corpus(
         parts: the parts the stage will use.
         available_only: go on although some of their videos have no features.
         text_features: imported token states of the captions; only captions that have some are used.
+        keep_missing_videos: use training videos that have no feature of any expert as all-missing, and name some.
 
     Raises:
-        WorkspaceError: the split does not exist, there are no features, a part would silently shrink, or the captions'
-            states were not imported.
+        WorkspaceError: the split does not exist, lists no training videos or none at all in `parts`, there are no
+            features, a part would silently shrink, or the captions' states were not imported.
         ConfigError: an expert is not in the store.
     """
     annotations, split = load_annotations(workspace), load_split(workspace, split_name)
@@ -97,10 +110,41 @@ def load_corpus(
                 f"{store.root} has no expert '{name}'.{nearest(name, list(held))} It has: {', '.join(held)}."
             )
     with_text = None if text_features is None else _imported(workspace, text_features)
-    corpus = Corpus(annotations, split, store, tuple(sorted(experts or held)), with_text)
+    corpus = Corpus(annotations, split, store, tuple(sorted(experts or held)), with_text, keep_missing_videos)
+    _check_listed(split, parts)
     for part in parts:
         _check_whole(workspace, corpus.coverage(part), available_only)
+        if kept := corpus.featureless(part):
+            say(f"{counted(len(kept), 'video')} of {split.name} {part} kept without any features: {some(kept)}")
     return corpus
+
+
+def check_learnable(corpus: Corpus) -> None:
+    """Check that every expert has features of some training video.
+
+    Raises:
+        ConfigError: one has not, so nothing of it can be learnt.
+    """
+    listed = frozenset(corpus.split.train)
+    bare = [name for name in corpus.experts if listed.isdisjoint(corpus.store.video_ids(name))]
+    if bare:
+        rest = [name for name in corpus.experts if name not in bare]
+        left = f": --set experts=[{','.join(rest)}]" if rest else ", and extract others"
+        raise ConfigError(
+            f"{' and '.join(bare)}: no features of any of the {len(listed)} videos of {corpus.split.name} train, so "
+            f"nothing can be learnt. Leave out of `experts` what no training video has{left}."
+        )
+
+
+def _check_listed(split: Split, parts: Sequence[Part]) -> None:
+    """Check that a split lists videos; beside a training part, the validation part may be empty."""
+    empty = [part for part in parts if not split.part(part)]
+    if "train" in empty or len(empty) == len(parts):
+        there = [f"{len(split.part(part))} {part}" for part in PARTS if split.part(part)]
+        raise WorkspaceError(
+            f"split {split.name} lists no {empty[0]} videos; it has {', '.join(there) or 'no videos at all'}. Choose "
+            "another split, or another part."
+        )
 
 
 def _imported(workspace: Workspace, name: str) -> frozenset[str]:
@@ -116,13 +160,14 @@ def _imported(workspace: Workspace, name: str) -> frozenset[str]:
 
 
 def _check_whole(workspace: Workspace, coverage: Coverage, available_only: bool) -> None:
-    missing = coverage.total - coverage.available
-    if not missing:
+    dropped = coverage.total - coverage.available
+    lacking = dropped + coverage.kept
+    if not lacking:
         return
-    what = f"{missing} of {coverage.total} videos of {coverage.split} {coverage.part} have no features"
-    if not coverage.available:
+    what = f"{lacking} of {coverage.total} videos of {coverage.split} {coverage.part} have no features"
+    if coverage.available == coverage.kept:
         raise WorkspaceError(f"{what}: nothing is left. Run `{workspace.features_command}`, or choose another --split.")
-    if not available_only:
+    if dropped and not available_only:
         raise WorkspaceError(
             f"{what}. Make them (`{workspace.features_command}`), or pass --available-only to go on with the "
             f"{coverage.available} that do; every result then says so."

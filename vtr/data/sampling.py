@@ -64,6 +64,13 @@ def visits_per_pass(captions_of: Mapping[int, Sequence[int]], sampling: Sampling
     return sum(len(captions) if each else 1 for captions in captions_of.values() if captions)
 
 
+def cut_batches(visits: int, config: DataConfig) -> str:
+    """Return in words that a pass has fewer pairs than a batch was to hold; "" where it has not."""
+    if visits >= config.batch_size:
+        return ""
+    return f"data.batch_size is {config.batch_size} and a pass has {visits} pairs: every batch holds {visits}"
+
+
 def batches_per_epoch(visits: int, config: DataConfig) -> int:
     """Return how many batches `epoch_batches` yields, with so many visits a pass."""
     if config.steps_per_epoch is not None:

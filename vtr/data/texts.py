@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,9 +16,9 @@ from torch import Tensor
 
 from vtr.config import TextConfig
 from vtr.data.resident import put, send, take
-from vtr.errors import WorkspaceError
+from vtr.errors import WorkspaceError, counted, some
 from vtr.files import atomic_directory, atomic_file
-from vtr.progress import progress
+from vtr.progress import progress, say
 from vtr.store.reader import FeatureStore
 from vtr.types import Caption, TextBatch
 from vtr.workspace import Workspace, fingerprint
@@ -44,12 +45,18 @@ class TextSource(Protocol):
     def token_ids(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the token ids of each of N texts."""
 
+    def says_nothing(self, texts: Sequence[str]) -> list[bool]:
+        """Return of each of N texts whether none of its tokens tells it from others."""
+
     def states(self, texts: Sequence[str], advance: Callable[[int], None] | None = None) -> Tensor:
         """Return frozen sentence states [N, H]."""
 
     def token_states(self, texts: Sequence[str], advance: Callable[[int], None] | None = None) -> list[Tensor]:
         """Return frozen states [L, H] of the tokens of each of N texts."""
 
+
+PLAIN_WORD = re.compile("[A-Za-z0-9]")
+"""What has one is a word to every tokeniser; other captions are looked at more closely."""
 
 TOKENISED_AT_ONCE = 4096
 """Captions between two calls of the tokeniser."""
@@ -196,6 +203,8 @@ class CaptionTable:
             self._held = self._token_states()
         else:
             self._held = self._token_ids()
+        if imported is None:
+            self._say_what_says_nothing()
 
     @property
     def dim(self) -> int:
@@ -222,6 +231,16 @@ class CaptionTable:
         """Return a batch of the captions at `rows`."""
         ids = tuple(self.captions[row].id for row in rows)
         return self._held.batch(ids, self._row[list(rows)])
+
+    def _say_what_says_nothing(self) -> None:
+        odd = [caption for caption in self.captions if not PLAIN_WORD.search(caption.text)]
+        found = self._source.says_nothing([caption.text for caption in odd])
+        silent = [caption.id for caption, nothing in zip(odd, found, strict=True) if nothing]
+        if silent:
+            say(
+                f"{len(silent)} of {counted(len(self.captions), 'caption')} have no word that the text model knows; "
+                f"they are used all the same: {some(silent)}"
+            )
 
     def _distinct(self) -> list[str]:
         """Return the captions' texts, each once; captions are then batched from the rows of these."""

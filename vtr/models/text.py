@@ -83,6 +83,11 @@ class TextInput:
         """Return the token ids of each of N texts."""
         return self._tokenizer(self._sentences(texts), truncation=True, max_length=self.config.max_tokens)["input_ids"]  # type: ignore[no-any-return]
 
+    def says_nothing(self, texts: Sequence[str]) -> list[bool]:
+        """Return of each of N texts whether its tokens are only special ones, the unknown one and full stops."""
+        empty = {*self._tokenizer.all_special_ids, *self._tokenizer(".", add_special_tokens=False)["input_ids"]}
+        return [empty.issuperset(ids) for ids in self.token_ids(texts)] if texts else []
+
     @property
     def padding(self) -> int:
         """The token id that padding holds."""

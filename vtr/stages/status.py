@@ -297,8 +297,8 @@ def _changed(recorded: Mapping[str, str], current: Mapping[str, str], stages: Se
 
 def _available_only(coverage: Sequence[str]) -> str:
     """Return the option that a command needs where some of the videos had no features."""
-    numbers = [re.findall(r"\d+", text)[-2:] for text in coverage]
-    partial = any(len(pair) == 2 and pair[0] != pair[1] for pair in numbers)
+    numbers = [re.search(r": (\d+) of (\d+)", text) for text in coverage]
+    partial = any(found is not None and found[1] != found[2] for found in numbers)
     return " --available-only" if partial else ""
 
 

@@ -15,7 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from vtr.config import OptimiserConfig, TextConfig, TrainConfig
 from vtr.data.corpus import Corpus
 from vtr.data.features import FeatureChoice, FeatureTable
-from vtr.data.sampling import batches_per_epoch, epoch_batches, visits_per_pass
+from vtr.data.sampling import batches_per_epoch, cut_batches, epoch_batches, visits_per_pass
 from vtr.errors import UnavailableError
 from vtr.model_config import CEConfig
 from vtr.models import RetrievalModel, assemble
@@ -75,11 +75,13 @@ def dry_run(workspace: Workspace, config: TrainConfig, *, available_only: bool =
     batch = Batch(table.batch([ids.index(videos[video]) for video, _ in pairs], np.random.default_rng(0)), texts.batch)
     torch.manual_seed(config.seed)
     model = assemble(config.model, table.dims, texts.dim, texts.encoder)
-    steps = batches_per_epoch(visits_per_pass(captions_of, config.data.sampling), config.data)
+    visits = visits_per_pass(captions_of, config.data.sampling)
+    steps, cut = batches_per_epoch(visits, config.data), cut_batches(visits, config.data)
     lines = [
         *_sizes(corpus, captions),
         *_parameters(model, config),
         _batch(batch),
+        *([cut] if cut else []),
         _steps(config, steps),
         *_memory(model, config, batch, corpus),
     ]

@@ -12,8 +12,9 @@ import yaml
 
 from vtr.config import TrainConfig, build, dump
 from vtr.coverage import Coverage
-from vtr.data.corpus import Corpus, load_corpus
+from vtr.data.corpus import Corpus, check_learnable, load_corpus
 from vtr.data.features import FeatureChoice
+from vtr.data.sampling import cut_batches, visits_per_pass
 from vtr.data.texts import CaptionTable
 from vtr.errors import ConfigError, InputError, UnavailableError, WorkspaceError
 from vtr.files import lock, read_json, remove_temporaries, write_json, write_text
@@ -188,14 +189,17 @@ def load_training_corpus(
         ConfigError, WorkspaceError: see `train`.
     """
     check_text_mode(config)
-    return load_corpus(
+    corpus = load_corpus(
         workspace,
         config.split,
         config.experts,
         parts=PARTS_OF_TRAINING,
         available_only=available_only,
+        keep_missing_videos=keep_missing_videos,
         text_features=config.text.features,
     )
+    check_learnable(corpus)
+    return corpus
 
 
 def _train(
@@ -214,6 +218,8 @@ def _train(
             f"training on {len(data.train)} videos, {len(captions)} captions; experts {', '.join(corpus.experts)}; "
             f"{parameters / 1e6:.1f} M parameters on {device}{together}"
         )
+        if cut := cut_batches(visits_per_pass(data.train, config.data.sampling), config.data):
+            say(cut)
     if config.noisy_correspondence is None:
         trainer = Trainer(config, model, data, run.root, device, world)
     else:
