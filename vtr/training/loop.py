@@ -28,7 +28,7 @@ from vtr.training.data import TrainingData
 from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.log import TrainingLog
 from vtr.training.objective import loss_parameters, make_objective
-from vtr.training.optimiser import make_optimiser, set_rate
+from vtr.training.optimiser import drop_frozen, make_optimiser, set_rate
 from vtr.types import Batch
 
 LOG_STEPS = 10
@@ -92,6 +92,7 @@ class Trainer:
         )
         visits = visits_per_pass(self.data.train, config.data.sampling)
         per_epoch = batches_per_epoch(visits, config.data)
+        self.total_steps = config.epochs * per_epoch
         try:
             with progress("train", (config.epochs - self.at.epoch) * per_epoch, "steps") as advance:
                 note = ""
@@ -127,7 +128,7 @@ class Trainer:
         batches = epoch_batches(self.data.train, self.config.data, seed=self.config.seed, epoch=self.at.epoch)
         self.model.train()
         for pairs, batch in self._loaded(batches):
-            rate = set_rate(self.optimiser, self.config.optimiser, self.at.step, self.at.epoch)
+            rate = set_rate(self.optimiser, self.config.optimiser, self.at.step, self.at.epoch, self.total_steps)
             self.objective.prepare(self.model, pairs, self.at.step, rate)
             value = self.objective.value(self.model, batch, pairs)
             yield (*self._descend(self.model, self.optimiser, value, pairs), len(pairs))
@@ -165,6 +166,7 @@ class Trainer:
             )
         optimiser.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
+        drop_frozen(optimiser, self.at.step)
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip or math.inf)
         optimiser.step()
         return loss.item(), float(norm)

@@ -98,7 +98,7 @@ class NoisyTrainer(Trainer):
         """Do one peer's step on clean pairs, and noisy ones if given; return its loss and its gradient's norm."""
         generator = np.random.default_rng((self.config.seed, self.at.epoch, self.at.step, k))
         model, optimiser = self.peers[k], self.optimisers[k]
-        set_rate(optimiser, self.config.optimiser, self.at.step, self.at.epoch)
+        set_rate(optimiser, self.config.optimiser, self.at.step, self.at.epoch, self.total_steps)
         value = self.objective.value(model, self.objective.load(clean, generator), clean, _labels(lesson, clean))
         if noisy is not None:
             batch = self.objective.load(noisy, generator)
