@@ -25,10 +25,10 @@ from plain_loader import read_videos
 from plain_weights import random_weights
 from stacked_mmt import StackedMMT, stacked_max_margin, stacked_similarities
 
-from vtr.config import OptimiserConfig
 from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.losses import MaxMarginRankingLoss
 from vtr.models.mmt import MMT
+from vtr.optimiser_config import OptimiserConfig
 from vtr.similarity import score_matrix
 from vtr.store.reader import FeatureStore
 from vtr.training.embedding import embed_texts, embed_videos

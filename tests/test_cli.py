@@ -19,7 +19,8 @@ from vtr.cli import main
 from vtr.config import TrainConfig, dump
 
 STAGES = (
-    "prepare msrvtt", "prepare folder", "prepare list", "import mmt-features", "import ce-features",
+    "prepare msrvtt", "prepare folder", "prepare list", "prepare split", "prepare holdout",
+    "import mmt-features", "import ce-features",
     "import mmt-checkpoint", "import ce-checkpoint", "extract", "experts",
     "features list", "features compact", "train", "mine", "embed", "index", "evaluate", "search",
     "report", "status", "doctor", "losses", "serve", "demo",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -151,3 +151,22 @@ def prepare_split(
     given: dict[Part, Path | None] = {"train": train, "validation": validation, "test": test}
     lists = {part: path for part, path in given.items() if path is not None}
     typer.echo(run(Workspace.open(workspace), name, lists, queries))
+
+
+@prepare.command("holdout")
+def prepare_holdout(
+    workspace: WorkspaceArgument,
+    name: Annotated[str, typer.Argument(metavar="NAME", help="What `--split` will call it.")],
+    videos: Annotated[int, typer.Option(min=1, metavar="N", help="How many training videos are held out.")],
+    of: Annotated[str, typer.Option(metavar="SPLIT", help="The split whose training videos they are.")] = "full",
+    part: Annotated[Literal["test", "validation"], typer.Option(help="What they become.")] = "test",
+    available_only: Annotated[
+        bool, typer.Option("--available-only", help="Choose and keep only videos that have features.")
+    ] = False,
+    seed: Annotated[int, typer.Option(help="Another one holds out other sources.")] = 0,
+) -> None:
+    """A split whose test or validation part is held out of another's training videos, in whole source videos."""
+    from vtr.stages.holdout import prepare_holdout as run
+    from vtr.workspace import Workspace
+
+    typer.echo(run(Workspace.open(workspace), name, of, videos, part=part, available_only=available_only, seed=seed))

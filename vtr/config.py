@@ -17,6 +17,7 @@ from vtr.errors import ConfigError, InputError, nearest
 from vtr.experts import EXPERTS, taken
 from vtr.loss_config import LossConfig, UnifiedLossConfig
 from vtr.model_config import MMTConfig, ModelConfig
+from vtr.optimiser_config import OptimiserConfig
 
 Settings = TypeVar("Settings", bound=Config)
 
@@ -186,23 +187,6 @@ class DataConfig(Config):
     selection: Selection = "spaced"
     """Which are kept of more: at random in training and evenly spaced in evaluation; at random in both, always the same
     in evaluation, as MMT was released ("mmt"); or the first ones, as CE was ("first")."""
-
-
-class OptimiserConfig(Config):
-    """The optimiser, and its learning rate with a multiplicative decay."""
-
-    name: Literal["adam", "ranger"] = "adam"
-    """adam, or ranger: rectified Adam with lookahead and decoupled weight decay, which CE was trained with."""
-    learning_rate: float = Field(default=5e-5, gt=0)
-    text_learning_rate: float | None = None
-    """For a fine-tuned text encoder; None means the same as `learning_rate`."""
-    weight_decay: float = Field(default=0.0, ge=0)
-    warmup_steps: int = Field(default=0, ge=0)
-    decay: float = Field(default=0.95, gt=0, le=1)
-    decay_steps: Annotated[int, Field(ge=1)] | Literal["epoch"] = 1000
-    """The rate is multiplied by `decay` every so many steps, or after each "epoch"."""
-    gradient_clip: float | None = None
-    """Largest norm of the gradient; None does not clip."""
 
 
 class NoisyCorrespondenceConfig(Config):

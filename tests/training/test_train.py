@@ -22,7 +22,7 @@ from vtr.config import TrainConfig, dump
 from vtr.errors import ConfigError, UnavailableError, VtrError, WorkspaceError
 from vtr.files import read_json
 from vtr.training.objective import Objective
-from vtr.training.optimiser import rate_factor
+from vtr.training.schedule import rate_factor
 from vtr.training.train import train
 from vtr.workspace import Workspace
 
@@ -161,9 +161,9 @@ def test_cuda_is_refused_where_there_is_none(toy: Workspace, tmp_path: Path, toy
 
 def test_the_rate_warms_up_and_decays(toy_config: MakeConfig) -> None:
     optimiser = toy_config(optimiser={"warmup_steps": 4, "decay": 0.5, "decay_steps": 10}).optimiser
-    assert [rate_factor(optimiser, step, 9) for step in (0, 1, 3, 9, 10, 25)] == [0.25, 0.5, 1, 1, 0.5, 0.25]
+    assert [rate_factor(optimiser, step, 9, 30) for step in (0, 1, 3, 9, 10, 25)] == [0.25, 0.5, 1, 1, 0.5, 0.25]
     by_epoch = toy_config(optimiser={"decay": 0.5, "decay_steps": "epoch"}).optimiser
-    assert [rate_factor(by_epoch, step, epoch) for step, epoch in ((0, 0), (7, 0), (8, 1), (99, 3))] == [
+    assert [rate_factor(by_epoch, step, epoch, 100) for step, epoch in ((0, 0), (7, 0), (8, 1), (99, 3))] == [
         1,
         1,
         0.5,

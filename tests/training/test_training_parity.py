@@ -13,9 +13,9 @@ from plain_mmt import EXPERT_IDS, PlainMMT, PlainVideos, plain_max_margin
 from plain_weights import random_weights
 from torch import Tensor
 
-from vtr.config import OptimiserConfig
 from vtr.loss_config import MaxMarginRankingLossConfig
 from vtr.losses import build_loss
+from vtr.optimiser_config import OptimiserConfig
 from vtr.training.optimiser import make_optimiser
 
 DIMS = dict(zip(sorted(EXPERT_IDS), (5, 4, 6, 3, 7, 4, 5), strict=True))

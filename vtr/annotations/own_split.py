@@ -43,17 +43,12 @@ def prepare_split(workspace: Workspace, name: str, lists: Mapping[Part, Path], q
             a query is of no video of the parts.
         WorkspaceError: the workspace cannot be written or is in use.
     """
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in VALIDATION_NAMES:
-        raise InputError(f"'{name}' cannot be a split's name. Use letters, digits, '.', '_' and '-', as in 1k-A-7k.")
+    check_name(workspace, name)
     if not lists.keys() & {"validation", "test"}:
         raise InputError(
             f"split {name} would have nothing to evaluate. Give the ids of its --test or --validation part."
         )
     annotations = load_annotations(workspace)
-    if name in split_names(workspace) and not is_own(workspace, name):
-        raise InputError(
-            f"{workspace.root} has a split '{name}' already, made with the annotations. Choose another name."
-        )
     parts = {part: read_ids(path) for part, path in lists.items()}
     for part, ids in parts.items():
         if unknown := [video_id for video_id in ids if video_id not in annotations.video_by_id]:
@@ -65,6 +60,20 @@ def prepare_split(workspace: Workspace, name: str, lists: Mapping[Part, Path], q
     split = Split(name, train, validation, test, asked, f"own split, from {', '.join(sources)}")
     with lock(workspace.prepare_lock, f"prepare {workspace.root}"):
         return OwnSplit(save_own_split(workspace, split), tuple(count_parts(annotations, split)))
+
+
+def check_name(workspace: Workspace, name: str) -> None:
+    """Check that a split of the user's own may have a name.
+
+    Raises:
+        InputError: it cannot be a file's, or a split that was made with the annotations has it.
+    """
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", name) or name in VALIDATION_NAMES:
+        raise InputError(f"'{name}' cannot be a split's name. Use letters, digits, '.', '_' and '-', as in 1k-A-7k.")
+    if name in split_names(workspace) and not is_own(workspace, name):
+        raise InputError(
+            f"{workspace.root} has a split '{name}' already, made with the annotations. Choose another name."
+        )
 
 
 def _queries(workspace: Workspace, queries: str, described: Collection[str]) -> tuple[str, ...] | None:

@@ -148,7 +148,7 @@ def load_split(workspace: Workspace, name: str) -> Split:
     own = is_own(workspace, name)
     path, make = workspace.annotations / SPLITS / f"{name}.json", MAKE
     if own:
-        path, make = workspace.own_splits / f"{name}.json", f"vtr prepare split {workspace.root} {name} ..."
+        path, make = workspace.own_splits / f"{name}.json", f"vtr prepare split|holdout {workspace.root} {name} ..."
     try:
         values = read_json(path)
         train, validation, test = (tuple(values[part]) for part in PARTS)

@@ -36,7 +36,7 @@ class Corpus:
     @cached_property
     def with_features(self) -> frozenset[str]:
         """The ids of the videos that have a feature of some expert."""
-        return frozenset(video_id for expert in self.experts for video_id in self.store.video_ids(expert))
+        return self.store.with_features(self.experts)
 
     def video_ids(self, part: Part) -> tuple[str, ...]:
         """Return the part's videos that are used, in the split's order: those that have features, see the class."""
@@ -197,7 +197,6 @@ def resolve_part(
     split = load_split(workspace, name)
     if part_option is not None:
         return name, part_option
-    store = FeatureStore(workspace.store)
-    with_features = {video_id for expert in store.experts for video_id in store.video_ids(expert)}
+    with_features = FeatureStore(workspace.store).with_features()
     has_test = bool(with_features.intersection(split.test))
     return name, "test" if has_test or not with_features.intersection(split.validation) else "validation"

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vtr.annotations.tables import load_split, split_names
-from vtr.config import DataConfig, OptimiserConfig, TextConfig, TrainConfig, dump
+from vtr.config import DataConfig, TextConfig, TrainConfig, dump
 from vtr.errors import ConfigError, InputError, WorkspaceError
 from vtr.files import atomic_directory, lock, sha256_file, write_text
 from vtr.interop.ce_checkpoint import LENGTHS, load_ce_checkpoint
@@ -18,6 +18,7 @@ from vtr.loss_config import MaxMarginRankingLossConfig
 from vtr.models import RetrievalModel
 from vtr.models.encoder import encoder_config, state_dim
 from vtr.models.saved import save_model
+from vtr.optimiser_config import OptimiserConfig
 from vtr.store.reader import FeatureStore
 from vtr.training.checkpoint import weights_hash
 from vtr.workspace import MANIFEST, Run, Workspace, read_manifest, write_manifest

@@ -67,6 +67,11 @@ class FeatureStore:
         """Return the ids of the videos that have features, in stored order."""
         return tuple(row["video_id"] for _, row in self._rows(expert, columns=("video_id",)))
 
+    def with_features(self, experts: Collection[str] | None = None) -> frozenset[str]:
+        """Return the ids of the videos that have a feature of some expert, of all experts or those given."""
+        given = self.experts if experts is None else experts
+        return frozenset(video_id for expert in given for video_id in self.video_ids(expert))
+
     def counts(self, expert: str) -> dict[str, tuple[int, str]]:
         """Return video id -> (number of features, dtype of their values), in stored order."""
         rows = self._rows(expert, columns=("video_id", "num_features", "dtype"))

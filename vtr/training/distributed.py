@@ -109,6 +109,7 @@ def joined(device: str) -> Iterator[World]:
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=WAIT)
     try:
         yield World(dist.get_rank(), size, dist.group.WORLD)
+        dist.barrier()  # none leaves while another still talks to it
     finally:
         dist.destroy_process_group()
 

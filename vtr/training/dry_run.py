@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils.rnn import pad_sequence
 
-from vtr.config import OptimiserConfig, TextConfig, TrainConfig
+from vtr.config import TextConfig, TrainConfig
 from vtr.data.corpus import Corpus
 from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.data.sampling import batches_per_epoch, cut_batches, epoch_batches, visits_per_pass
@@ -22,13 +22,13 @@ from vtr.models import RetrievalModel, assemble
 from vtr.models.encoder import encoder_config, encoder_from_config
 from vtr.models.text import TextInput
 from vtr.store.reader import FeatureStore
-from vtr.training.optimiser import rate_factor
+from vtr.training.schedule import rate_factor
 from vtr.training.train import load_training_corpus, training_captions
 from vtr.types import Batch, Caption, TextBatch
 from vtr.workspace import Workspace
 
 MEBIBYTE = 1 << 20
-STATES_OF = {"adam": 2, "ranger": 3}
+STATES_OF = {"adam": 2, "adamw": 2, "sgd": 1, "ranger": 3}
 """Tensors of a parameter's size that each optimiser keeps."""
 
 KNOWN_MODELS: dict[str, dict[str, Any]] = {
@@ -160,8 +160,8 @@ def _batch(batch: Batch) -> str:
 
 def _steps(config: TrainConfig, per_epoch: int) -> str:
     total = config.epochs * per_epoch
-    rate: OptimiserConfig = config.optimiser
-    last = rate.learning_rate * rate_factor(rate, total - 1, config.epochs - 1)
+    rate = config.optimiser
+    last = rate.learning_rate * rate_factor(rate, total - 1, config.epochs - 1, total)
     return (
         f"steps: {per_epoch:,} an epoch, {config.epochs} epochs, {total:,} in all; {rate.name}, learning rate "
         f"{rate.learning_rate:g} at first and {last:.3g} at last"

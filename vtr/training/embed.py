@@ -18,8 +18,8 @@ from vtr.files import lock
 from vtr.models.saved import load_model
 from vtr.models.text import TextInput
 from vtr.progress import progress
+from vtr.training.device import choose_device
 from vtr.training.embedding import embed_texts, embed_videos
-from vtr.training.optimiser import choose_device
 from vtr.types import Caption, Part
 from vtr.workspace import MANIFEST, Run, read_manifest
 

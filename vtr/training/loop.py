@@ -9,7 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -42,7 +42,7 @@ from vtr.training.divergence import Watchdog
 from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.log import TrainingLog
 from vtr.training.objective import loss_parameters, make_objective
-from vtr.training.optimiser import make_optimiser, set_rate
+from vtr.training.optimiser import drop_frozen, make_optimiser, set_rate
 from vtr.types import Batch
 
 LOG_STEPS = 10
@@ -124,9 +124,10 @@ class Trainer:
         self.average = None if config.ema is None else WeightAverage(model, config.ema)
         if self.average is not None:
             self.others["average"] = Learner(self.average, None)
-        self.best_model = model if self.average is None else self.average.module
+        self.best_model = model if self.average is None else cast(RetrievalModel, self.average.module)
         self.batches_per_epoch = batches_per_epoch(visits_per_pass(data.train, config.data.sampling), config.data)
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.accumulate)
+        self.total_steps = config.epochs * self.steps_per_epoch
         self.at = Progress()
 
     def train(self, *, allow_changed_code: bool = False) -> Progress:
@@ -147,9 +148,8 @@ class Trainer:
             else None
         )
         self._saved_at, self._saved_step = time.monotonic(), -1
-        steps = self.config.epochs * self.steps_per_epoch
         try:
-            with progress("train", steps, "steps", done=self.at.step, quiet=not self.world.first) as advance:
+            with progress("train", self.total_steps, "steps", done=self.at.step, quiet=not self.world.first) as advance:
                 while not self.at.finished(self.config):
                     for loss in self._epoch():
                         advance(1, self._note(loss))
@@ -207,15 +207,11 @@ class Trainer:
         batches = epoch_batches(self.data.train, self.config.data, seed=self.config.seed, epoch=self.at.epoch)
         self.model.train()
         for group in _groups(self._loaded(islice(batches, self.at.batch, None)), self.config.accumulate):
-            rate = set_rate(
-                self.optimiser,
-                self.config.optimiser,
-                self.at.step,
-                self.at.epoch,
-            )
+            rate = set_rate(self.optimiser, self.config.optimiser, self.at.step, self.at.epoch, self.total_steps)
             self.optimiser.zero_grad(set_to_none=True)
             for pairs, batch in group:
                 self.objective.prepare(self.model, pairs, self.at.step, rate)
+                self.objective.gradient_scale = self.scaler.get_scale() * self.world.size / len(group)
                 value = self.objective.value(self.model, batch, pairs)
                 loss = self._backward(value, pairs, 1 / len(group))
             norm = self._update(self.model, self.optimiser)
@@ -246,13 +242,14 @@ class Trainer:
             VtrError: it is not finite.
         """
         known = self.watchdog.add(loss, pairs, self.at.step)
-        # DistributedDataParallel averages over processes what is to be summed
+        # DistributedDataParallel averages over processes what is to be summed: their number makes up for it
         self.scaler.scale(loss * (share * self.world.size)).backward()  # type: ignore[no-untyped-call]
         return known
 
     def _update(self, model: RetrievalModel, optimiser: Optimizer) -> Tensor:
         """Follow the gradient, and return its norm before clipping."""
         self.scaler.unscale_(optimiser)
+        drop_frozen(optimiser, self.at.step)
         if self.world.size > 1:
             for parameter in self.of_loss:
                 if parameter.grad is not None:

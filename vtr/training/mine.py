@@ -14,9 +14,9 @@ from vtr.files import lock, sha256_file
 from vtr.models.saved import load_model
 from vtr.models.text import TextInput
 from vtr.progress import progress
+from vtr.training.device import choose_device
 from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.offline import TEXTS, TOP, VIDEOS, hardest_negatives, write_negatives
-from vtr.training.optimiser import choose_device
 from vtr.types import Caption
 from vtr.workspace import MANIFEST, Run, read_manifest, write_manifest
 

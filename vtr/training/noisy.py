@@ -102,7 +102,7 @@ class NoisyTrainer(Trainer):
         """Do one peer's step on clean pairs, and noisy ones if given; return its loss and its gradient's norm."""
         generator = np.random.default_rng((self.config.seed, self.at.epoch, self.at.step, k))
         model, optimiser = self.peers[k], self.optimisers[k]
-        set_rate(optimiser, self.config.optimiser, self.at.step, self.at.epoch)
+        set_rate(optimiser, self.config.optimiser, self.at.step, self.at.epoch, self.total_steps)
         value = self.objective.value(model, self.objective.load(clean, generator), clean, _labels(lesson, clean))
         if noisy is not None:
             batch = self.objective.load(noisy, generator)
@@ -144,9 +144,7 @@ class NoisyTrainer(Trainer):
             labels[[caption for _, caption in self.pairs]] = y
             lessons.append(Lesson(self._select(clean), self._select(~clean), labels))
         shares = [float((probability > self.noisy.threshold).mean()) for probability in probabilities]
-        self.log.write(
-            "correspondence", self.at.step, epoch=self.at.epoch, clean_share_a=shares[0], clean_share_b=shares[1]
-        )
+        self._write("correspondence", epoch=self.at.epoch, clean_share_a=shares[0], clean_share_b=shares[1])
         return lessons[0], lessons[1]
 
     def _select(self, chosen: NDArray[np.bool_]) -> dict[int, list[int]]:

@@ -44,6 +44,7 @@ class Objective:
         world: the processes that share each batch; None for this one alone.
 
     Attributes:
+        gradient_scale: what the loss will be multiplied with before the backward pass.
         monitor: means over the batches seen by `value`: loss, similarities, gradients at the embeddings.
     """
 
@@ -53,6 +54,7 @@ class Objective:
         self.config, self.data, self.device, self.world = config, data, device, world or World()
         self.loss = build_loss(config.loss).to(device)
         self.monitor = Monitor()
+        self.gradient_scale = 1.0
         self._embedders: dict[int, nn.Module] = {}
 
     @property
@@ -82,7 +84,8 @@ class Objective:
         if self.world.group is not None:
             group = self.world.group
             texts, weights, videos, present = (gather_rows(x, group) for x in (texts, weights, videos, present))
-        self.monitor.watch(texts, videos)
+        self.monitor.watch(texts, "text", self.gradient_scale)
+        self.monitor.watch(videos, "video", self.gradient_scale)
         return flat_scores(texts, videos, weights, present)
 
     def _measured(self, scores: Tensor, loss: Tensor, positives: Tensor | None) -> Tensor:

@@ -24,13 +24,12 @@ from vtr.models.text import TextInput
 from vtr.progress import say
 from vtr.training.checkpoint import BEST, LAST, STATE, weights_hash
 from vtr.training.data import make_data
-from vtr.training.device import set_determinism
+from vtr.training.device import choose_device, set_determinism
 from vtr.training.distributed import World, check_shareable, joined
 from vtr.training.divergence import DIVERGED
 from vtr.training.loop import Progress, Trainer
 from vtr.training.noisy import PEER_SEED, NoisyTrainer
 from vtr.training.offline import mined
-from vtr.training.optimiser import choose_device
 from vtr.types import Caption, Part
 from vtr.workspace import MANIFEST, Run, Workspace, read_manifest, write_manifest
 
@@ -278,7 +277,7 @@ def _check_same(run: Run, config: TrainConfig, inputs: dict[str, str]) -> None:
         return
     begun = build(TrainConfig, yaml.safe_load(run.config.read_text(encoding="utf-8")), str(run.config))
     before, now = begun.model_dump(mode="json"), config.model_dump(mode="json")  # with the defaults of newer settings
-    free = FREE - {"epochs"} if getattr(config.optimiser,"schedule","") == "cosine" else FREE  # its rates depend on the end
+    free = FREE - {"epochs"} if config.optimiser.schedule == "cosine" else FREE  # its rates depend on the end
     differing = [key for key in _keys(now) if _value(before, key) != _value(now, key) and key not in free]
     if differing:
         changes = ", ".join(f"{key}: {_value(before, key)} -> {_value(now, key)}" for key in differing)
