@@ -80,7 +80,7 @@ class Amounts:
 
 
 AMOUNTS = {
-    ("cpu", False): Amounts("full", 256, 1_000, (32, 128), 1, {32: 5, 128: 2}, 2048),
+    ("cpu", False): Amounts("full", 256, 1_000, (32, 128), 1, {32: 4, 128: 2}, 2048),
     ("cuda", False): Amounts("full", 3_000, 1_000, (32, 128), 30, {32: 300, 128: 100}, 8192),
     ("cpu", True): Amounts("small", 64, 40, (8, 32), 1, {8: 3, 32: 2}, 512),
     ("cuda", True): Amounts("small", 300, 100, (32, 128), 5, {32: 20, 128: 10}, 2048),
@@ -257,7 +257,7 @@ def measure_processes(job: Job, folder: Path) -> dict[str, Any]:
     """Time `vtr train` as one process and as two, and compare their losses; a core each."""
     if importlib.util.find_spec("vtr.training.distributed") is None:
         return {"skipped": "this vtr does not train on several processes"}
-    videos, hidden, batch = (60, 32, 32) if job.quick else (300, 256, 128)
+    videos, hidden, batch = (60, 32, 32) if job.quick else (300, 256, 64)
     workspace = make_workspace(folder / "ws", videos=videos)
     bert = {"hidden_size": hidden, "num_hidden_layers": 4, "num_attention_heads": 4, "intermediate_size": 4 * hidden}
     bert |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}  # what drops out differs by process
