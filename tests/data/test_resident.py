@@ -183,6 +183,23 @@ def test_training_data_go_to_a_device_as_far_as_they_fit(
     assert host.to(CPU) is host
 
 
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_training_data_on_a_gpu_give_the_same_batches(toy: Workspace, tiny_bert: Path) -> None:
+    host, gpu = data(toy, tiny_bert), torch.device("cuda", 0)
+    there = host.to(gpu)
+    assert there.table.on_host == ()
+    pairs = [(row, host.train[row][0]) for row in (0, 9, 4, 2)]
+    for part in (None, slice(1, 3)):
+        batch = there.batch(pairs, np.random.default_rng(0), gpu, part)
+        held = tensors(batch.videos) | tensors(batch.texts)
+        assert {value.device for value in held.values()} == {gpu}
+        same_batch(batch.to(CPU), host.batch(pairs, np.random.default_rng(0), CPU, part))
+    behind = host.within(gpu, 0)
+    same_batch(
+        behind.batch(pairs, np.random.default_rng(0), gpu).to(CPU), host.batch(pairs, np.random.default_rng(0), CPU)
+    )
+
+
 def same_batch(one: Batch, other: Batch) -> None:
     same(one.videos, other.videos)
     same(one.texts, other.texts)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import html.parser
 import io
+import json
 import re
 from collections import Counter
 from collections.abc import Callable
@@ -218,6 +219,19 @@ def test_results_of_other_rules_go_stale_too(run: Run) -> None:
     text = parsed(run).text
     assert text.count("These figures are of another checkpoint, or of other videos") == 1
     assert "--split full --part test --ties pessimistic" in text
+
+
+def test_only_videos_that_were_left_out_ask_for_available_only(run: Run) -> None:
+    manifest = run.root / "manifest.json"
+    content = json.loads(manifest.read_text())
+    for coverage, wanted in (
+        ("toy train: 40 of 40, 2 of them without any features", False),
+        ("toy train: 40 of 40", False),
+        ("toy train: 38 of 40", True),
+    ):
+        manifest.write_text(json.dumps(content | {"coverage": [coverage]}))
+        (line,) = [line for line in run_lines(run) if line.stage == "evaluate"]
+        assert line.command.endswith(" --available-only") is wanted
 
 
 def test_a_matrix_among_the_results_is_shown_as_one(run: Run, tmp_path: Path) -> None:

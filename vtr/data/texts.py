@@ -234,7 +234,7 @@ class CaptionTable:
 
     def _say_what_says_nothing(self) -> None:
         odd = [caption for caption in self.captions if not PLAIN_WORD.search(caption.text)]
-        found = self._source.says_nothing([caption.text for caption in odd])
+        found = self._source.says_nothing([caption.text for caption in odd]) if odd else []
         silent = [caption.id for caption, nothing in zip(odd, found, strict=True) if nothing]
         if silent:
             say(

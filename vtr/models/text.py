@@ -86,7 +86,7 @@ class TextInput:
     def says_nothing(self, texts: Sequence[str]) -> list[bool]:
         """Return of each of N texts whether its tokens are only special ones, the unknown one and full stops."""
         empty = {*self._tokenizer.all_special_ids, *self._tokenizer(".", add_special_tokens=False)["input_ids"]}
-        return [empty.issuperset(ids) for ids in self.token_ids(texts)] if texts else []
+        return [empty.issuperset(ids) for ids in self.token_ids(texts)]
 
     @property
     def padding(self) -> int:

@@ -178,7 +178,7 @@ def _memory(model: RetrievalModel, config: TrainConfig, batch: Batch, corpus: Co
     stored = sum(path.stat().st_size for expert in corpus.experts for path in corpus.store.shards(expert))
     return [
         f"memory of the device, MiB: {listed}; {sum(parts.values()) / MEBIBYTE:,.0f} in all",
-        f"features on disk: {stored / MEBIBYTE:,.0f} MiB; those of training and validation are held in memory",
+        f"features on disk: {stored / MEBIBYTE:,.0f} MiB; a GPU holds those of the two parts as far as they fit",
     ]
 
 
