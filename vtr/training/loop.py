@@ -29,6 +29,7 @@ from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.log import TrainingLog
 from vtr.training.objective import loss_parameters, make_objective
 from vtr.training.optimiser import drop_frozen, make_optimiser, set_rate
+from vtr.training.tracking import open_trackers
 from vtr.types import Batch
 
 LOG_STEPS = 10
@@ -87,21 +88,17 @@ class Trainer:
         last = self.root / "checkpoints" / "last"
         if last.exists():
             self.at = Progress(**load_checkpoint(last, self.model, self.optimiser, self.others, self.device))
-        self.log = TrainingLog(
-            self.root / "log.jsonl", self.root / "tensorboard", size=self.at.log_bytes, step=self.at.step
-        )
+        trackers = open_trackers(config, self.root, self.at.step)
+        self.log = TrainingLog(self.root / "log.jsonl", trackers, size=self.at.log_bytes)
         visits = visits_per_pass(self.data.train, config.data.sampling)
         per_epoch = batches_per_epoch(visits, config.data)
         self.total_steps = config.epochs * per_epoch
-        try:
-            with progress("train", (config.epochs - self.at.epoch) * per_epoch, "steps") as advance:
-                note = ""
-                while self.at.epoch < config.epochs:
-                    for loss in self._epoch():
-                        advance(1, f"epoch {self.at.epoch + 1} of {config.epochs}, loss {loss:.4f}{note}")
-                    note = self._end_of_epoch()
-        finally:
-            self.log.close()
+        with self.log, progress("train", (config.epochs - self.at.epoch) * per_epoch, "steps") as advance:
+            note = ""
+            while self.at.epoch < config.epochs:
+                for loss in self._epoch():
+                    advance(1, f"epoch {self.at.epoch + 1} of {config.epochs}, loss {loss:.4f}{note}")
+                note = self._end_of_epoch()
         return self.at
 
     def _epoch(self) -> Iterator[float]:

@@ -24,6 +24,7 @@ from vtr.training.loop import Progress, Trainer
 from vtr.training.noisy import PEER_SEED, NoisyTrainer
 from vtr.training.offline import mined
 from vtr.training.optimiser import choose_device
+from vtr.training.tracking import check_tracking
 from vtr.types import Caption, Part
 from vtr.workspace import MANIFEST, Run, Workspace, read_manifest, write_manifest
 
@@ -78,7 +79,7 @@ def train(
         ConfigError: an expert is not in the store, settings exclude each other, or the run was begun with another
             config.
         InputError: the split's training part has no captions.
-        UnavailableError: the device or the text model is not here.
+        UnavailableError: the device, the text model or what is to track the run is not here.
         WorkspaceError: the split does not exist, features or mined negatives are missing or have changed, or `out`
             cannot be written.
     """
@@ -86,6 +87,7 @@ def train(
         raise ConfigError(f"{out} holds an imported checkpoint, which is not trained on. Choose another --out.")
     corpus = load_training_corpus(workspace, config, available_only=available_only)
     place = choose_device(device)
+    check_tracking(config)
     inputs = corpus.fingerprints(workspace)
     if isinstance(config.loss, OfflineQuintupletLossConfig):
         inputs["mine"] = mined(config.loss.negatives)
@@ -192,12 +194,16 @@ def _finished(run: Run, config: TrainConfig) -> Progress | None:
 
 
 def _check_same(run: Run, config: TrainConfig, inputs: dict[str, str]) -> None:
-    """Check that a run goes on with the config and the inputs it was begun with; only `epochs` may be raised."""
+    """Check that a run goes on with the config and the inputs it was begun with.
+
+    Where it is tracked may change; `epochs` may be raised, unless the schedule depends on the number of steps.
+    """
     if not run.config.exists():
         return
     begun = build(TrainConfig, yaml.safe_load(run.config.read_text(encoding="utf-8")), str(run.config))
     before, now = begun.model_dump(mode="json"), config.model_dump(mode="json")  # with the defaults of newer settings
-    differing = [key for key in _keys(now) if _value(before, key) != _value(now, key) and key != "epochs"]
+    free = {"tracking"} if config.optimiser.schedule == "cosine" else {"tracking", "epochs"}
+    differing = [key for key in _keys(now) if _value(before, key) != _value(now, key) and key not in free]
     if differing:
         changes = ", ".join(f"{key}: {_value(before, key)} -> {_value(now, key)}" for key in differing)
         raise ConfigError(f"{run.root} was begun with another config ({changes}). Choose another --out, or delete it.")
