@@ -249,6 +249,9 @@ class TrainConfig(Config):
     optimiser: OptimiserConfig = OptimiserConfig()
     noisy_correspondence: NoisyCorrespondenceConfig | None = None
     """Train two peers that tell each other which pairs match; None trains one model on all pairs."""
+    tracking: tuple[Literal["tensorboard", "wandb", "mlflow"], ...] = Field(default=("tensorboard",), strict=False)
+    """Where a run's figures go beside its log.jsonl; wandb and mlflow must be installed, and read their own environment
+    variables (WANDB_MODE=offline, WANDB_PROJECT, MLFLOW_TRACKING_URI, ...)."""
 
 
 def load(

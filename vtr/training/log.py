@@ -1,48 +1,59 @@
-"""The training log: one JSON object a line, and the same in TensorBoard's files."""
+"""The training log: one JSON object a line, and its numbers for whatever tracks the run."""
 
 from __future__ import annotations
 
 import json
 import os
-import warnings
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import TracebackType
 from typing import Any
 
 from vtr.files import cannot_write
+from vtr.progress import say
+from vtr.training.tracking import Tracker
 
 
 class TrainingLog:
-    """Appends to `path` and to a TensorBoard folder. A resumed run cuts off what came after its checkpoint.
+    """Appends to `path` and gives numbers to trackers. A resumed run cuts off what came after its checkpoint.
+
+    A tracker that fails is left out from then on, which is said once: training goes on, and `path` has everything.
 
     Args:
         path: the JSONL file.
-        tensorboard: the folder for event files.
+        trackers: name -> tracker; closed with the log.
         size: bytes of `path` to keep.
-        step: the step training goes on from.
 
     Raises:
         WorkspaceError: the file cannot be written.
     """
 
-    def __init__(self, path: Path, tensorboard: Path, *, size: int, step: int) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", DeprecationWarning)  # tensorboard's own, at import
-            from torch.utils.tensorboard import SummaryWriter
-
-            self._writer = SummaryWriter(str(tensorboard), purge_step=step)
-        self._path = path
+    def __init__(self, path: Path, trackers: Mapping[str, Tracker], *, size: int) -> None:
+        self._path, self._trackers = path, dict(trackers)
         try:
             self._stream = path.open("ab")
             self._stream.truncate(size)
         except OSError as error:
+            self._each(lambda tracker: tracker.close(failed=True))
             raise cannot_write(path, error) from error
 
+    def __enter__(self) -> TrainingLog:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close(failed=kind is not None)
+
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Append one line; numbers also go to TensorBoard under `kind`."""
+        """Append one line; numbers also go to the trackers, as `kind/name`."""
         self._stream.write((json.dumps({"kind": kind, "step": step, **values}) + "\n").encode())
-        for name, value in values.items():
-            if isinstance(value, (int, float)) and name != "epoch":
-                self._writer.add_scalar(f"{kind}/{name}", value, step)
+        numbers = {
+            f"{kind}/{name}": value
+            for name, value in values.items()
+            if isinstance(value, (int, float)) and name != "epoch"
+        }
+        self._each(lambda tracker: tracker.write(numbers, step))
 
     def flush(self) -> int:
         """Put everything on disk and return the file's size in bytes."""
@@ -51,10 +62,21 @@ class TrainingLog:
             os.fsync(self._stream.fileno())
         except OSError as error:
             raise cannot_write(self._path, error) from error
-        self._writer.flush()
+        self._each(lambda tracker: tracker.flush())
         return self._stream.tell()
 
-    def close(self) -> None:
-        """Close both."""
+    def close(self, *, failed: bool = False) -> None:
+        """Close all; `failed` where training was interrupted or went wrong."""
         self._stream.close()
-        self._writer.close()
+        self._each(lambda tracker: tracker.close(failed=failed))
+
+    def _each(self, do: Callable[[Tracker], None]) -> None:
+        for name, tracker in list(self._trackers.items()):
+            try:
+                do(tracker)
+            except Exception as error:
+                del self._trackers[name]
+                say(
+                    f"tracking: {name} failed ({' '.join(str(error).split())}) and gets nothing more of this training; "
+                    f"{self._path} has everything"
+                )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import time
 from collections.abc import Iterable, Iterator
@@ -43,6 +44,7 @@ from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.log import TrainingLog
 from vtr.training.objective import loss_parameters, make_objective
 from vtr.training.optimiser import drop_frozen, make_optimiser, set_rate
+from vtr.training.tracking import open_trackers
 from vtr.types import Batch
 
 LOG_STEPS = 10
@@ -142,22 +144,20 @@ class Trainer:
             WorkspaceError: the run's folder cannot be written.
         """
         self._resume(allow_changed_code)
-        self.log = (
-            TrainingLog(self.root / "log.jsonl", self.root / "tensorboard", size=self.at.log_bytes, step=self.at.step)
-            if self.world.first
-            else None
-        )
         self._saved_at, self._saved_step = time.monotonic(), -1
-        try:
-            with progress("train", self.total_steps, "steps", done=self.at.step, quiet=not self.world.first) as advance:
-                while not self.at.finished(self.config):
-                    for loss in self._epoch():
-                        advance(1, self._note(loss))
-                self._finish()
-        finally:
-            if self.log is not None:
-                self.log.close()
+        with contextlib.ExitStack() as open_logs:
+            self.log = open_logs.enter_context(self._open_log()) if self.world.first else None
+            show = progress("train", self.total_steps, "steps", done=self.at.step, quiet=not self.world.first)
+            advance = open_logs.enter_context(show)
+            while not self.at.finished(self.config):
+                for loss in self._epoch():
+                    advance(1, self._note(loss))
+            self._finish()
         return self.at
+
+    def _open_log(self) -> TrainingLog:
+        trackers = open_trackers(self.config, self.root, self.at.step)
+        return TrainingLog(self.root / "log.jsonl", trackers, size=self.at.log_bytes)
 
     def _resume(self, allow_changed_code: bool) -> None:
         """Go back to the newest checkpoint, if there is one."""

@@ -30,6 +30,7 @@ from vtr.training.divergence import DIVERGED
 from vtr.training.loop import Progress, Trainer
 from vtr.training.noisy import PEER_SEED, NoisyTrainer
 from vtr.training.offline import mined
+from vtr.training.tracking import check_tracking
 from vtr.types import Caption, Part
 from vtr.workspace import MANIFEST, Run, Workspace, read_manifest, write_manifest
 
@@ -114,6 +115,7 @@ def train(
         inputs["mine"] = mined(config.loss.negatives)
     covered = tuple(corpus.coverage(part) for part in PARTS_OF_TRAINING if corpus.split.part(part))
     place = choose_device(device)
+    check_tracking(config)
     with joined(device) as world, contextlib.ExitStack() as held:
         check_shareable(config, world)
         done = None
