@@ -11,6 +11,7 @@ import matplotlib
 from matplotlib.axes import Axes
 from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Canvas
+from matplotlib.ticker import MaxNLocator
 
 from vtr.evaluation.curves import STYLES
 from vtr.evaluation.seeds import OverSeeds
@@ -197,5 +198,7 @@ def _draw(axes: Axes, panel: Panel) -> None:
     axes.set_xlabel(panel.x_label)
     axes.set_ylabel(panel.y_label)
     axes.set_yscale("log" if panel.log else "linear")
+    if panel.x_label == "epoch":
+        axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.grid(alpha=0.2)
     axes.spines[["top", "right"]].set_visible(False)

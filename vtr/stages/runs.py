@@ -98,7 +98,7 @@ def list_runs(folders: Sequence[Path], sort: str | None = None) -> RunList:
     Raises:
         InputError: a folder does not exist, holds no run, or there is no such column.
     """
-    roots = sorted({root for folder in folders for root in _below(folder)})
+    roots = sorted({root.resolve(): root for folder in folders for root in _below(folder)}.values())
     if not roots:
         raise InputError(
             f"there is no run in {', '.join(map(str, folders))}. Name the folders that `vtr train` made, or above."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,7 +10,7 @@ from pathlib import Path
 from vtr.annotations.tables import load_split
 from vtr.config import TrainConfig
 from vtr.data.texts import CaptionTable
-from vtr.errors import ConfigError, WorkspaceError
+from vtr.errors import ConfigError, VtrError, WorkspaceError
 from vtr.files import lock
 from vtr.models.text import TextInput
 from vtr.progress import say
@@ -66,8 +67,11 @@ def plan_sweep(workspace: Workspace, config: Path, how: How) -> Plan:
     plan = make_plan(settings, base, FeatureStore(workspace.store).experts)
     for variant in plan.variants.values():
         first = plan.run(variant, (variant.choices or ({},))[0], settings.search_seed)
-        _check_parts(workspace, plan, first.config, searched=bool(variant.choices))
-        load_training_corpus(workspace, first.config, available_only=how.available_only)
+        try:
+            _check_parts(workspace, plan, first.config, searched=bool(variant.choices))
+            load_training_corpus(workspace, first.config, available_only=how.available_only)
+        except VtrError as error:
+            raise type(error)(f"variant {variant.name}: {error}") from error
     return plan
 
 
@@ -140,7 +144,10 @@ def _check_parts(workspace: Workspace, plan: Plan, config: TrainConfig, *, searc
 
 
 def _fill_caches(workspace: Workspace, runs: list[PlannedRun], how: How) -> None:
-    """Compute the states of frozen text encoders once, before several processes would each compute them."""
+    """Compute the states of frozen text encoders once, before several processes would each compute them.
+
+    Where that fails, so will the run, which then says why; the others go on.
+    """
     seen: list[Mapping[str, object]] = []
     for planned in runs:
         config = planned.config
@@ -148,5 +155,6 @@ def _fill_caches(workspace: Workspace, runs: list[PlannedRun], how: How) -> None
         if config.text.mode == "fine_tuned" or key in seen:
             continue
         seen.append(key)
-        corpus = load_training_corpus(workspace, config, available_only=how.available_only)
-        CaptionTable([*training_captions(corpus), *corpus.queries("validation")], TextInput(config.text), workspace)
+        with contextlib.suppress(VtrError):
+            corpus = load_training_corpus(workspace, config, available_only=how.available_only)
+            CaptionTable([*training_captions(corpus), *corpus.queries("validation")], TextInput(config.text), workspace)

@@ -123,9 +123,10 @@ class Results:
     @property
     def words(self) -> list[str]:
         """What the figures mean."""
+        chosen = " What was searched was chosen by validation RSUM alone." if self.searched else ""
         lines = [
-            f"Each figure is the mean over the seeds ({', '.join(map(str, self.seeds))}) ± their standard deviation. "
-            f"Values were chosen by validation RSUM alone; what is reported on had no part in it.",
+            f"Each figure is the mean over the seeds ({', '.join(map(str, self.seeds))}) ± their standard deviation."
+            f"{chosen}",
             f"Difference: less {self.baseline}, run by run with the same seed; in the first table of RSUM. The 95 % "
             "intervals cover both other seeds and other queries: the variance of the mean over seeds is added to that "
             f"of {SAMPLES:,} bootstrap draws of the {self.num_videos:,} videos, and Student's t allows for few seeds. "
