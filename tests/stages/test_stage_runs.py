@@ -69,7 +69,7 @@ def test_all_below_some_folders_each_once_and_sorted(run: Run, tmp_path: Path) -
     assert [Path(line.run).name for line in list_runs(folders, "epochs").lines] == ["run", "b", "a"]
     assert [Path(line.run).name for line in list_runs(folders, "run").lines] == ["a", "run", "b"]
     evaluate(run, None, None, device="cpu")
-    assert [Path(line.run).name for line in list_runs(folders, "full-test").lines][0] == "run"
+    assert Path(list_runs(folders, "full-test").lines[0].run).name == "run"
     with pytest.raises(InputError, match=r"no column 'epoch'\. Did you mean 'epochs'\?.*full-test"):
         list_runs(folders, "epoch")
 

@@ -219,6 +219,20 @@ def test_another_config_is_refused_before_anything_trains(swept: Swept, toy_conf
         sweep(swept.workspace, plan_sweep(swept.workspace, config, How()), swept.out, How())
 
 
+def test_fewer_epochs_or_other_features_are_refused(swept: Swept, toy_config: MakeConfig, tmp_path: Path) -> None:
+    config = write_config(tmp_path / "s.yaml", toy_config(epochs=1), VARIANTS)
+    with pytest.raises(ConfigError, match=r"was begun with another config \(epochs changed\)"):
+        sweep(swept.workspace, plan_sweep(swept.workspace, config, How()), swept.out, How())
+    path = swept.workspace.features / "motion" / "manifest.json"
+    before = path.read_text()
+    path.write_text(before.replace('"output": "', '"output": "f'))
+    try:
+        with pytest.raises(WorkspaceError, match="was begun before extract changed"):
+            sweep(swept.workspace, plan_sweep(swept.workspace, swept.sound, How()), swept.out, How())
+    finally:
+        path.write_text(before)
+
+
 def test_ctrl_c_ends_all_processes(swept: Swept, toy_config: MakeConfig, tmp_path: Path) -> None:
     config = write_config(tmp_path / "long.yaml", toy_config(epochs=100_000), VARIANTS)
     out = tmp_path / "out"

@@ -86,13 +86,13 @@ def sweep(workspace: Workspace, plan: Plan, out: Path, how: How) -> SweepSummary
 
     Raises:
         ConfigError: a run was begun with another config.
-        WorkspaceError: `out` is in use, holds something else, or cannot be written.
+        WorkspaceError: a run was begun on other data, or `out` is in use, holds something else, or cannot be written.
     """
     folder = SweepFolder.create(out, workspace)
     with lock(out / ".lock", f"sweep into {out}"):
         searches, direct = plan.search_runs(), _without_search(plan)
         for planned in (*searches, *direct):
-            folder.check_config(planned)
+            folder.check_begun(planned)
         tally = Tally(plan.num_runs)
         say(f"{tally.total} runs, {how.parallel} at a time, {how.threads} threads each; what they say is in {out}/logs")
         if how.parallel > 1:
@@ -102,7 +102,7 @@ def sweep(workspace: Workspace, plan: Plan, out: Path, how: How) -> SweepSummary
         chosen = choose(plan, folder)
         following = [p for name, best in chosen.items() for p in plan.seed_runs(plan.variants[name], best)]
         for planned in following:
-            folder.check_config(planned)
+            folder.check_begun(planned)
         failures += carry_out(folder, [_reported(plan, planned) for planned in following], how, tally)
         results = collect(plan, folder, chosen)
         files = write_results(results, plan, folder, chosen, [str(failure) for failure in failures])

@@ -20,6 +20,7 @@ from vtr.files import read_json, write_json, write_text
 from vtr.parent import die_with_parent
 from vtr.progress import duration, say
 from vtr.stages.sweep_plan import PlannedRun
+from vtr.store.reader import FeatureStore
 from vtr.types import Part
 from vtr.workspace import FORMAT, MANIFEST, Workspace, holds_other_files, read_manifest
 
@@ -77,21 +78,30 @@ class SweepFolder:
         run = self.run(planned)
         return (run / MANIFEST).exists() and load(TrainConfig, run / "config.yaml") == planned.config
 
-    def check_config(self, planned: PlannedRun) -> None:
-        """Check that a run that was begun goes on with the same config; only `epochs` may be raised.
+    def check_begun(self, planned: PlannedRun) -> None:
+        """Check that a run that was begun goes on with the same config, of which only `epochs` may be raised, and data.
 
         Raises:
-            ConfigError: it is another one.
+            ConfigError: it is another config.
+            WorkspaceError: the split or the features have changed since.
         """
-        path = self.run(planned) / "config.yaml"
-        if not path.exists():
+        run = self.run(planned)
+        path, inputs = run / "config.yaml", run / "inputs.json"
+        if not (path.exists() and inputs.exists()):
             return
         begun, now = load(TrainConfig, path).model_dump(), planned.config.model_dump()
-        if changed := [name for name in now if begun[name] != now[name] and name != "epochs"]:
+        changed = [name for name in now if begun[name] != now[name] and (name != "epochs" or begun[name] > now[name])]
+        if changed:
             raise ConfigError(
-                f"{self.run(planned)} was begun with another config ({', '.join(changed)} changed). Choose another "
-                "--out, or delete it."
+                f"{run} was begun with another config ({', '.join(changed)} changed). Choose another --out, or "
+                "delete it."
             )
+        current = {
+            "prepare": annotations_fingerprint(self.workspace, planned.config.split),
+            "extract": FeatureStore(self.workspace.store).fingerprint(planned.config.experts),
+        }
+        if old := [stage for stage, made in current.items() if read_json(inputs).get(stage) != made]:
+            raise WorkspaceError(f"{run} was begun before {' and '.join(old)} changed. Choose another --out.")
 
     def validation_rsum(self, planned: PlannedRun) -> float | None:
         """The best validation RSUM of a finished run, None where the split has no validation part."""
