@@ -12,6 +12,7 @@ from vtr.config import ExtractConfig, NoisyCorrespondenceConfig, TrainConfig, du
 from vtr.errors import ConfigError, InputError, VtrError
 from vtr.loss_config import MaxMarginRankingLossConfig, TripletHardNegativeLossConfig, UnifiedLossConfig
 from vtr.model_config import CEConfig
+from vtr.sweep_config import SweepConfig
 
 
 def written(tmp_path: Path, text: str) -> Path:
@@ -160,7 +161,7 @@ def test_settings_cannot_be_changed_afterwards() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "configs").glob("*/*.yaml")), ids=lambda path: path.name)
 def test_the_configs_that_come_along_are_valid_and_open_with_their_command(path: Path) -> None:
-    kind = ExtractConfig if path.parent.name == "extract" else TrainConfig
+    kind = {"extract": ExtractConfig, "train": TrainConfig, "sweeps": SweepConfig}[path.parent.name]
     assert isinstance(load(kind, path), kind)  # type: ignore[type-var]
     comment = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
     assert any("vtr " in line and path.name in line for line in comment)

@@ -12,6 +12,7 @@ import typer
 
 from vtr import __version__
 from vtr.cli_evaluate import compare, evaluate
+from vtr.cli_experiments import runs, sweep
 from vtr.cli_extract import experts, extract, features
 from vtr.cli_import import imports
 from vtr.cli_options import (
@@ -191,6 +192,8 @@ def index(
 
 app.command()(evaluate)
 app.command()(compare)
+app.command()(sweep)
+app.command()(runs)
 
 
 @app.command()
@@ -316,7 +319,7 @@ def demo(
 
 
 def main() -> None:
-    """Run the command line and exit: 0 done, 1 user error, 2 wrong usage, 3 some videos failed, 130 interrupted."""
+    """Run the command line and exit: 0 done, 1 user error, 2 usage, 3 some videos or runs failed, 130 interrupted."""
     arguments = sys.argv[1:]
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]  # accepted anywhere

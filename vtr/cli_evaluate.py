@@ -1,8 +1,9 @@
-"""`vtr evaluate` and `vtr compare`: a run, anybody's similarity matrix, or two of them on the same queries."""
+"""`vtr evaluate` and `vtr compare`: a run, anybody's similarity matrix, or several of them on the same queries."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -135,6 +136,9 @@ def _check_evaluate(run: Path | None, scores: Path | None, split: str | None, of
 def compare(
     first: Annotated[Path, typer.Argument(metavar="RUN_A", help="A run, or a *.ranks.parquet of `vtr evaluate`.")],
     second: Annotated[Path, typer.Argument(metavar="RUN_B", help="Another one, evaluated on the same queries.")],
+    others: Annotated[
+        list[Path] | None, typer.Argument(metavar="[RUN_C]...", help="More: each is then compared with RUN_A.")
+    ] = None,
     split: SplitOption = None,
     part: PartOption = None,
     ties: TiesOption = "average",
@@ -148,16 +152,17 @@ def compare(
     device: DeviceOption = "auto",
     available_only: AvailableOnlyOption = False,
 ) -> None:
-    """Whether two runs differ by more than chance: differences, 95 % intervals and p-values on the same queries."""
+    """Whether runs differ by more than chance: differences, 95 % intervals and p-values on the same queries."""
     from vtr.evaluation.protocols import Rules
     from vtr.stages.compare import compare_runs
+    from vtr.stages.compare_many import compare_with_first
 
     asked = Rules(ties, video_to_text, post, scale)
-    found = compare_runs(
+    compared = partial(
+        compare_runs,
         first,
-        second,
-        split,
-        part,
+        split=split,
+        part=part,
         rules=None if asked == Rules() else asked,
         device=device,
         available_only=available_only,
@@ -165,4 +170,7 @@ def compare(
         permutations=permutations,
         seed=seed,
     )
-    typer.echo(found.render(form))
+    if others:
+        typer.echo(compare_with_first(compared, (second, *others)).render(form))
+    else:
+        typer.echo(compared(second).render(form))

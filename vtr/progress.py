@@ -16,7 +16,8 @@ def say(message: str) -> None:
     print(message, file=sys.stderr, flush=True)
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Return a duration in words, "1:02:03" or "2:03"."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}:{minutes:02d}:{rest:02d}" if hours else f"{minutes}:{rest:02d}"
@@ -83,7 +84,7 @@ def _lines(doing: str, total: int, unit: str, before: int) -> Iterator[Callable[
             return
         last = now
         rate = done / max(now - started, 1e-6)
-        left = _duration((total - before - done) / rate) if rate > 0 else "?"
+        left = duration((total - before - done) / rate) if rate > 0 else "?"
         tail = f"; {note}" if note else ""
         say(f"{doing}: {before + done} of {total} {unit}, {rate:.1f}/s, {left} left{tail}")
 

@@ -59,7 +59,7 @@ def _open(root: Path, marker: str, kind: str, make: str) -> dict[str, Any]:
     return _check_format(path, read_json(path))
 
 
-def _holds_other_files(root: Path) -> bool:
+def holds_other_files(root: Path) -> bool:
     """Return whether a folder holds anything but what a killed write of its marker left behind."""
     return root.is_dir() and any(not path.name.startswith(TEMPORARY_PREFIX) for path in root.iterdir())
 
@@ -89,7 +89,7 @@ class Workspace:
         """
         if (root / "workspace.json").exists() or root.is_file():
             return cls.open(root)
-        if _holds_other_files(root):
+        if holds_other_files(root):
             raise WorkspaceError(
                 f"{root} holds other files, an empty or new folder was expected. Choose another --out."
             )
@@ -208,7 +208,7 @@ class Run:
                     f"{root} was trained on {run.workspace.root}, not on {workspace.root}. Choose another --out."
                 )
             return run
-        if _holds_other_files(root):
+        if holds_other_files(root):
             raise WorkspaceError(
                 f"{root} holds other files, an empty or new folder was expected. Choose another --out."
             )

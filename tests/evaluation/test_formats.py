@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vtr.evaluation.formats import csv_rows, latex_head, latex_row
+from vtr.evaluation.formats import csv_rows, latex_head, latex_row, markdown_table
 
 
 def read(text: str) -> list[dict[str, str]]:
@@ -85,3 +85,8 @@ def test_the_head_is_a_comment_on_one_line() -> None:
     assert latex_head(["R@1", "R@5", "share %"]) == r"% method & R@1 & R@5 & share \% \\"
     assert "\n" not in latex_head(["R@1\nR@5"])
     assert latex_head(["R@1", "R@5"]).count("&") == latex_row("MMT", [1.0, 2.0]).count("&")
+
+
+def test_a_markdown_table_keeps_its_columns() -> None:
+    text = markdown_table(("", "a|b"), [("one", "1.0"), ("two | three", "")])
+    assert text.splitlines() == ["|  | a\\|b |", "|---|---:|", "| one | 1.0 |", "| two \\| three |  |"]

@@ -69,7 +69,7 @@ def test_all_get_the_figures_of_the_log_and_go_on_with_the_run(
     for epochs in (2, 3):
         train(toy, toy_config(epochs=epochs, tracking=ALL), run, device="cpu")
     expected = logged(run)
-    assert {name.split("/")[0] for row in expected.values() for name in row} == {"train", "validation"}
+    assert {name.split("/")[0] for row in expected.values() for name in row} == {"train", "epoch", "validation"}
     ((wandb_id, in_wandb),) = wandb.runs.items()
     ((mlflow_id, in_mlflow),) = mlflow.runs.items()
     assert in_wandb["rows"] == in_mlflow["rows"] == expected

@@ -7,7 +7,7 @@ metrics vary with the queries, not with the gallery or with the seed of training
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -173,6 +173,43 @@ def compare(
         Difference(direction, metric, old, new, low, high, p_values.get((direction, metric)))
         for (direction, metric), (old, new, low, high) in rows
     ]
+
+
+def draw_values(
+    runs: Sequence[tuple[QueryRanks, QueryRanks]], *, samples: int = 1000, seed: int = 0
+) -> tuple[Floats, Floats]:
+    """Return the metrics of several runs on the same queries, and what they are when the videos are drawn anew.
+
+    Args:
+        runs: each one's text queries and video queries, the same in the same order.
+        samples: how often the videos are drawn, as `intervals` does; each draw serves all runs.
+        seed: of the draws.
+
+    Returns:
+        [R, 17] and [R, samples, 17], the columns those of `COLUMNS`.
+
+    Raises:
+        InputError: `samples` is out of range.
+        ValueError: the runs do not have the same queries.
+    """
+    _check_settings(samples, 0.5)
+    for run in runs[1:]:
+        for direction, one, other in zip(DIRECTIONS, runs[0], run, strict=True):
+            _check_paired(direction, one, other)
+    tallies = [_tallies(*run) for run in runs]
+    drawn = [[_values(one, weights) for one in tallies] for weights in _draws(tallies[0], samples, seed)]
+    observed = np.concatenate([_observed(one)[None] for one in tallies])
+    return observed, np.stack([np.concatenate(of_run) for of_run in zip(*drawn, strict=True)])
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return p-values corrected for their number: the chance of any false alarm stays below the level (Holm 1979)."""
+    order = sorted(range(len(p_values)), key=lambda place: p_values[place])
+    corrected, largest = [0.0] * len(p_values), 0.0
+    for rank, place in enumerate(order):
+        largest = max(largest, min(1.0, (len(p_values) - rank) * p_values[place]))
+        corrected[place] = largest
+    return corrected
 
 
 @dataclass(frozen=True, slots=True)

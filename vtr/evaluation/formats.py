@@ -1,4 +1,4 @@
-"""Results for other programs: CSV, and rows of a LaTeX table."""
+"""Results for other programs: CSV, Markdown, and rows of a LaTeX table."""
 
 from __future__ import annotations
 
@@ -33,6 +33,13 @@ def csv_rows(rows: Sequence[tuple[Mapping[str, str], Mapping[str, float]]]) -> s
     writer.writeheader()
     writer.writerows(merged)
     return stream.getvalue()
+
+
+def markdown_table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Return rows of cells as a table in Markdown, the first column to the left, the others to the right."""
+    cells = [[cell.replace("|", r"\|") for cell in row] for row in (heads, *rows)]
+    lines = [f"| {' | '.join(row)} |" for row in cells]
+    return "\n".join([lines[0], f"|---{'|---:' * (len(heads) - 1)}|", *lines[1:]])
 
 
 def latex_row(name: str, figures: Sequence[float | str], *, digits: int = 1) -> str:

@@ -1,7 +1,8 @@
-"""The report: one HTML page that needs nothing outside itself."""
+"""The pages of a run and of a sweep: HTML that needs nothing outside itself."""
 
 from __future__ import annotations
 
+import base64
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import resources
@@ -96,6 +97,47 @@ class Page:
     versions: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A drawing on a sweep's page.
+
+    Attributes:
+        caption: what it shows.
+        description: the same with its end points, for those who do not see it.
+        png: the drawing.
+    """
+
+    caption: str
+    description: str
+    png: bytes
+
+    @property
+    def uri(self) -> str:
+        """The drawing as a `data:` URI."""
+        return f"data:image/png;base64,{base64.b64encode(self.png).decode()}"
+
+
+@dataclass(frozen=True, slots=True)
+class SweepPage:
+    """All that a sweep's page shows.
+
+    Attributes:
+        title: the sweep's name.
+        words: what the tables mean.
+        failed: runs that failed, and how.
+        config: the sweep's config and the training config, as YAML.
+        versions: library -> version.
+    """
+
+    title: str
+    tables: tuple[Table, ...]
+    words: tuple[str, ...]
+    failed: tuple[str, ...]
+    pictures: tuple[Picture, ...]
+    config: str
+    versions: Mapping[str, str]
+
+
 def section(name: str, evaluation: Evaluation, picture_of: Callable[[str], str | None], *, stale: str = "") -> Section:
     """Return an evaluation as a section.
 
@@ -136,9 +178,25 @@ def _example(example: Example, picture_of: Callable[[str], str | None]) -> Shown
 
 def render(page: Page) -> str:
     """Return the page as HTML. All text is escaped; only the drawings are put in as they are."""
-    template = resources.files("vtr.evaluation").joinpath("page.html").read_text(encoding="utf-8")
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
     drawings = [(curve, Markup(curve.svg)) for curve in page.curves]
-    return environment.from_string(template).render(page=page, drawings=drawings)
+    return _environment().get_template("page.html").render(page=page, drawings=drawings)
+
+
+def render_sweep(page: SweepPage) -> str:
+    """Return a sweep's page as HTML. All text is escaped."""
+    return _environment().get_template("sweep.html").render(page=page)
+
+
+def _environment() -> jinja2.Environment:
+    """Return what reads the templates beside this file."""
+
+    def read(name: str) -> str:
+        return resources.files("vtr.evaluation").joinpath(name).read_text(encoding="utf-8")
+
+    return jinja2.Environment(
+        loader=jinja2.FunctionLoader(read),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Literal
@@ -120,19 +121,30 @@ def compare_runs(
     other = _table(second, split or one.split, part or one.part, rules or Rules(), device, available_only)
     for path, table in ((first, one), (second, other)):
         _check_asked(path, table, split, part, rules)
-    _check_same(first, one, second, other)
-    rows = {video_id: row for row, video_id in enumerate(sorted({v for d in DIRECTIONS for v in one.video_ids[d]}))}
-    ranks = [_ranks(one, one, rows), _ranks(other, one, rows)]
+    ranks = aligned([(first, one), (second, other)])
     differences = compare(ranks[0], ranks[1], samples=samples, permutations=permutations, seed=seed)
     return Comparison(
         (str(first), str(second)),
         f"{one.split} {one.part}; {one.protocol.title}",
-        len(rows),
+        len(np.unique(np.concatenate([queries.videos for queries in ranks[0]]))),
         len(one.query_ids["text_to_video"]),
         tuple(differences),
         samples,
         permutations,
     )
+
+
+def aligned(tables: Sequence[tuple[Path, QueryTable]]) -> list[tuple[QueryRanks, QueryRanks]]:
+    """Return the ranks of several evaluations, text queries and video queries, all in the order of the first's.
+
+    Raises:
+        InputError: they are of other queries, galleries or rules than the first.
+    """
+    first, one = tables[0]
+    for path, table in tables[1:]:
+        _check_same(first, one, path, table)
+    rows = {video_id: row for row, video_id in enumerate(sorted({v for d in DIRECTIONS for v in one.video_ids[d]}))}
+    return [_ranks(table, one, rows) for _, table in tables]
 
 
 def _table(

@@ -21,8 +21,8 @@ from vtr.errors import VtrError, WorkspaceError
 from vtr.evaluation.protocols import Rules
 from vtr.files import locked_by, read_json
 from vtr.stages.features import count, failed_videos
+from vtr.stages.runs import progress_of
 from vtr.store.reader import FeatureStore
-from vtr.training.checkpoint import STATE
 from vtr.workspace import MANIFEST, Run, Workspace, read_manifest
 
 RUN_PLACES = (".", "runs", "..", "../runs")
@@ -174,8 +174,7 @@ def run_lines(run: Run) -> list[Line]:
 
 def _unfinished(run: Run, store: FeatureStore, current: Mapping[str, str]) -> Line:
     """Return the state of a run that has no manifest yet."""
-    busy, state = _running(run.root / ".lock"), run.checkpoints / "last" / STATE
-    epochs = read_json(state)["progress"]["epoch"] if state.exists() else 0
+    busy, epochs = _running(run.root / ".lock"), progress_of(run.root).get("epoch", 0)
     if not run.config.exists():
         command = f"vtr train {_quoted(run.workspace.root)} --config CONFIG {_out(run.root)}"
         return Line("train", busy or "to do", command="" if busy else command)
