@@ -5,8 +5,11 @@ from __future__ import annotations
 import os
 
 import torch
+from torch import nn
 
-from vtr.errors import UnavailableError
+from vtr.errors import ConfigError, UnavailableError
+from vtr.models.base import RetrievalModel
+from vtr.models.transformer import Block
 
 
 def choose_device(name: str) -> torch.device:
@@ -20,6 +23,20 @@ def choose_device(name: str) -> torch.device:
             "--device cuda: torch finds no GPU. Run `vtr doctor` to see which torch is installed, or use --device cpu."
         )
     return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+def compile_transformers(model: RetrievalModel) -> None:
+    """Compile a model's transformer blocks and its text encoder in place, for batches of any size.
+
+    Raises:
+        ConfigError: it has none.
+    """
+    parts: list[nn.Module] = [module for module in model.modules() if isinstance(module, Block)]
+    parts += [] if model.text_encoder is None else [model.text_encoder]
+    if not parts:
+        raise ConfigError("compile is true, and the model has no transformer to compile. Use --set compile=false.")
+    for part in parts:
+        part.compile(dynamic=True)
 
 
 def set_determinism(wanted: bool, device: torch.device) -> None:

@@ -38,6 +38,7 @@ from vtr.training.checkpoint import (
 )
 from vtr.training.code import check_made_with, made_with
 from vtr.training.data import TrainingData
+from vtr.training.device import compile_transformers
 from vtr.training.distributed import World
 from vtr.training.divergence import Watchdog
 from vtr.training.embedding import embed_texts, embed_videos
@@ -131,6 +132,8 @@ class Trainer:
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.accumulate)
         self.total_steps = config.epochs * self.steps_per_epoch
         self.at = Progress()
+        if config.compile:
+            compile_transformers(model)
 
     def train(self, *, allow_changed_code: bool = False) -> Progress:
         """Train to the configured number of epochs, or until validation gets no better for long enough.

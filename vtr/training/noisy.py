@@ -187,6 +187,7 @@ def _check(config: TrainConfig) -> None:
         ("ema", config.ema, None),
         ("accumulate", config.accumulate, 1),
         ("select", config.select, "best"),
+        ("compile", config.compile, False),
     ):
         if value != expected:
             raise ConfigError(
