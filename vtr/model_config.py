@@ -76,11 +76,41 @@ class CEConfig(Config):
     """The pooling of a caption's token states."""
 
 
+Pooling = Literal["mean", "max"]
+
+
+class MoEEConfig(Config):
+    """A mixture of embedding experts (Miech et al. 2018) over pooled features, of several members that are averaged."""
+
+    aggregate: ClassVar[Aggregate] = "max"
+    text_modes: ClassVar[tuple[str, ...]] = ("frozen", "fine_tuned")
+
+    name: Literal["moee"]
+    dim: int = Field(default=256, ge=8)
+    """Length of each member's vector of an expert."""
+
+    members: int = Field(default=4, ge=1)
+    """Gated units of each expert, each learning for itself; their scores are averaged."""
+
+    pooling: tuple[Pooling, ...] = Field(default=("mean", "max"), min_length=1, strict=False)
+    """What becomes of an expert's features: their mean, their maximum, or both, end to end."""
+
+    feature_dropout: float = Field(default=0.5, ge=0, lt=1)
+    """Share of the pooled features' numbers that are left out in training."""
+
+    dropout: float = Field(default=0.1, ge=0, lt=1)
+    """The same of the text state that the mixture weights are made of."""
+
+    keep_missing: bool = False
+    """True: an expert a video lacks counts in the score, with zeros for features. False: the score is renormalised
+    over the experts the video has."""
+
+
 def _model_name(value: Any) -> str:
     return str(value.get("name", "mmt") if isinstance(value, dict) else getattr(value, "name", value))
 
 
 ModelConfig = Annotated[
-    Annotated[MMTConfig, Tag("mmt")] | Annotated[CEConfig, Tag("ce")],
+    Annotated[MMTConfig, Tag("mmt")] | Annotated[CEConfig, Tag("ce")] | Annotated[MoEEConfig, Tag("moee")],
     Discriminator(_model_name),
 ]

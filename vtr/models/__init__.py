@@ -9,17 +9,18 @@ from torch import nn
 
 from vtr.config import TrainConfig
 from vtr.errors import ConfigError
-from vtr.model_config import CEConfig, MMTConfig
+from vtr.model_config import CEConfig, ModelConfig, MoEEConfig
 from vtr.models.base import RetrievalModel
 from vtr.models.ce import CE
 from vtr.models.encoder import load_encoder
 from vtr.models.mmt import MMT
+from vtr.models.moee import MoEE
 
-__all__ = ["CE", "MMT", "RetrievalModel", "assemble", "build_model", "check_text_mode"]
+__all__ = ["CE", "MMT", "MoEE", "RetrievalModel", "assemble", "build_model", "check_text_mode"]
 
 
 def assemble(
-    config: MMTConfig | CEConfig,
+    config: ModelConfig,
     expert_dims: Mapping[str, int],
     text_dim: int,
     text_encoder: nn.Module | None = None,
@@ -32,6 +33,8 @@ def assemble(
     """
     if isinstance(config, CEConfig):
         return CE(config, expert_dims, text_dim)
+    if isinstance(config, MoEEConfig):
+        return MoEE(config, expert_dims, text_dim, text_encoder)
     return MMT(config, expert_dims, text_dim, text_encoder, expert_ids)
 
 

@@ -9,13 +9,16 @@ import torch
 from torch import Tensor, nn
 
 from vtr.errors import ConfigError
-from vtr.model_config import CEConfig, MMTConfig
+from vtr.model_config import ModelConfig
 from vtr.similarity import score_matrix
 from vtr.types import Batch, TextBatch, TextEmbeddings, VideoBatch, VideoEmbeddings
 
 
 class RetrievalModel(nn.Module, ABC):
     """Embeds videos and texts, expert by expert. The score of two embeddings is `vtr.similarity`'s.
+
+    An expert's vector may be of several members, end to end, each of length 1 / sqrt(members): then the score is the
+    mean of theirs, and each learns from its own.
 
     Args:
         config: sizes.
@@ -27,9 +30,11 @@ class RetrievalModel(nn.Module, ABC):
         ConfigError: there are no experts.
     """
 
+    members = 1
+
     def __init__(
         self,
-        config: MMTConfig | CEConfig,
+        config: ModelConfig,
         expert_dims: Mapping[str, int],
         text_dim: int,
         text_encoder: nn.Module | None = None,
@@ -74,6 +79,22 @@ class RetrievalModel(nn.Module, ABC):
         texts, videos = self.embed(batch)
         with torch.autocast(texts.vectors.device.type, enabled=False):
             return score_matrix(texts, videos)
+
+    def _sentence_states(self, texts: TextBatch) -> Tensor:
+        """Return one state [N, H] of each text: the frozen one, or that of the encoder's first token.
+
+        Raises:
+            ValueError: the batch does not carry what it takes.
+        """
+        if self.text_encoder is None:
+            if texts.states is None or texts.states.shape[1] != self.text_dim:
+                raise ValueError(f"the text encoder is frozen: states [N, {self.text_dim}] expected in the batch")
+            return texts.states
+        if texts.input_ids is None:
+            raise ValueError("the text encoder is trained with the model: tokens expected in the batch")
+        encoded = self.text_encoder(input_ids=texts.input_ids, attention_mask=texts.attention_mask)
+        state: Tensor = encoded.last_hidden_state[:, 0]
+        return state
 
     def _check_experts(self, videos: VideoBatch) -> None:
         if tuple(videos.experts) != self.experts:

@@ -154,16 +154,5 @@ class MMT(RetrievalModel):
 
     def embed_texts(self, texts: TextBatch) -> TextEmbeddings:
         """Return the embeddings of N texts; see the base class."""
-        states = self._text_states(texts)
+        states = self._sentence_states(texts)
         return TextEmbeddings(texts.ids, self.text_units(states), self.mixture(states))
-
-    def _text_states(self, texts: TextBatch) -> Tensor:
-        if self.text_encoder is None:
-            if texts.states is None or texts.states.shape[1] != self.text_dim:
-                raise ValueError(f"the text encoder is frozen: states [N, {self.text_dim}] expected in the batch")
-            return texts.states
-        if texts.input_ids is None:
-            raise ValueError("the text encoder is trained with the model: tokens expected in the batch")
-        encoded = self.text_encoder(input_ids=texts.input_ids, attention_mask=texts.attention_mask)
-        state: Tensor = encoded.last_hidden_state[:, 0]
-        return state

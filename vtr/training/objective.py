@@ -14,7 +14,6 @@ from vtr.data.sampling import Pair
 from vtr.errors import ConfigError
 from vtr.loss_config import MetaWeightedLossConfig, OfflineQuintupletLossConfig
 from vtr.losses import (
-    AdaptiveMarginUnifiedLoss,
     MetaWeightedLoss,
     OfflineScores,
     UnifiedLoss,
@@ -73,20 +72,28 @@ class Objective:
         """
         return self.data.batch(pairs, generator, self.device, self.world.part(len(pairs)))
 
-    def scores(self, model: RetrievalModel, batch: Batch) -> Tensor:
-        """Return scores [B, B] of the batch that all processes share, in float32."""
+    def member_scores(self, model: RetrievalModel, batch: Batch) -> list[Tensor]:
+        """Return the scores [B, B] of each of the model's members, of the batch that all processes share."""
         embedder = self._embedders.setdefault(id(model), shared(model, self.world))
         precision = AUTOCAST[self.config.precision]
         with torch.autocast(self.device.type, precision or torch.bfloat16, enabled=precision is not None):
-            vectors, weights, video_vectors, present = embedder(batch)
-        texts = (vectors * weights.unsqueeze(-1)).flatten(1)
-        videos = (video_vectors * present.unsqueeze(-1)).flatten(1)
+            texts, weights, videos, present = embedder(batch)
+        texts, videos = texts * weights.unsqueeze(-1), videos * present.unsqueeze(-1)
         if self.world.group is not None:
             group = self.world.group
             texts, weights, videos, present = (gather_rows(x, group) for x in (texts, weights, videos, present))
         self.monitor.watch(texts, "text", self.gradient_scale)
         self.monitor.watch(videos, "video", self.gradient_scale)
-        return flat_scores(texts, videos, weights, present)
+        parts = zip(texts.chunk(model.members, dim=2), videos.chunk(model.members, dim=2), strict=True)
+        share = model.members**0.5  # each member's vectors are shorter than 1 by this
+        return [
+            flat_scores((text * share).flatten(1), (video * share).flatten(1), weights, present)
+            for text, video in parts
+        ]
+
+    def scores(self, model: RetrievalModel, batch: Batch) -> Tensor:
+        """Return the model's scores [B, B] of the batch that all processes share, in float32."""
+        return torch.stack(self.member_scores(model, batch)).mean(dim=0)
 
     def _measured(self, scores: Tensor, loss: Tensor, positives: Tensor | None) -> Tensor:
         """Return a loss, after the monitor has seen it."""
@@ -117,12 +124,12 @@ class Objective:
             pairs: B (video row, caption row).
             labels: [B], soft correspondence labels, for a loss that takes them.
         """
-        scores, positives = self.scores(model, batch), self.positives(pairs)
-        if labels is None:
-            return self._measured(scores, self.loss(scores, positives=positives), positives)
-        assert isinstance(self.loss, AdaptiveMarginUnifiedLoss)
-        loss = self.loss(scores, positives=positives, labels=labels.to(self.device))
-        return self._measured(scores, loss, positives)
+        positives = self.positives(pairs)
+        given = {} if labels is None else {"labels": labels.to(self.device)}
+        of_members = self.member_scores(model, batch)
+        losses = [self.loss(scores, positives=positives, **given) for scores in of_members]
+        loss = torch.stack(losses).mean()
+        return self._measured(torch.stack(of_members).mean(dim=0), loss, positives)
 
 
 class OfflineObjective(Objective):
