@@ -58,7 +58,7 @@ class Lite:
 
         Nothing is cropped, since what matters may stand at the edge.
         """
-        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).float()
+        pixels = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous().float()  # contiguous scales sooner
         pixels = nn.functional.interpolate(pixels, (self.side, self.side), mode="bilinear", antialias=True)
         scaled: NDArray[np.float32] = pixels.numpy()
         return scaled
