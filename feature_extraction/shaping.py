@@ -7,7 +7,8 @@ from typing import Any
 
 from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
-from vtr.experts import EXPERTS, KINDS, Expert
+from vtr.expert_line import Expert
+from vtr.experts import EXPERTS, KINDS
 
 OF_FRAMES = ("sampling", "frames_per_second", "max_frames", "frames_per_shot", "frame_side", "reader")
 """Settings that shape the features of experts that look at frames as they are set."""

@@ -11,7 +11,8 @@ from vtr.cli_import import SOME_FAILED
 from vtr.cli_options import ConfigOption, SetOption, WorkspaceArgument
 
 ExpertsOption = Annotated[
-    str | None, typer.Option(help="Comma-separated names; `vtr experts` lists them. By default the six packaged ones.")
+    str | None,
+    typer.Option(help="Comma-separated names; `vtr experts` lists them. By default the packaged ones but shots."),
 ]
 EngineOption = Annotated[
     Literal["local", "ray"] | None,

@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError
 
 from vtr.config_base import Config
 from vtr.errors import ConfigError, InputError, nearest
-from vtr.experts import EXPERTS, taken
+from vtr.experts import DEFAULT_EXPERTS, EXPERTS, taken
 from vtr.loss_config import LossConfig, UnifiedLossConfig
 from vtr.model_config import MMTConfig, ModelConfig
 from vtr.optimiser_config import OptimiserConfig
@@ -76,7 +76,7 @@ class ExpertConfig(Config):
 class ExtractConfig(Config):
     """`vtr extract`: which experts read the videos, and how the videos are decoded."""
 
-    experts: tuple[str, ...] = Field(default=("appearance", "audio", "face", "motion", "ocr", "speech"), strict=False)
+    experts: tuple[str, ...] = Field(default=DEFAULT_EXPERTS, strict=False)
     """The experts to run; one that is not installed is reported and the others go on."""
 
     settings: dict[str, ExpertConfig] = Field(default_factory=dict)
@@ -87,7 +87,7 @@ class ExtractConfig(Config):
     `max_frames` frames evenly; all, every frame, thinned to nothing; shots, `frames_per_shot` frames a shot."""
 
     frames_per_second: float = Field(default=2.0, gt=0, le=60)
-    """Frames given to the frame experts (appearance, face, ocr) per second of video."""
+    """Frames given to the frame experts (appearance, objects, face, ocr) per second of video."""
 
     max_frames: int = Field(default=64, ge=1)
     """At most so many frames a video; longer videos are sampled evenly over their whole length."""

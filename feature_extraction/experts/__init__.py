@@ -12,16 +12,20 @@ from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import find_expert
 from vtr.packaged import INSTALL_EXPERTS, has_module
 
+APPEARANCE = "feature_extraction.experts.appearance:AppearanceExtractor"
 IMAGE = "feature_extraction.experts.hf_image:ImageModelExpert"
 VIDEO = "feature_extraction.experts.hf_video:VideoModelExpert"
 AUDIO = "feature_extraction.experts.hf_audio:AudioModelExpert"
 WHISPER = "feature_extraction.experts.whisper:WhisperExpert"
 
 EXTRACTORS: Mapping[str, str] = {
-    "appearance": "feature_extraction.experts.appearance:AppearanceExtractor",
+    "appearance": APPEARANCE,
+    "appearance_lite0": APPEARANCE,
+    "appearance_lite1": APPEARANCE,
     "audio": "feature_extraction.experts.audio:make_audio_extractor",
     "face": "feature_extraction.experts.face:FaceExtractor",
     "motion": "feature_extraction.experts.motion:MotionExtractor",
+    "objects": "feature_extraction.experts.objects:ObjectsExpert",
     "ocr": "feature_extraction.experts.ocr:OCRExtractor",
     "speech": "feature_extraction.experts.speech:SpeechExtractor",
     "shots": "feature_extraction.experts.shots:ShotsExpert",

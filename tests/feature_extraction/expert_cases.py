@@ -75,7 +75,9 @@ class Case:
         return expert
 
 
-PACKAGED = [Case(name) for name in ("appearance", "audio", "face", "motion", "ocr", "speech", "shots")]
+NETWORKS = ("appearance", "appearance_lite0", "appearance_lite1", "objects", "shots")
+"""Packaged experts that are model experts."""
+PACKAGED = [Case(name) for name in (*NETWORKS, "audio", "face", "motion", "ocr", "speech")]
 TINY = [
     Case("clip", "clip"),
     Case("clip", "clip", {"pooling": "mean"}),

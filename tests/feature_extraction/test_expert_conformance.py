@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from expert_cases import DURATION, PACKAGED, RELEASED, TINY, Case, media_for
+from expert_cases import DURATION, NETWORKS, PACKAGED, RELEASED, TINY, Case, media_for
 
 from feature_extraction.experts import make_extractor, missing_packages
 from feature_extraction.extractor import Expert, Extracted, Frames, Media, ModelExpert
@@ -18,7 +18,7 @@ from vtr.experts import EXPERTS, find_expert
 
 CASES = [*PACKAGED, *TINY, *RELEASED]
 MODELS = [case for case in (*TINY, *RELEASED) if case.name not in ("speech_whisper", "ocr_trocr")] + [
-    case for case in PACKAGED if case.name in ("appearance", "shots")
+    case for case in PACKAGED if case.name in NETWORKS
 ]
 HEARING = ("audio", "speech", "audio_ast", "speech_whisper", "vggish")
 SEEING = [case for case in CASES if case.name not in HEARING]

