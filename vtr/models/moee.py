@@ -64,7 +64,7 @@ class MoEE(RetrievalModel):
         """Return [B, P * D], an expert's features pooled, each video's scaled to numbers of size 1 on average."""
         seen = expert.mask.unsqueeze(-1)
         pools = {
-            "mean": lambda: expert.values.sum(dim=1) / seen.sum(dim=1).clamp_min(1),
+            "mean": lambda: (expert.values * seen).sum(dim=1) / seen.sum(dim=1).clamp_min(1),
             "max": lambda: expert.values.masked_fill(~seen, -torch.inf).amax(dim=1).nan_to_num(neginf=0.0),
         }
         scaled = []
