@@ -19,7 +19,7 @@ class OptimiserConfig(Config):
     """adam; adamw: Adam with weight decay apart from the gradient; sgd, with `momentum`; ranger: rectified Adam with
     lookahead and decoupled weight decay, which CE was trained with."""
     learning_rate: float = Field(default=5e-5, gt=0)
-    text_learning_rate: float | None = None
+    text_learning_rate: float | None = Field(default=None, gt=0)
     """For a fine-tuned text encoder; None means the same as `learning_rate`."""
     freeze_text_steps: int = Field(default=0, ge=0)
     """A fine-tuned text encoder stays as it is for the first so many steps."""
@@ -41,7 +41,7 @@ class OptimiserConfig(Config):
     milestones_in: Literal["steps", "epochs"] = "steps"
     final_factor: float = Field(default=0.0, ge=0, le=1)
     """For schedule cosine: the share of the rate that is left when training ends."""
-    gradient_clip: float | None = None
+    gradient_clip: float | None = Field(default=None, gt=0)
     """Largest norm of the gradient; None does not clip."""
 
     @field_validator("milestones")

@@ -36,6 +36,10 @@ WAYS: dict[str, dict[str, Any]] = {
     },
     "accumulated": {"accumulate": 2, "data": {"batch_size": 9, "mask_known_positives": True}},
     "ce": CE,
+    "moee, an expert few have": {
+        "model": {"name": "moee", "dim": 8, "members": 2, "feature_dropout": 0.0, "dropout": 0.0},
+        "data": {"batch_size": 5},
+    },
 }
 
 
@@ -121,6 +125,17 @@ def test_a_run_of_two_processes_is_not_gone_on_with_by_one(
     write_json(state, read_json(state) | {"made_with": made_with(processes=2)})
     with pytest.raises(ConfigError, match="processes: 2 -> 1"):
         train(toy, toy_config(epochs=2), tmp_path / "run", device="cpu")
+
+
+def test_a_last_batch_too_small_to_share_is_refused(toy_config: MakeConfig) -> None:
+    from vtr.errors import ConfigError
+    from vtr.training.distributed import check_rest
+
+    world = World(0, 3, group=object())  # type: ignore[arg-type]
+    check_rest(40, toy_config(data={"batch_size": 20}).data, world)
+    check_rest(41, toy_config(data={"batch_size": 20}).data, world)  # one pair is no batch
+    with pytest.raises(ConfigError, match=r"leaves 2 of a pass's 42 pairs .* 3 processes"):
+        check_rest(42, toy_config(data={"batch_size": 20}).data, world)
 
 
 @pytest.mark.parametrize("size", [2, 3, 5])

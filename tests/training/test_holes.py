@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -129,6 +130,15 @@ def test_a_video_of_no_expert_changes_nothing_about_the_others(
         batches: list[Batch] = [data.batch(some, None, torch.device("cpu")) for some in (pairs, pairs[1:])]
         with_it, alone = (model(batch) for batch in batches)
     torch.testing.assert_close(with_it[1:, 1:], alone)
+
+
+def test_a_run_goes_on_with_the_videos_it_was_begun_with(
+    holed: Workspace, tmp_path: Path, toy_config: MakeConfig
+) -> None:
+    given: dict[str, Any] = {"device": "cpu", "available_only": True}
+    train(holed, toy_config(epochs=1), tmp_path / "run", keep_missing_videos=True, **given)
+    with pytest.raises(ConfigError, match="begun on other videos"):
+        train(holed, toy_config(epochs=2), tmp_path / "run", **given)
 
 
 def test_an_expert_that_no_training_video_has_is_named(tmp_path: Path, toy_config: MakeConfig) -> None:

@@ -32,8 +32,8 @@ COMMAND = [sys.executable, "-c", "from vtr.cli import main; main()", "train"]
 
 
 def log(run: Path, kind: str) -> list[dict[str, Any]]:
-    """Return the log's lines of a kind."""
-    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    """Return the log's lines of a kind; all are JSON, which has no NaN."""
+    lines = [json.loads(line, parse_constant=pytest.fail) for line in (run / "log.jsonl").read_text().splitlines()]
     return [line for line in lines if line["kind"] == kind]
 
 
@@ -47,6 +47,7 @@ EVERYTHING = {
     "accumulate": 2,
     "ema": 0.9,
     "validate_every": 3,
+    "patience": 5,
     "checkpoint_every": 2,
     "optimiser": {
         "name": "adamw",
@@ -93,6 +94,9 @@ def test_killed_five_times_at_any_step_ends_in_the_same_bits(
         assert contents[0] == contents[1], file
     for kind in ("epoch", "validation"):
         assert log(whole, kind) == log(broken, kind)
+    states = [read_json(run / "checkpoints" / "last" / "state.json")["progress"] for run in (whole, broken)]
+    assert states[0] | {"log_bytes": 0} == states[1] | {"log_bytes": 0}  # which holds speeds
+    assert not train(workspace, config, broken, device="cpu").fresh
 
 
 def _step(run: Path) -> int:
@@ -214,6 +218,53 @@ def test_a_loss_that_is_not_finite_leaves_the_batch_written_down(
     assert all(pair["caption"].startswith(pair["video"]) for pair in written["pairs"])
     kept = weights(tmp_path / "run")  # of the epoch before
     assert all(value.isfinite().all() for value in kept.values())
+
+
+def test_a_gradient_that_is_not_finite_stops_too(
+    toy: Workspace, tmp_path: Path, toy_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    original = Trainer._backward
+    steps = 0
+
+    def poisoned(self: Trainer, *arguments: Any) -> float:
+        nonlocal steps
+        steps += 1
+        loss = original(self, *arguments)
+        if steps == 5:
+            next(self.model.parameters()).grad.fill_(torch.nan)  # type: ignore[union-attr]
+        return loss
+
+    monkeypatch.setattr(Trainer, "_backward", poisoned)
+    with pytest.raises(VtrError, match=r"gradient norm is nan at step 4"):
+        train(toy, toy_config(epochs=4, checkpoint_every=1), tmp_path / "run", device="cpu")
+    assert (tmp_path / "run" / "diverged.json").exists()
+    assert all(value.isfinite().all() for value in weights(tmp_path / "run").values())
+
+
+def test_patience_without_a_validation_part_is_refused(tmp_path: Path, toy_config: MakeConfig) -> None:
+    workspace = make_workspace(tmp_path / "ws")
+    path = workspace.annotations / "splits" / "toy.json"
+    content = read_json(path)
+    write_json(path, content | {"train": content["train"] + content["validation"], "validation": []})
+    with pytest.raises(ConfigError, match="patience is 2, and split toy has no validation part"):
+        train(workspace, toy_config(epochs=2, patience=2), tmp_path / "run", device="cpu")
+
+
+def test_both_peers_learn_on_after_a_validation_within_an_epoch(
+    toy: Workspace, tmp_path: Path, toy_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = {"loss": {"name": "adaptive_margin_unified"}, "noisy_correspondence": {"warmup_epochs": 1}}
+    training: list[bool] = []
+    original = Objective.value
+
+    def noted(self: Objective, model: Any, *arguments: Any) -> torch.Tensor:
+        training.append(model.training)
+        return original(self, model, *arguments)
+
+    monkeypatch.setattr(Objective, "value", noted)
+    train(toy, toy_config(epochs=2, validate_every=1, **settings), tmp_path / "run", device="cpu")
+    assert training
+    assert all(training)
 
 
 def test_running_out_of_memory_names_what_needs_less(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -55,7 +56,7 @@ class MoEE(RetrievalModel):
         """Return the embeddings of B videos; see the base class."""
         self._check_experts(videos)
         vectors = [
-            self._gated(unit, self._pooled(expert), videos.present[:, place])
+            self._gated(cast(GatedEmbeddingUnits, unit), self._pooled(expert), videos.present[:, place])
             for place, (unit, expert) in enumerate(zip(self.video_units, videos.experts.values(), strict=True))
         ]
         return VideoEmbeddings(videos.ids, self._joined(torch.stack(vectors, dim=1)), self._counted(videos))
@@ -74,12 +75,19 @@ class MoEE(RetrievalModel):
         dropped: Tensor = self.feature_dropout(torch.cat(scaled, dim=1))
         return dropped
 
-    def _gated(self, units: nn.Module, pooled: Tensor, present: Tensor) -> Tensor:
-        """Return unit vectors [B, K, D]; videos without the expert have no part in the units' batch norm."""
-        rows = present.nonzero().squeeze(1)
-        if self.keep_missing or len(rows) < 2:
+    def _gated(self, units: GatedEmbeddingUnits, pooled: Tensor, present: Tensor) -> Tensor:
+        """Return unit vectors [B, K, D]; videos without the expert have no part in the units' batch norm.
+
+        Without it they are 0, and so is the only video in a training batch that has it: batch norm needs two.
+        """
+        if self.keep_missing:
             gated: Tensor = units(pooled)
             return gated
+        rows = present.nonzero().squeeze(1)
+        if self.training and len(rows) == 1 and units.gate_norm.group is None:
+            rows = rows[:0]
+        if not len(rows) and units.gate_norm.group is None:
+            return pooled.new_zeros((len(pooled), units.num_experts, units.dim))
         some: Tensor = units(pooled[rows])
         return some.new_zeros((len(pooled), *some.shape[1:])).index_copy(0, rows, some)
 

@@ -57,7 +57,7 @@ def normalise(
         group: the processes.
     """
     values = x.float() if x.dtype in (torch.float16, torch.bfloat16) else x
-    count = _summed(values.new_tensor([float(len(values))]), group).detach()
+    count = _summed(values.new_tensor([float(len(values))]), group).detach().clamp_min(1)
     mean = _summed(values.sum(dim=0), group) / count
     centred = values - mean
     variance = _summed(centred.square().sum(dim=0), group) / count

@@ -21,6 +21,7 @@ from vtr.parent import die_with_parent
 from vtr.progress import duration, say
 from vtr.stages.sweep_plan import PlannedRun
 from vtr.store.reader import FeatureStore
+from vtr.training.train import may_change
 from vtr.types import Part
 from vtr.workspace import FORMAT, MANIFEST, Workspace, holds_other_files, read_manifest
 
@@ -79,7 +80,7 @@ class SweepFolder:
         return (run / MANIFEST).exists() and load(TrainConfig, run / "config.yaml") == planned.config
 
     def check_begun(self, planned: PlannedRun) -> None:
-        """Check that a run that was begun goes on with the same config, of which only `epochs` may be raised, and data.
+        """Check that a run that was begun goes on with the same config, but for what may change, and the same data.
 
         Raises:
             ConfigError: it is another config.
@@ -90,7 +91,8 @@ class SweepFolder:
         if not (path.exists() and inputs.exists()):
             return
         begun, now = load(TrainConfig, path).model_dump(), planned.config.model_dump()
-        changed = [name for name in now if begun[name] != now[name] and (name != "epochs" or begun[name] > now[name])]
+        free = may_change(planned.config) if begun["epochs"] <= now["epochs"] else frozenset()
+        changed = [name for name in now if begun[name] != now[name] and name not in free]
         if changed:
             raise ConfigError(
                 f"{run} was begun with another config ({', '.join(changed)} changed). Choose another --out, or "

@@ -64,7 +64,12 @@ def save_checkpoint(
     with atomic_directory(folder) as temporary:
         save_model(temporary, model, config)
         save_tensors(temporary / OPTIMISER, tensors)
-        write_json(temporary / STATE, {"progress": dict(progress), "made_with": dict(made_with or {})})
+        write_state(temporary, progress, made_with or {})
+
+
+def write_state(folder: Path, progress: Mapping[str, Any], made_with: Mapping[str, Any]) -> None:
+    """Write into a checkpoint how far training is; see `save_checkpoint`."""
+    write_json(folder / STATE, {"progress": dict(progress), "made_with": dict(made_with)})
 
 
 def load_checkpoint(

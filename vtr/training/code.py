@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import vtr
@@ -19,17 +20,22 @@ from vtr.training.checkpoint import STATE
 CHECKPOINT_FORMAT = 2
 """Raised when what a checkpoint holds changes."""
 
-SHAPING = ("data", "losses", "models", "training", "similarity.py")
-"""The parts of vtr that shape what a step does."""
+SHAPING = ("data", "losses", "models", "training", "evaluation/metrics.py", "evaluation/ranks.py", "similarity.py")
+"""The parts of vtr that shape what a step does, or which model is kept."""
+
+BESIDE = frozenset({"dry_run.py", "embed.py", "log.py", "mine.py", "tracking.py"})
+"""Files of vtr/training that do not."""
 
 
-def made_with(processes: int = 1) -> dict[str, Any]:
-    """Return what must be the same for training to go on from a checkpoint: versions, code, number of processes."""
+def made_with(processes: int = 1, device: str = "cpu") -> dict[str, Any]:
+    """Return what must be the same for training to go on to the same bits: versions, code, device, processes."""
     return {
         "vtr": __version__,
         "checkpoint format": CHECKPOINT_FORMAT,
         "processes": processes,
         "torch": torch.__version__,
+        "numpy": np.__version__,
+        "device": device,
         "code": _code(),
     }
 
@@ -39,6 +45,7 @@ def _code() -> dict[str, str]:
     """Return a short hash of each source file that shapes what a step does."""
     root = Path(vtr.__file__).parent
     files = [path for part in SHAPING for path in ([root / part] if "." in part else (root / part).rglob("*.py"))]
+    files = [path for path in files if path.name not in BESIDE]
     return {str(path.relative_to(root)): hashlib.sha256(path.read_bytes()).hexdigest()[:12] for path in sorted(files)}
 
 
@@ -63,14 +70,14 @@ def check_made_with(folder: Path, now: Mapping[str, Any], *, allow_changed: bool
             f"{folder} cannot be gone on from: {'; '.join(fixed)}. Start as many processes as before, with the vtr "
             "that made it; or choose another --out."
         )
-    found = [_change(key, before, now) for key in ("vtr", "torch") if before.get(key) != now[key]]
+    found = [_change(key, before, now) for key in ("vtr", "torch", "numpy", "device") if before.get(key) != now[key]]
     old, new = before.get("code", {}), now["code"]
     if changed := sorted(name for name in old.keys() | new.keys() if old.get(name) != new.get(name)):
         found.append(f"code that has changed: {some([f'vtr/{name}' for name in changed])}")
     if found and not allow_changed:
         raise ConfigError(
-            f"{folder} was made with other code: {'; '.join(found)}. Choose another --out to train from the start, or "
-            "pass --allow-changed-code to go on; the result is then neither code's alone."
+            f"{folder} was made by other code or elsewhere: {'; '.join(found)}. Choose another --out to train from the "
+            "start, or pass --allow-changed-code to go on; the result is then neither code's alone."
         )
     return found
 

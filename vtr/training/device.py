@@ -22,7 +22,15 @@ def choose_device(name: str) -> torch.device:
         raise UnavailableError(
             "--device cuda: torch finds no GPU. Run `vtr doctor` to see which torch is installed, or use --device cpu."
         )
-    return torch.device("cuda" if name != "cpu" and torch.cuda.is_available() else "cpu")
+    if name == "cpu" or not torch.cuda.is_available():
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())  # by its number: other threads have a current one apart
+
+
+def enter(device: torch.device) -> None:
+    """Make a GPU the current one of the thread that calls this: each thread has its own."""
+    if device.type == "cuda":
+        torch.cuda.set_device(device)
 
 
 def compile_transformers(model: RetrievalModel) -> None:
@@ -45,3 +53,9 @@ def set_determinism(wanted: bool, device: torch.device) -> None:
         return
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without which cuBLAS refuses to be deterministic
     torch.use_deterministic_algorithms(wanted, warn_only=True)
+    for enable in (
+        torch.backends.cuda.enable_flash_sdp,
+        torch.backends.cuda.enable_mem_efficient_sdp,
+        torch.backends.cuda.enable_cudnn_sdp,
+    ):
+        enable(not wanted)  # the gradients of fused attention are summed in any order

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from torch.distributed import ProcessGroup
 from torch.nn.parallel import DistributedDataParallel
 
-from vtr.config import TrainConfig
+from vtr.config import DataConfig, TrainConfig
 from vtr.errors import ConfigError, UnavailableError
 from vtr.models.base import RetrievalModel
 from vtr.models.norms import share_norms
@@ -129,6 +129,26 @@ def check_shareable(config: TrainConfig, world: World) -> None:
         raise ConfigError(
             f"data.batch_size is {config.data.batch_size}, of all {world.size} processes together: {2 * world.size} or "
             "more was expected."
+        )
+
+
+def check_rest(visits: int, config: DataConfig, world: World) -> None:
+    """Check that the last batch of a pass has pairs for all processes.
+
+    Args:
+        visits: pairs of a pass.
+        config: how they become batches.
+        world: the processes.
+
+    Raises:
+        ConfigError: it has fewer.
+    """
+    rest = visits % config.batch_size
+    if config.steps_per_epoch is None and 1 < rest < world.size:
+        raise ConfigError(
+            f"data.batch_size is {config.batch_size}, which leaves {rest} of a pass's {visits} pairs for the last "
+            f"batch: {world.size} processes need as many or none. Use --set data.batch_size={config.batch_size + 1}, "
+            "or set data.steps_per_epoch."
         )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -33,6 +34,7 @@ class TrainingLog:
         try:
             self._stream = path.open("ab")
             self._stream.truncate(size)
+            self._stream.seek(size)
         except OSError as error:
             self._each(lambda tracker: tracker.close(failed=True))
             raise cannot_write(path, error) from error
@@ -46,7 +48,8 @@ class TrainingLog:
         self.close(failed=kind is not None)
 
     def write(self, kind: str, step: int, **values: Any) -> None:
-        """Append one line; numbers also go to the trackers, as `kind/name`."""
+        """Append one line; numbers also go to the trackers, as `kind/name`. What is not finite is left out."""
+        values = {name: value for name, value in values.items() if not _not_finite(value)}
         self._stream.write((json.dumps({"kind": kind, "step": step, **values}) + "\n").encode())
         numbers = {
             f"{kind}/{name}": value
@@ -80,3 +83,7 @@ class TrainingLog:
                     f"tracking: {name} failed ({' '.join(str(error).split())}) and gets nothing more of this training; "
                     f"{self._path} has everything"
                 )
+
+
+def _not_finite(value: Any) -> bool:
+    return isinstance(value, float) and not math.isfinite(value)

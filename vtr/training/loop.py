@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from vtr.config import TrainConfig
 from vtr.data.sampling import Pair, batches_per_epoch, epoch_batches, visits_per_pass
+from vtr.errors import ConfigError
 from vtr.evaluation.metrics import BothWays, evaluate_scores
 from vtr.files import atomic_directory
 from vtr.models.base import RetrievalModel
@@ -35,11 +36,12 @@ from vtr.training.checkpoint import (
     random_state,
     save_checkpoint,
     step_folder,
+    write_state,
 )
 from vtr.training.code import check_made_with, made_with
 from vtr.training.data import TrainingData
-from vtr.training.device import compile_transformers
-from vtr.training.distributed import World
+from vtr.training.device import compile_transformers, enter
+from vtr.training.distributed import World, check_rest
 from vtr.training.divergence import Watchdog
 from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.log import TrainingLog
@@ -67,9 +69,11 @@ class Progress:
         epoch: epochs finished.
         step: steps finished.
         batch: batches of the present epoch that are behind it.
-        best_rsum, best_epoch, best_step: of the best validation so far; None without a validation part.
+        best_rsum, best_epoch, best_step: of the best validation so far; None without a validation part. Within an epoch
+            it is a fraction, such as 2.5.
         last_rsum, validated_step: of the latest validation.
         waited: validations since the best one.
+        stopped: whether validation had got no better for long enough at the end of an epoch.
         log_bytes: size of the log when this was saved.
         epoch_means: what the monitor has seen of the present epoch.
         scale: the gradient scaler's state, for float16.
@@ -79,18 +83,25 @@ class Progress:
     step: int = 0
     batch: int = 0
     best_rsum: float | None = None
-    best_epoch: int | None = None
+    best_epoch: float | None = None
     best_step: int | None = None
     last_rsum: float | None = None
     validated_step: int | None = None
     waited: int = 0
+    stopped: bool = False
     log_bytes: int = 0
     epoch_means: dict[str, float] = field(default_factory=dict)
     scale: dict[str, Any] = field(default_factory=dict)
 
     def finished(self, config: TrainConfig) -> bool:
-        """Return whether all epochs are done, or validation has not got better for long enough."""
-        return self.epoch >= config.epochs or (config.patience is not None and self.waited >= config.patience)
+        """Return whether all epochs are done, or training was stopped before."""
+        return self.epoch >= config.epochs or self.stopped
+
+    def kept(self, config: TrainConfig) -> tuple[float | None, float | None]:
+        """Return the epoch and the validation RSUM of the model that the run keeps; None without a validation part."""
+        if config.select == "last" and self.last_rsum is not None:
+            return self.epoch, self.last_rsum
+        return self.best_epoch, self.best_rsum
 
 
 class Trainer:
@@ -120,7 +131,7 @@ class Trainer:
         self.of_loss = loss_parameters(self.objective)
         self.optimiser = make_optimiser(config.optimiser, model, self.of_loss)
         self.scaler = torch.amp.GradScaler(device.type, enabled=config.precision == "float16")
-        self.watchdog = Watchdog(root, data, late=device.type == "cuda")
+        self.watchdog = Watchdog(root, data, late=device.type == "cuda", writes=self.world.first)
         self.others: dict[str, Learner] = {}
         if any(True for _ in self.objective.loss.parameters()):
             self.others["loss"] = Learner(self.objective.loss, self.objective.optimiser)
@@ -128,7 +139,14 @@ class Trainer:
         if self.average is not None:
             self.others["average"] = Learner(self.average, None)
         self.best_model = model if self.average is None else cast(RetrievalModel, self.average.module)
-        self.batches_per_epoch = batches_per_epoch(visits_per_pass(data.train, config.data.sampling), config.data)
+        visits = visits_per_pass(data.train, config.data.sampling)
+        check_rest(visits, config.data, self.world)
+        if config.patience is not None and not data.validation_texts:
+            raise ConfigError(
+                f"patience is {config.patience}, and split {config.split} has no validation part to be patient with. "
+                "Use --set patience=null, or another split."
+            )
+        self.batches_per_epoch = batches_per_epoch(visits, config.data)
         self.steps_per_epoch = math.ceil(self.batches_per_epoch / config.accumulate)
         self.total_steps = config.epochs * self.steps_per_epoch
         self.at = Progress()
@@ -146,8 +164,8 @@ class Trainer:
             VtrError: the loss is not finite.
             WorkspaceError: the run's folder cannot be written.
         """
-        self._resume(allow_changed_code)
         self._saved_at, self._saved_step = time.monotonic(), -1
+        self._resume(allow_changed_code)
         with contextlib.ExitStack() as open_logs:
             self.log = open_logs.enter_context(self._open_log()) if self.world.first else None
             show = progress("train", self.total_steps, "steps", done=self.at.step, quiet=not self.world.first)
@@ -169,11 +187,13 @@ class Trainer:
             if self.world.rank:
                 torch.manual_seed(self.config.seed + RANK_SEED * self.world.rank)  # or all would drop out alike
             return
-        for difference in check_made_with(found, made_with(self.world.size), allow_changed=allow_changed_code):
+        now = made_with(self.world.size, self.device.type)
+        for difference in check_made_with(found, now, allow_changed=allow_changed_code):
             say(f"goes on from a checkpoint of other code: {difference}")
         self.at = Progress(
             **load_checkpoint(found, self.model, self.optimiser, self.others, self.device, rank=self.world.rank)
         )
+        self._saved_step = self.at.step
         self.objective.monitor.load_state(self.at.epoch_means)
         self.scaler.load_state_dict(self.at.scale)
 
@@ -209,17 +229,21 @@ class Trainer:
         """Do the steps that are left of an epoch; yield of each the loss, the gradient's norm, and how many pairs."""
         batches = epoch_batches(self.data.train, self.config.data, seed=self.config.seed, epoch=self.at.epoch)
         self.model.train()
-        for group in _groups(self._loaded(islice(batches, self.at.batch, None)), self.config.accumulate):
+        loaded = self._loaded(islice(batches, self.at.batch, None))
+        while (left := self.batches_per_epoch - self.at.batch) > 0:
+            size = min(self.config.accumulate, left)
             rate = set_rate(self.optimiser, self.config.optimiser, self.at.step, self.at.epoch, self.total_steps)
             self.optimiser.zero_grad(set_to_none=True)
-            for pairs, batch in group:
+            losses, count = [], 0
+            for pairs, batch in islice(loaded, size):
                 self.objective.prepare(self.model, pairs, self.at.step, rate)
-                self.objective.gradient_scale = self.scaler.get_scale() * self.world.size / len(group)
+                self.objective.gradient_scale = self.scaler.get_scale() * self.world.size / size
                 value = self.objective.value(self.model, batch, pairs)
-                loss = self._backward(value, pairs, 1 / len(group))
-            norm = self._update(self.model, self.optimiser)
-            self.at.batch += len(group)
-            yield loss, norm, sum(len(pairs) for pairs, _ in group)
+                losses.append(self._backward(value, pairs, 1 / size))
+                count += len(pairs)
+            norm = self._update(self.model, self.optimiser, pairs)
+            self.at.batch += size
+            yield sum(losses) / size, norm, count
 
     def _loaded(self, batches: Iterable[list[Pair]]) -> Iterator[Loaded]:
         """Yield the pairs of each batch and this process's share of it; the next is loaded while a step is done."""
@@ -228,7 +252,7 @@ class Trainer:
         def load(pairs: list[Pair], number: int, epoch: int) -> Batch:
             return self.objective.load(pairs, np.random.default_rng((self.config.seed, epoch, number)))
 
-        with ThreadPoolExecutor(max_workers=1) as pool:
+        with ThreadPoolExecutor(max_workers=1, initializer=enter, initargs=(self.device,)) as pool:
             waiting: tuple[list[Pair], Future[Batch]] | None = None
             for number, pairs in enumerate(batches, first):
                 following = pool.submit(load, pairs, number, self.at.epoch)
@@ -244,13 +268,18 @@ class Trainer:
         Raises:
             VtrError: it is not finite.
         """
-        known = self.watchdog.add(loss, pairs, self.at.step)
+        known = self.watchdog.add("loss", loss, pairs, self.at.step)
         # DistributedDataParallel averages over processes what is to be summed: their number makes up for it
         self.scaler.scale(loss * (share * self.world.size)).backward()  # type: ignore[no-untyped-call]
         return known
 
-    def _update(self, model: RetrievalModel, optimiser: Optimizer) -> Tensor:
-        """Follow the gradient, and return its norm before clipping."""
+    def _update(self, model: RetrievalModel, optimiser: Optimizer, pairs: list[Pair]) -> Tensor:
+        """Follow the gradient, and return its norm before clipping.
+
+        Raises:
+            VtrError: it is not finite, and precision is not float16, whose scaler leaves such steps out.
+        """
+        scale = self.scaler.get_scale()
         self.scaler.unscale_(optimiser)
         drop_frozen(optimiser, self.at.step)
         if self.world.size > 1:
@@ -258,9 +287,12 @@ class Trainer:
                 if parameter.grad is not None:
                     parameter.grad /= self.world.size  # every process has the whole of it already
         norm = torch.nn.utils.clip_grad_norm_(model.parameters(), self.config.optimiser.gradient_clip or math.inf)
+        if not self.scaler.is_enabled():
+            self.watchdog.add("gradient norm", norm, pairs, self.at.step)
         self.scaler.step(optimiser)
         self.scaler.update()
-        if self.average is not None:
+        taken = self.scaler.get_scale() >= scale
+        if self.average is not None and taken:
             self.average.update()
         return norm
 
@@ -280,6 +312,7 @@ class Trainer:
         self.objective.monitor.reset()
         if self.config.validate_every == "epoch":
             self._validate_and_select()
+        self.at.stopped = self.config.patience is not None and self.at.waited >= self.config.patience
         wanted = self.config.checkpoint_every
         if wanted == "epoch" or (wanted == "minute" and self.world.tell(time.monotonic() - self._saved_at > MINUTE)):
             self._save()
@@ -290,53 +323,59 @@ class Trainer:
             self._validate_and_select()
         if self.world.first and (self.config.select == "last" or self.at.best_rsum is None):
             self._save_best()
-        self._save()
+        self._save(again=True)
 
     def _validate_and_select(self) -> None:
         """Validate, and keep the model if it is the best so far."""
         self.watchdog.flush()
         metrics = self.validate() if self.world.first else None
-        self.model.train()
+        self._to_training()
         rsum = self.world.tell(None if metrics is None else metrics.rsum)
         if rsum is None:
             return
         at = self.at
+        epoch = at.epoch + round(at.batch / self.batches_per_epoch, 3)
+        epoch = at.epoch if epoch == at.epoch else epoch
         at.last_rsum, at.validated_step = rsum, at.step
         at.waited += 1
         if metrics is not None:
             recalls = {f"t2v_R{k}": value for k, value in metrics.text_to_video.recall.items()}
             recalls |= {f"v2t_R{k}": value for k, value in metrics.video_to_text.recall.items()}
-            self._write("validation", epoch=at.epoch, rsum=rsum, **recalls)
+            self._write("validation", epoch=epoch, rsum=rsum, **recalls)
         if at.best_rsum is None or rsum > at.best_rsum:
-            at.best_rsum, at.best_epoch, at.best_step, at.waited = rsum, at.epoch, at.step, 0
+            at.best_rsum, at.best_epoch, at.best_step, at.waited = rsum, epoch, at.step, 0
             if self.world.first and self.config.select == "best":
                 self._save_best()
+
+    def _to_training(self) -> None:
+        self.model.train()
 
     def _write(self, kind: str, **values: Any) -> None:
         if self.log is not None:
             self.log.write(kind, self.at.step, **values)
 
-    def _save(self) -> None:
-        """Write a checkpoint, from which training goes on to the same bits."""
-        if self._saved_step == self.at.step:
+    def _save(self, *, again: bool = False) -> None:
+        """Write a checkpoint, from which training goes on to the same bits.
+
+        Args:
+            again: where there is one of this step, write down anew how far training is.
+        """
+        there = self._saved_step == self.at.step
+        if there and not again:
             return
         self.watchdog.flush()
         states = self.world.collect(random_state())
         if self.log is not None:
-            folder = self.root / "checkpoints"
+            folder, made = self.root / "checkpoints", made_with(self.world.size, self.device.type)
             self.at.log_bytes = self.log.flush()
             self.at.epoch_means = self.objective.monitor.state()
             self.at.scale = self.scaler.state_dict()
-            save_checkpoint(
-                step_folder(folder, self.at.step),
-                self.model,
-                self.config,
-                self.optimiser,
-                asdict(self.at),
-                self.others,
-                random=states,
-                made_with=made_with(self.world.size),
-            )
+            here, progress = step_folder(folder, self.at.step), asdict(self.at)
+            if there:
+                write_state(here, progress, made)
+            else:
+                learners = (self.model, self.config, self.optimiser)
+                save_checkpoint(here, *learners, progress, self.others, random=states, made_with=made)
             keep_newest(folder, self.config.keep_checkpoints)
         self._saved_at, self._saved_step = time.monotonic(), self.at.step
 
@@ -355,9 +394,3 @@ class Trainer:
         videos = embed_videos(model, data.table, data.validation_videos, self.device)
         texts = embed_texts(model, data.captions, data.validation_texts, self.device)
         return evaluate_scores(score_matrix(texts, videos), np.asarray(data.video_of_text))
-
-
-def _groups(loaded: Iterator[Loaded], size: int) -> Iterator[list[Loaded]]:
-    """Yield the batches of each step; the last step of an epoch may have fewer."""
-    while group := list(islice(loaded, size)):
-        yield group

@@ -80,8 +80,7 @@ class NoisyTrainer(Trainer):
     def _steps(self) -> Iterator[tuple[float, torch.Tensor, int]]:
         """Yield the mean loss, the first peer's gradient norm and the number of pairs of each step: of both peers."""
         lessons = self._lessons()
-        for peer in self.peers:
-            peer.train()
+        self._to_training()
         streams = [
             zip(self._batches(k, lesson.clean), self._noisy_batches(k, lesson), strict=False)
             for k, lesson in enumerate(lessons)
@@ -102,6 +101,7 @@ class NoisyTrainer(Trainer):
         """Do one peer's step on clean pairs, and noisy ones if given; return its loss and its gradient's norm."""
         generator = np.random.default_rng((self.config.seed, self.at.epoch, self.at.step, k))
         model, optimiser = self.peers[k], self.optimisers[k]
+        self.objective.gradient_scale = self.scaler.get_scale()
         set_rate(optimiser, self.config.optimiser, self.at.step, self.at.epoch, self.total_steps)
         value = self.objective.value(model, self.objective.load(clean, generator), clean, _labels(lesson, clean))
         if noisy is not None:
@@ -109,7 +109,7 @@ class NoisyTrainer(Trainer):
             value = value + self.objective.value(model, batch, noisy, _labels(lesson, noisy))
         optimiser.zero_grad(set_to_none=True)
         loss = self._backward(value, clean)
-        return loss, self._update(model, optimiser)
+        return loss, self._update(model, optimiser, clean)
 
     def _batches(self, k: int, captions_of: Mapping[int, list[int]]) -> Iterator[list[Pair]]:
         seed = self.config.seed + k * PEER_SEED
@@ -166,6 +166,10 @@ class NoisyTrainer(Trainer):
         )
         with atomic_file(self.root / JUDGED) as temporary:
             pq.write_table(table, temporary)
+
+    def _to_training(self) -> None:
+        for peer in self.peers:
+            peer.train()
 
     def validate(self) -> BothWays | None:
         """Return the better peer's metrics on the validation part, and let it be the run's model; None without one."""

@@ -32,7 +32,7 @@ from vtr.training.noisy import PEER_SEED, NoisyTrainer
 from vtr.training.offline import mined
 from vtr.training.tracking import check_tracking
 from vtr.types import Caption, Part
-from vtr.workspace import MANIFEST, Run, Workspace, read_manifest, write_manifest
+from vtr.workspace import MANIFEST, Run, Workspace, fingerprint, read_manifest, write_manifest
 
 if TYPE_CHECKING:
     import torch
@@ -56,17 +56,18 @@ class TrainSummary:
 
     run: Run
     progress: Progress
+    config: TrainConfig
     coverage: tuple[Coverage, ...]
     fresh: bool
 
     def __str__(self) -> str:
         lines = [] if self.fresh else ["this run is finished; nothing to do"]
         lines.append("; ".join(str(coverage) for coverage in self.coverage))
-        if self.progress.best_rsum is not None:
-            lines.append(
-                f"best epoch {self.progress.best_epoch} of {self.progress.epoch}: "
-                f"validation RSUM {self.progress.best_rsum:.1f}"
-            )
+        epoch, rsum = self.progress.kept(self.config)
+        if rsum is not None:
+            which = "last" if self.config.select == "last" else "best"
+            early = "" if self.progress.epoch >= self.config.epochs else f" (of {self.config.epochs}: it got no better)"
+            lines.append(f"{which} epoch {epoch} of {self.progress.epoch}{early}: validation RSUM {rsum:.1f}")
         else:
             lines.append(f"{self.progress.epoch} epochs; {NO_SELECTION}")
         lines.append(f"next: vtr evaluate {self.run.root}")
@@ -110,13 +111,11 @@ def train(
     corpus = load_training_corpus(
         workspace, config, available_only=available_only, keep_missing_videos=keep_missing_videos
     )
-    inputs = corpus.fingerprints(workspace)
-    if isinstance(config.loss, OfflineQuintupletLossConfig):
-        inputs["mine"] = mined(config.loss.negatives)
-    covered = tuple(corpus.coverage(part) for part in PARTS_OF_TRAINING if corpus.split.part(part))
-    place = choose_device(device)
     check_tracking(config)
+    inputs = _inputs(workspace, config, corpus)
+    covered = tuple(corpus.coverage(part) for part in PARTS_OF_TRAINING if corpus.split.part(part))
     with joined(device) as world, contextlib.ExitStack() as held:
+        place = choose_device(device)
         check_shareable(config, world)
         done = None
         if world.first:
@@ -126,10 +125,11 @@ def train(
         done = world.tell(done)
         run = Run.open(out)
         if done is not None:
-            return TrainSummary(run, done, covered, fresh=False)
+            return TrainSummary(run, done, config, covered, fresh=False)
         with _memory_named(config):
             progress = _train(run, corpus, config, place, world, allow_changed_code=allow_changed_code)
         if world.first:
+            epoch, rsum = progress.kept(config)
             write_manifest(
                 run.root,
                 "train",
@@ -139,12 +139,21 @@ def train(
                 experts=list(corpus.experts),
                 coverage=[str(coverage) for coverage in covered],
                 selection=_selection(config, progress),
-                best_epoch=progress.best_epoch,
-                best_validation_rsum=progress.best_rsum,
+                best_epoch=epoch,
+                best_validation_rsum=rsum,
                 device=str(place),
                 processes=world.size,
             )
-    return TrainSummary(run, progress, covered, fresh=True)
+    return TrainSummary(run, progress, config, covered, fresh=True)
+
+
+def _inputs(workspace: Workspace, config: TrainConfig, corpus: Corpus) -> dict[str, str]:
+    """Return fingerprints of what a run is trained on; with other ones it is another run."""
+    inputs = corpus.fingerprints(workspace)
+    inputs["videos"] = fingerprint([corpus.video_ids(part) for part in PARTS_OF_TRAINING])
+    if isinstance(config.loss, OfflineQuintupletLossConfig):
+        inputs["mine"] = mined(config.loss.negatives)
+    return inputs
 
 
 def _begun(run: Run, config: TrainConfig, inputs: dict[str, str]) -> Progress | None:
@@ -210,8 +219,9 @@ def _train(
     captions = training_captions(corpus)
     with world.first_alone():  # which fills the caches
         table = CaptionTable([*captions, *corpus.queries("validation")], TextInput(config.text), run.workspace)
-        data = make_data(corpus, table, FeatureChoice.of(config)).to(device)
+        data = make_data(corpus, table, FeatureChoice.of(config))
     model = build_model(config, data.table.dims, table.dim).to(device)
+    data = data.to(device)  # after the model, which then has its room
     parameters = sum(p.numel() for p in model.parameters())
     if world.first:
         together = "" if world.size == 1 else f", {world.size} processes"
@@ -269,24 +279,32 @@ def _finished(run: Run, config: TrainConfig) -> Progress | None:
     return progress if progress.finished(config) else None
 
 
-FREE = frozenset({"epochs", "checkpoint_every", "keep_checkpoints", "tracking"})
-"""Settings that a run may go on with changed: how far, and what it writes."""
+def may_change(config: TrainConfig) -> frozenset[str]:
+    """Return the settings that a run may go on with changed: how far, if nothing depends on it, and what it writes."""
+    of_the_end = config.optimiser.schedule == "cosine" or config.noisy_correspondence is not None
+    written = frozenset({"checkpoint_every", "keep_checkpoints", "tracking"})
+    return written if of_the_end else written | {"epochs"}
 
 
 def _check_same(run: Run, config: TrainConfig, inputs: dict[str, str]) -> None:
-    """Check that a run goes on with the config and the inputs it was begun with, but for `FREE`."""
+    """Check that a run goes on with the config and the inputs it was begun with, but for what may change."""
     if not run.config.exists():
         return
     begun = build(TrainConfig, yaml.safe_load(run.config.read_text(encoding="utf-8")), str(run.config))
     before, now = begun.model_dump(mode="json"), config.model_dump(mode="json")  # with the defaults of newer settings
-    free = FREE - {"epochs"} if config.optimiser.schedule == "cosine" else FREE  # its rates depend on the end
+    free = may_change(config)
     differing = [key for key in _keys(now) if _value(before, key) != _value(now, key) and key not in free]
     if differing:
         changes = ", ".join(f"{key}: {_value(before, key)} -> {_value(now, key)}" for key in differing)
         raise ConfigError(f"{run.root} was begun with another config ({changes}). Choose another --out, or delete it.")
     recorded = read_json(run.root / "inputs.json") if (run.root / "inputs.json").exists() else inputs
     for stage, value in inputs.items():
-        if recorded.get(stage) != value:
+        if stage == "videos" and recorded.get(stage, value) != value:
+            raise ConfigError(
+                f"{run.root} was begun on other videos than these. Give --available-only and --keep-missing-videos as "
+                "before, or choose another --out."
+            )
+        if stage != "videos" and recorded.get(stage) != value:
             raise WorkspaceError(
                 f"{run.root} was begun on {stage} {recorded.get(stage)}, the workspace now has {stage} {value}. "
                 "Choose another --out, or delete the run to train it again."
