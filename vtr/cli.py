@@ -112,15 +112,20 @@ def train(
 ) -> None:
     """Train the text-video model; the best checkpoint is chosen by validation RSUM. Run again to resume.
 
+    Without --config, with the default recipe, on split full where there is one (docs/recipes.md).
+
     On several GPUs: torchrun --nproc-per-node 2 -m vtr.cli train ... (or --no-python vtr train ...). Batches are shared
     among the processes, and a step is that of one process with the whole batch.
     """
     from vtr.config import TrainConfig, load
+    from vtr.training.recipe import default_recipe
     from vtr.workspace import Workspace
 
     if out is None and not dry_run:
         raise typer.BadParameter("the run to make is needed, but for --dry-run", param_hint="--out")
-    opened, settings = Workspace.open(workspace), load(TrainConfig, config, set_ or [])
+    opened = Workspace.open(workspace)
+    base = default_recipe(opened) if config is None else None
+    settings = load(TrainConfig, config, set_ or [], base)
     if out is None or dry_run:
         from vtr.training.dry_run import dry_run as describe
 
