@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 import traceback
@@ -106,6 +107,7 @@ def train(
     allow_changed_code: Annotated[
         bool, typer.Option("--allow-changed-code", help="Resume a run that other code or versions began.")
     ] = False,
+    split: Annotated[str | None, typer.Option(help="The split to train on, in place of the config's.")] = None,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Print sizes, parameters, memory and steps; train nothing, write nothing.")
     ] = False,
@@ -125,11 +127,12 @@ def train(
         raise typer.BadParameter("the run to make is needed, but for --dry-run", param_hint="--out")
     opened = Workspace.open(workspace)
     base = default_recipe(opened) if config is None else None
-    settings = load(TrainConfig, config, set_ or [], base)
+    overrides = [*(set_ or ()), *([] if split is None else [f"split={json.dumps(split)}"])]
+    settings = load(TrainConfig, config, overrides, base)
     if out is None or dry_run:
         from vtr.training.dry_run import dry_run as describe
 
-        typer.echo(describe(opened, settings, available_only=available_only))
+        _speak(describe(opened, settings, available_only=available_only))
         return
     from vtr.training.train import train as run
 
@@ -142,8 +145,18 @@ def train(
         keep_missing_videos=keep_missing_videos,
         allow_changed_code=allow_changed_code,
     )
-    if os.environ.get("RANK", "0") == "0":  # under torchrun, one process speaks
-        typer.echo(summary)
+    _speak(summary)
+
+
+def _rank() -> str:
+    """Return this process's place among those that torchrun started, "0" where it started none."""
+    return os.environ.get("RANK", "0")
+
+
+def _speak(result: object) -> None:
+    """Print a result; of several processes, the first does."""
+    if _rank() == "0":
+        typer.echo(result)
 
 
 @app.command()
@@ -333,7 +346,8 @@ def main() -> None:
     except VtrError as error:
         if debug:
             traceback.print_exc()
-        typer.echo(f"error: {error}", err=True)
+        which = "" if _rank() == "0" else f"process {_rank()}: "
+        typer.echo(f"{which}error: {error}", err=True)
         sys.exit(1)
     except (KeyboardInterrupt, SystemExit) as error:
         if not _was_interrupted(error):

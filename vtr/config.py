@@ -364,6 +364,8 @@ def _explain(kind: type[Config], problem: Any) -> str:
     named_freely = False  # the keys of a mapping are the user's own
     for step in problem["loc"]:
         inner = [section for section in sections if str(step) in section.model_fields]
+        if re.fullmatch(r"constrained-\w+|literal\[.*\]", str(step)):
+            continue  # pydantic's name of one of several types
         if named_freely:
             named_freely = False
         elif inner:

@@ -139,16 +139,19 @@ def test_what_is_damaged_or_taken_is_not_overwritten(tmp_path: Path) -> None:
 
 
 def test_only_videos_with_features_are_chosen_and_kept(tmp_path: Path) -> None:
-    workspace = make_workspace(tmp_path / "ws", videos=60, without_features=25)  # of test, validation and training
+    workspace = make_workspace(tmp_path / "ws", videos=60, without_features=14)  # of test and validation
     base = load_split(workspace, "toy")
-    held = {f"v{number:03d}" for number in range(35)}
+    held = {f"v{number:03d}" for number in range(46)}
     said = str(prepare_holdout(workspace, "mine", "toy", 10, available_only=True))
-    assert "35 of 50 videos have features; the others are left out" in said
+    assert "46 of 50 videos have features; the others are left out" in said
     split = load_split(workspace, "mine")
     assert len(split.test) == 10
     assert set(split.test) | set(split.train) == held & set(base.train)
     assert set(split.validation) == held & set(base.validation)
     assert "only videos that had features" in split.note
+    bare = make_workspace(tmp_path / "bare", videos=60, without_features=25)
+    with pytest.raises(InputError, match="none of the 10 validation videos of split toy has features"):
+        prepare_holdout(bare, "mine", "toy", 10, available_only=True)
 
 
 def test_five_hundred_of_msr_vtt_share_no_source_with_what_is_left(tmp_path: Path, shared: Path) -> None:

@@ -50,6 +50,8 @@ def test_states_and_what_status_says_of_them(run: Run) -> None:
     assert run_lines(Run.open(root))[0].detail.startswith("2 of 6 epochs")
     with lock(root / ".lock", "test"):
         assert list_runs([root]).lines[0].state == "running"
+    (root / "diverged.json").write_text("{}")
+    assert list_runs([root]).lines[0].state == "diverged"
     begun = run.root.with_name("begun")
     begun.mkdir()
     shutil.copy(run.root / "run.json", begun)

@@ -12,7 +12,7 @@ from vtr.config import TrainConfig
 from vtr.errors import ConfigError, InputError, VtrError, WorkspaceError
 from vtr.loss_config import MaxMarginRankingLossConfig, UnifiedLossConfig
 from vtr.stages.sweep import plan_sweep
-from vtr.stages.sweep_plan import Plan, make_plan
+from vtr.stages.sweep_plan import Plan, make_plan, uneven_searches
 from vtr.stages.sweep_runs import How
 from vtr.sweep_config import load_sweep
 from vtr.workspace import Workspace
@@ -54,6 +54,9 @@ def test_a_search_has_every_combination_and_shares_its_seed(tmp_path: Path) -> N
     assert plan.num_runs == 3 + 4 + 2
     assert str(plan).startswith("9 runs of 2 variants; compared with released\n")
     assert len(str(plan).splitlines()) == 10
+    assert uneven_searches(plan).endswith("(released 1, unified 4): the larger search has an advantage")
+    even = planned(tmp_path, variants={"released": RELEASED | SEARCHED, "unified": SEARCHED})
+    assert uneven_searches(even) == ""
     apart = planned(tmp_path, seeds=[1, 2], variants={"released": RELEASED, "unified": SEARCHED})
     assert apart.num_runs == len(str(apart).splitlines()) - 1 == 2 + 4 + 2
 

@@ -37,8 +37,8 @@ def hold_out_sources(
         available: the videos that may be chosen or kept; None for all.
 
     Raises:
-        InputError: validation videos are asked for and the split has some, `count` would leave nothing to train on, or
-            no source is small enough.
+        InputError: validation videos are asked for and the split has some, none of the other part's are available,
+            `count` would leave nothing to train on, or no source is small enough.
     """
     if part == "validation" and split.validation:
         raise InputError(
@@ -49,6 +49,12 @@ def hold_out_sources(
         tuple(video_id for video_id in ids if available is None or video_id in available)
         for ids in (split.train, split.validation if part == "test" else split.test)
     )
+    other: Part = "validation" if part == "test" else "test"
+    if split.part(other) and not kept:
+        raise InputError(
+            f"none of the {len(split.part(other))} {other} videos of split {split.name} has features: the part would "
+            "be lost. Extract them first, or leave out --available-only."
+        )
     if not 0 < count < len(train):
         raise InputError(
             f"{count} videos cannot be held out of the {len(train)} training videos of split {split.name}"

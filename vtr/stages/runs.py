@@ -16,9 +16,10 @@ from vtr.evaluation.formats import csv_rows
 from vtr.evaluation.table import Table
 from vtr.files import locked_by, read_json
 from vtr.training.checkpoint import STATE
+from vtr.training.divergence import DIVERGED
 from vtr.workspace import MANIFEST, read_manifest
 
-State = Literal["running", "finished", "interrupted", "damaged"]
+State = Literal["running", "finished", "interrupted", "diverged", "damaged"]
 
 
 @dataclass(frozen=True)
@@ -27,7 +28,8 @@ class RunLine:
 
     Attributes:
         run: its folder.
-        state: "running" while a process trains it; "damaged" where its files cannot be read.
+        state: "running" while a process trains it; "diverged" where its loss was not finite; "damaged" where its files
+            cannot be read.
         written: when it was last trained on, local time to the minute.
         loss, model, split, seed: what it is trained with; None before its config is written.
         epochs, of: finished, and to be finished.
@@ -135,9 +137,10 @@ def describe(root: Path) -> RunLine:
         evaluated = _evaluated(root, trained["output"]) if trained else {}
     except VtrError:
         return RunLine(str(root), "running" if busy else "damaged", _last_written(root))
+    stopped: State = "diverged" if (root / DIVERGED).exists() else "interrupted"
     line = RunLine(
         str(root),
-        "running" if busy else "finished" if trained else "interrupted",
+        "running" if busy else "finished" if trained else stopped,
         _last_written(root),
         epochs=progress.get("epoch", 0),
         validation=trained.get("best_validation_rsum", progress.get("best_rsum")),

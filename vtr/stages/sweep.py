@@ -14,11 +14,12 @@ from vtr.errors import ConfigError, VtrError, WorkspaceError
 from vtr.files import lock
 from vtr.models.text import TextInput
 from vtr.progress import say
-from vtr.stages.sweep_plan import Chosen, Plan, PlannedRun, make_plan
+from vtr.stages.sweep_plan import Chosen, Plan, PlannedRun, make_plan, uneven_searches
 from vtr.stages.sweep_results import Results, collect, write_results
 from vtr.stages.sweep_runs import Failure, How, Job, SweepFolder, Tally, carry_out
 from vtr.store.reader import FeatureStore
 from vtr.sweep_config import load_sweep
+from vtr.training.device import choose_device
 from vtr.training.train import load_training_corpus, training_captions
 from vtr.workspace import Workspace
 
@@ -64,7 +65,10 @@ def plan_sweep(workspace: Workspace, config: Path, how: How) -> Plan:
             split lacks the part to report on, or the one that a search chooses by.
     """
     settings, base = load_sweep(config)
+    choose_device(how.device)
     plan = make_plan(settings, base, FeatureStore(workspace.store).experts)
+    if uneven := uneven_searches(plan):
+        say(uneven)
     for variant in plan.variants.values():
         first = plan.run(variant, (variant.choices or ({},))[0], settings.search_seed)
         try:

@@ -190,3 +190,12 @@ def _left_out(config: SweepConfig, base: TrainConfig, held: Sequence[str]) -> It
     yield "all-experts", {"experts": experts}
     for expert in experts:
         yield f"without-{expert}", {"experts": [other for other in experts if other != expert]}
+
+
+def uneven_searches(plan: Plan) -> str:
+    """Return a warning where some variants are searched over more choices than others, else ""."""
+    counts = {name: max(1, len(variant.choices)) for name, variant in plan.variants.items()}
+    if len(set(counts.values())) < 2 or max(counts.values()) == 1:
+        return ""
+    listed = ", ".join(f"{name} {count}" for name, count in counts.items())
+    return f"variants are searched over different numbers of choices ({listed}): the larger search has an advantage"

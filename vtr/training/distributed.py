@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import datetime
 import os
+import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -106,6 +107,8 @@ def joined(device: str) -> Iterator[World]:
                 f"torchrun with --nproc-per-node {torch.cuda.device_count()}, or use --device cpu."
             )
         torch.cuda.set_device(local)
+    # an expert that no video of a batch has leaves its weights without a gradient; that none was found is no news
+    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified", UserWarning)
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=WAIT)
     try:
         yield World(dist.get_rank(), size, dist.group.WORLD)
@@ -174,6 +177,8 @@ def shared(model: RetrievalModel, world: World) -> nn.Module:
     if world.group is None:
         return Embedder(model)
     share_norms(model, world.group)
-    return DistributedDataParallel(
-        Embedder(model), broadcast_buffers=False, find_unused_parameters=True, process_group=world.group
-    )
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # torch's own, of the name of the argument
+        return DistributedDataParallel(
+            Embedder(model), broadcast_buffers=False, find_unused_parameters=True, process_group=world.group
+        )

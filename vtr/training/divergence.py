@@ -13,6 +13,7 @@ from torch import Tensor
 from vtr.data.sampling import Pair
 from vtr.errors import VtrError
 from vtr.files import write_json
+from vtr.training.checkpoint import newest
 from vtr.training.data import TrainingData
 
 DIVERGED = "diverged.json"
@@ -100,9 +101,11 @@ class Watchdog:
         if self._writes:
             content = {"step": watched.step, watched.what: str(number), "pairs": named}
             write_json(self._root / DIVERGED, content)
+        before = newest(self._root / "checkpoints") is not None
+        kept = "the last checkpoint before it is kept" if before else "there was no checkpoint before it"
         first = ", ".join(pair["video"] for pair in named[:5])
         raise VtrError(
             f"the {watched.what} is {number} at step {watched.step} (videos {first}, ...; all of the batch in "
             f"{self._root / DIVERGED}). Lower optimiser.learning_rate or set optimiser.gradient_clip, with another "
-            "--out; the last checkpoint before it is kept."
+            f"--out; {kept}."
         )

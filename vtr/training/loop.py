@@ -199,7 +199,8 @@ class Trainer:
 
     def _note(self, loss: float) -> str:
         """Return what stands behind the progress bar."""
-        note = f"epoch {min(self.at.epoch + 1, self.config.epochs)} of {self.config.epochs}, loss {loss:.4f}"
+        epoch = self.at.epoch + (1 if self.at.batch else 0)
+        note = f"epoch {epoch} of {self.config.epochs}, loss {loss:.4f}"
         note += f", {self._speed:.0f} pairs/s"
         if self.at.last_rsum is not None:
             note += f", validation RSUM {self.at.last_rsum:.1f} (best {self.at.best_rsum:.1f})"
@@ -208,7 +209,10 @@ class Trainer:
     def _epoch(self) -> Iterator[float]:
         """Yield the loss of each step that is left of one epoch, and end it."""
         started, count = time.monotonic(), 0
+        done: float | None = None
         for loss, norm, pairs in self._steps():
+            if done is not None:
+                yield done
             count += pairs
             self._speed = count / max(time.monotonic() - started, 1e-6)
             if self.at.step % LOG_STEPS == 0:
@@ -221,9 +225,11 @@ class Trainer:
                     pairs_per_second=round(self._speed, 1),
                 )
             self.at.step += 1
-            yield loss
             self._after_step()
-        self._end_of_epoch()
+            done = loss
+        self._end_of_epoch()  # before the last step is told, so that its line shows what it came to
+        if done is not None:
+            yield done
 
     def _steps(self) -> Iterator[tuple[float, Tensor, int]]:
         """Do the steps that are left of an epoch; yield of each the loss, the gradient's norm, and how many pairs."""
