@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import signal
 import statistics
@@ -236,7 +237,10 @@ def test_fewer_epochs_or_other_features_are_refused(swept: Swept, toy_config: Ma
 def test_ctrl_c_ends_all_processes(swept: Swept, toy_config: MakeConfig, tmp_path: Path) -> None:
     config = write_config(tmp_path / "long.yaml", toy_config(epochs=100_000), VARIANTS)
     out = tmp_path / "out"
-    began = subprocess.Popen(command(swept.workspace, config, out), cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    # a shell that runs the tests in the background has them ignore SIGINT, which a child would inherit
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    sweeping = command(swept.workspace, config, out)
+    began = subprocess.Popen(sweeping, cwd=ROOT, stderr=subprocess.PIPE, text=True, preexec_fn=heed)
     with began as process:
         wait_for(lambda: len([path for path in locks(out) if path.parent != out]) == 2, process)
         process.send_signal(signal.SIGINT)
