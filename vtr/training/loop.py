@@ -7,7 +7,7 @@ import math
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict
 from itertools import islice
 from pathlib import Path
 from typing import Any, cast
@@ -47,6 +47,7 @@ from vtr.training.embedding import embed_texts, embed_videos
 from vtr.training.log import TrainingLog
 from vtr.training.objective import loss_parameters, make_objective
 from vtr.training.optimiser import drop_frozen, make_optimiser, set_rate
+from vtr.training.state import Progress
 from vtr.training.tracking import open_trackers
 from vtr.types import Batch
 
@@ -59,49 +60,6 @@ RANK_SEED = 7919
 """Added to the seed for what each further process draws."""
 
 Loaded = tuple[list[Pair], Batch]
-
-
-@dataclass
-class Progress:
-    """Where training stands.
-
-    Attributes:
-        epoch: epochs finished.
-        step: steps finished.
-        batch: batches of the present epoch that are behind it.
-        best_rsum, best_epoch, best_step: of the best validation so far; None without a validation part. Within an epoch
-            it is a fraction, such as 2.5.
-        last_rsum, validated_step: of the latest validation.
-        waited: validations since the best one.
-        stopped: whether validation had got no better for long enough at the end of an epoch.
-        log_bytes: size of the log when this was saved.
-        epoch_means: what the monitor has seen of the present epoch.
-        scale: the gradient scaler's state, for float16.
-    """
-
-    epoch: int = 0
-    step: int = 0
-    batch: int = 0
-    best_rsum: float | None = None
-    best_epoch: float | None = None
-    best_step: int | None = None
-    last_rsum: float | None = None
-    validated_step: int | None = None
-    waited: int = 0
-    stopped: bool = False
-    log_bytes: int = 0
-    epoch_means: dict[str, float] = field(default_factory=dict)
-    scale: dict[str, Any] = field(default_factory=dict)
-
-    def finished(self, config: TrainConfig) -> bool:
-        """Return whether all epochs are done, or training was stopped before."""
-        return self.epoch >= config.epochs or self.stopped
-
-    def kept(self, config: TrainConfig) -> tuple[float | None, float | None]:
-        """Return the epoch and the validation RSUM of the model that the run keeps; None without a validation part."""
-        if config.select == "last" and self.last_rsum is not None:
-            return self.epoch, self.last_rsum
-        return self.best_epoch, self.best_rsum
 
 
 class Trainer:

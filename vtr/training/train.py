@@ -27,9 +27,10 @@ from vtr.training.data import make_data
 from vtr.training.device import choose_device, set_determinism
 from vtr.training.distributed import World, check_shareable, joined
 from vtr.training.divergence import DIVERGED
-from vtr.training.loop import Progress, Trainer
+from vtr.training.loop import Trainer
 from vtr.training.noisy import PEER_SEED, NoisyTrainer
 from vtr.training.offline import mined
+from vtr.training.state import Progress
 from vtr.training.tracking import check_tracking
 from vtr.types import Caption, Part
 from vtr.workspace import MANIFEST, Run, Workspace, fingerprint, read_manifest, write_manifest
