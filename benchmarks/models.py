@@ -11,19 +11,16 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import platform
 import statistics
-import subprocess
 import sys
 from collections.abc import Callable
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from losses import GIB, MIB, Target
 from models_worker import JOBS, OURS, RELEASED, SIZES, Job
-from page import cpu, paragraph
+from page import call, cpu, paragraph
 
 from vtr.files import write_text
 
@@ -52,8 +49,8 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     parser.add_argument("--no-check", action="store_true", help="only measure: exit with 0 though targets are missed")
     arguments = parser.parse_args()
-    machine = _call(Job("machine"))
-    results = {n: _call(Job(n, arguments.device, arguments.sizes, arguments.repeats)) for n in arguments.only}
+    machine = call(WORKER, Job("machine"))
+    results = {n: call(WORKER, Job(n, arguments.device, arguments.sizes, arguments.repeats)) for n in arguments.only}
     lines, targets = [], []
     for name, found in results.items():
         text, wanted = _section(name, found, results, arguments.device)
@@ -73,17 +70,6 @@ def _names(text: str) -> tuple[str, ...]:
     if unknown := [name for name in names if name not in JOBS]:
         raise argparse.ArgumentTypeError(f"{unknown[0]!r} is none of {', '.join(JOBS)}")
     return names
-
-
-def _call(job: Job) -> dict[str, Any]:
-    """Run a job in a fresh process; {"failed": why} where it died."""
-    print(f"--- {job.kind}", file=sys.stderr, flush=True)
-    command = [sys.executable, str(WORKER), json.dumps(asdict(job))]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        return {"failed": "killed, out of memory" if done.returncode == -9 else f"ended with {done.returncode}"}
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
 
 
 def _head(machine: dict[str, Any], arguments: argparse.Namespace) -> list[str]:

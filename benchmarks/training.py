@@ -11,16 +11,13 @@ from __future__ import annotations
 
 import argparse
 import datetime
-import json
 import platform
-import subprocess
 import sys
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from losses import GIB, Target
-from page import cpu, paragraph
+from page import call, cpu, paragraph
 from training_worker import AMOUNTS, CAPTIONS_OF_A_VIDEO, PROCESSES, RECIPE, Job
 
 from vtr.files import write_text
@@ -45,10 +42,10 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     parser.add_argument("--no-check", action="store_true", help="only measure: exit with 0 though targets are missed")
     arguments = parser.parse_args()
-    machine = _call(Job("machine"))
+    machine = call(WORKER, Job("machine"))
     lines, targets = [], []
     for kind in (arguments.only,) if arguments.only else KINDS:
-        found = _call(Job(kind, arguments.device, arguments.quick))
+        found = call(WORKER, Job(kind, arguments.device, arguments.quick))
         text, wanted = _section(kind, found, arguments)
         lines += [*text, ""]
         targets += wanted
@@ -59,17 +56,6 @@ def main() -> int:
         print(f"written to {PAGE}")
     missed = any(target.met is False for target in targets)
     return 1 if missed and not arguments.no_check else 0
-
-
-def _call(job: Job) -> dict[str, Any]:
-    """Run a job in a fresh process; {"failed": why} where it died."""
-    print(f"--- {job.kind}", file=sys.stderr, flush=True)
-    command = [sys.executable, str(WORKER), json.dumps(asdict(job))]
-    done = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, text=True, check=False)
-    if done.returncode:
-        return {"failed": "killed, out of memory" if done.returncode == -9 else f"ended with {done.returncode}"}
-    result: dict[str, Any] = json.loads(done.stdout.strip().splitlines()[-1])
-    return result
 
 
 def _head(machine: dict[str, Any], arguments: argparse.Namespace) -> list[str]:

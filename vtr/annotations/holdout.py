@@ -40,21 +40,12 @@ def hold_out_sources(
         InputError: validation videos are asked for and the split has some, none of the other part's are available,
             `count` would leave nothing to train on, or no source is small enough.
     """
-    if part == "validation" and split.validation:
-        raise InputError(
-            f"split {split.name} has a validation part of {len(split.validation)} videos, which would be lost. "
-            "Hold out a --part test, or choose a split without one, such as 1k-A."
-        )
-    train, kept = (
-        tuple(video_id for video_id in ids if available is None or video_id in available)
-        for ids in (split.train, split.validation if part == "test" else split.test)
-    )
     other: Part = "validation" if part == "test" else "test"
-    if split.part(other) and not kept:
-        raise InputError(
-            f"none of the {len(split.part(other))} {other} videos of split {split.name} has features: the part would "
-            "be lost. Extract them first, or leave out --available-only."
-        )
+    train, kept = (
+        tuple(video_id for video_id in split.part(of) if available is None or video_id in available)
+        for of in ("train", other)
+    )
+    _check_nothing_lost(split, part, other, kept)
     if not 0 < count < len(train):
         raise InputError(
             f"{count} videos cannot be held out of the {len(train)} training videos of split {split.name}"
@@ -77,6 +68,20 @@ def hold_out_sources(
     else:
         made = Split(name, rest, held, kept, note=note + lost + only)
     return replace(made, query_caption_ids=_queries(split, annotations, held, kept))
+
+
+def _check_nothing_lost(split: Split, part: Part, other: Part, kept: Collection[str]) -> None:
+    """Raise `InputError` where a part that is to stay would go."""
+    if part == "validation" and split.validation:
+        raise InputError(
+            f"split {split.name} has a validation part of {len(split.validation)} videos, which would be lost. "
+            "Hold out a --part test, or choose a split without one, such as 1k-A."
+        )
+    if split.part(other) and not kept:
+        raise InputError(
+            f"none of the {len(split.part(other))} {other} videos of split {split.name} has features: the part would "
+            "be lost. Extract them first, or leave out --available-only."
+        )
 
 
 def _choose(train: Collection[str], annotations: Annotations, count: int, salt: str) -> frozenset[str]:

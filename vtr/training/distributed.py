@@ -107,8 +107,6 @@ def joined(device: str) -> Iterator[World]:
                 f"torchrun with --nproc-per-node {torch.cuda.device_count()}, or use --device cpu."
             )
         torch.cuda.set_device(local)
-    # an expert that no video of a batch has leaves its weights without a gradient; that none was found is no news
-    warnings.filterwarnings("ignore", "find_unused_parameters=True was specified", UserWarning)
     dist.init_process_group("cpu:gloo,cuda:nccl" if on_gpu else "gloo", timeout=WAIT)
     try:
         yield World(dist.get_rank(), size, dist.group.WORLD)
@@ -177,6 +175,7 @@ def shared(model: RetrievalModel, world: World) -> nn.Module:
     if world.group is None:
         return Embedder(model)
     share_norms(model, world.group)
+    # an expert that no video of a batch has leaves its weights without a gradient: some may be unused
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)  # torch's own, of the name of the argument
         return DistributedDataParallel(

@@ -307,7 +307,7 @@ class Trainer:
             recalls |= {f"v2t_R{k}": value for k, value in metrics.video_to_text.recall.items()}
             self._write("validation", epoch=epoch, rsum=rsum, **recalls)
         if at.best_rsum is None or rsum > at.best_rsum:
-            at.best_rsum, at.best_epoch, at.best_step, at.waited = rsum, epoch, at.step, 0
+            at.best_rsum, at.best_epoch, at.waited = rsum, epoch, 0
             if self.world.first and self.config.select == "best":
                 self._save_best()
 

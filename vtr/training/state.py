@@ -16,7 +16,7 @@ class Progress:
         epoch: epochs finished.
         step: steps finished.
         batch: batches of the present epoch that are behind it.
-        best_rsum, best_epoch, best_step: of the best validation so far; None without a validation part. Within an epoch
+        best_rsum, best_epoch: of the best validation so far; None without a validation part. Within an epoch
             it is a fraction, such as 2.5.
         last_rsum, validated_step: of the latest validation.
         waited: validations since the best one.
@@ -31,7 +31,6 @@ class Progress:
     batch: int = 0
     best_rsum: float | None = None
     best_epoch: float | None = None
-    best_step: int | None = None
     last_rsum: float | None = None
     validated_step: int | None = None
     waited: int = 0

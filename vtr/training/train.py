@@ -129,23 +129,28 @@ def train(
             return TrainSummary(run, done, config, covered, fresh=False)
         with _memory_named(config):
             progress = _train(run, corpus, config, place, world, allow_changed_code=allow_changed_code)
+        summary = TrainSummary(run, progress, config, covered, fresh=True)
         if world.first:
-            epoch, rsum = progress.kept(config)
-            write_manifest(
-                run.root,
-                "train",
-                output=weights_hash(run.checkpoints / BEST),
-                inputs=inputs,
-                config=config.model_dump(mode="json"),
-                experts=list(corpus.experts),
-                coverage=[str(coverage) for coverage in covered],
-                selection=_selection(config, progress),
-                best_epoch=epoch,
-                best_validation_rsum=rsum,
-                device=str(place),
-                processes=world.size,
-            )
-    return TrainSummary(run, progress, config, covered, fresh=True)
+            _record(summary, inputs, experts=list(corpus.experts), device=str(place), processes=world.size)
+    return summary
+
+
+def _record(summary: TrainSummary, inputs: dict[str, str], **facts: object) -> None:
+    """Write the manifest of a run that is finished."""
+    run, config = summary.run, summary.config
+    epoch, rsum = summary.progress.kept(config)
+    write_manifest(
+        run.root,
+        "train",
+        output=weights_hash(run.checkpoints / BEST),
+        inputs=inputs,
+        config=config.model_dump(mode="json"),
+        coverage=[str(coverage) for coverage in summary.coverage],
+        selection=_selection(config, summary.progress),
+        best_epoch=epoch,
+        best_validation_rsum=rsum,
+        **facts,
+    )
 
 
 def _inputs(workspace: Workspace, config: TrainConfig, corpus: Corpus) -> dict[str, str]:
