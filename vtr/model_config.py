@@ -79,6 +79,29 @@ class CEConfig(Config):
 Pooling = Literal["mean", "max"]
 
 
+class CaptionRegressionConfig(Config):
+    """Kernel ridge regression from a video's features to the mean state of its captions."""
+
+    components: int = Field(default=768, ge=1)
+    """How many principal components of the features it sees."""
+
+    videos: int = Field(default=10_000, ge=2)
+    """It is fitted to at most so many training videos, which the model then holds; drawn by whole sources of more."""
+
+
+class HubCorrectionConfig(Config):
+    """Taking out of the scores how near a video is to all texts, and a text to all videos."""
+
+    beta: float = Field(default=10.0, gt=0)
+    """How much the nearest count for more: scores times this are the exponents of a softmax."""
+
+    texts: int = Field(default=1000, ge=1)
+    """Videos are measured against so many training captions, whose states the model holds."""
+
+    videos: int = Field(default=300, ge=1)
+    """Texts are measured against so many training videos, whose pooled features the model holds."""
+
+
 class MoEEConfig(Config):
     """A mixture of embedding experts (Miech et al. 2018) over pooled features, of several members that are averaged."""
 
@@ -100,6 +123,13 @@ class MoEEConfig(Config):
 
     dropout: float = Field(default=0.1, ge=0, lt=1)
     """The same of the text state that the mixture weights are made of."""
+
+    caption_regression: CaptionRegressionConfig | None = None
+    """Also score captions against what the regression says a video's captions are like, as if that were an expert. It
+    is fitted before training, in closed form. Needs frozen text states."""
+
+    hub_correction: HubCorrectionConfig | None = None
+    """In evaluation, correct scores for hubs. Needs frozen text states."""
 
     keep_missing: bool = False
     """True: an expert a video lacks counts in the score, with zeros for features. False: the score is renormalised

@@ -320,7 +320,7 @@ class VideoEmbeddings:
 
     Attributes:
         ids: N video ids.
-        vectors: [N, E, D] float32, unit length per expert.
+        vectors: [N, E, D] float32, unit length per expert; a model that corrects for hubs adds numbers to each.
         present: [N, E] float32 or bool, the availability `a` of the score: 1 where the expert counts. A model that
             keeps missing experts (`keep_missing`) sets it to 1 everywhere.
     """
@@ -339,7 +339,7 @@ class TextEmbeddings:
 
     Attributes:
         ids: N caption ids.
-        vectors: [N, E, D] float32, unit length per expert.
+        vectors: [N, E, D] float32, unit length per expert; a model that corrects for hubs adds numbers to each.
         weights: [N, E] float32, softmax mixture weights (rows sum to 1).
     """
 

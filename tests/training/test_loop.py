@@ -42,6 +42,7 @@ def weights(run: Path, name: str = "last") -> dict[str, torch.Tensor]:
     return load_file(run / "checkpoints" / name / "model.safetensors")
 
 
+REGRESSED = {"name": "moee", "dim": 8, "members": 2, "caption_regression": {"components": 6}, "hub_correction": {}}
 EVERYTHING = {
     "data": DATA,
     "accumulate": 2,
@@ -64,6 +65,7 @@ EVERYTHING = {
     [
         pytest.param(EVERYTHING, id="everything"),
         pytest.param({"data": DATA, "checkpoint_every": 1, "precision": "float16"}, id="float16"),
+        pytest.param({"data": DATA, "checkpoint_every": 2, "model": REGRESSED}, id="regression"),
     ],
 )
 def test_killed_five_times_at_any_step_ends_in_the_same_bits(

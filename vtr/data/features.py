@@ -136,6 +136,10 @@ class FeatureTable:
         """The experts whose features are not on a device, as `to` puts them."""
         return tuple(name for name, held in self._held.items() if isinstance(held, Ragged))
 
+    def has_features(self, row: int) -> bool:
+        """Return whether a video has a feature of any expert."""
+        return any(held.lengths[row] > 0 for held in self._held.values())
+
     def batch(
         self, rows: Sequence[int], generator: np.random.Generator | None = None, part: slice | None = None
     ) -> VideoBatch:

@@ -14,9 +14,9 @@ from vtr.models.base import RetrievalModel
 from vtr.models.ce import CE
 from vtr.models.encoder import load_encoder
 from vtr.models.mmt import MMT
-from vtr.models.moee import MoEE
+from vtr.models.moee import Fitted, MoEE
 
-__all__ = ["CE", "MMT", "MoEE", "RetrievalModel", "assemble", "build_model", "check_text_mode"]
+__all__ = ["CE", "MMT", "Fitted", "MoEE", "RetrievalModel", "assemble", "build_model", "check_text_mode"]
 
 
 def assemble(
@@ -25,8 +25,15 @@ def assemble(
     text_dim: int,
     text_encoder: nn.Module | None = None,
     expert_ids: Mapping[str, int] | None = None,
+    fitted: Fitted | None = None,
 ) -> RetrievalModel:
     """Return the model that a `model` section names, with weights drawn at random.
+
+    Args:
+        config: the section.
+        expert_dims, text_dim, text_encoder: see `RetrievalModel`.
+        expert_ids: see `MMT`.
+        fitted: see `MoEE`.
 
     Raises:
         ConfigError: sizes that exclude each other, or no experts.
@@ -34,7 +41,7 @@ def assemble(
     if isinstance(config, CEConfig):
         return CE(config, expert_dims, text_dim)
     if isinstance(config, MoEEConfig):
-        return MoEE(config, expert_dims, text_dim, text_encoder)
+        return MoEE(config, expert_dims, text_dim, text_encoder, fitted)
     return MMT(config, expert_dims, text_dim, text_encoder, expert_ids)
 
 
@@ -69,6 +76,13 @@ def check_text_mode(config: TrainConfig) -> None:
             f"text.mode is {mode} and model.name is {config.model.name}, which takes {' or '.join(modes)}. Use --set "
             f"text.mode={modes[0]}."
         )
+    if isinstance(config.model, MoEEConfig) and mode != "frozen":
+        for name in ("caption_regression", "hub_correction"):
+            if getattr(config.model, name) is not None:
+                raise ConfigError(
+                    f"model.{name} is set and text.mode is {mode}: it needs captions' states before training. Use "
+                    f"--set text.mode=frozen or --set model.{name}=null."
+                )
     if features is not None and mode != "frozen_tokens":
         raise ConfigError(
             f"text.features is {features}, which are token states, and text.mode is {mode}: frozen_tokens was "

@@ -49,6 +49,16 @@ class RetrievalModel(nn.Module, ABC):
         self.text_dim = text_dim
         self.text_encoder = text_encoder
 
+    @property
+    def scored(self) -> tuple[str, ...]:
+        """What the score adds up, the order of axis 1 of embeddings: the experts, and what is made of them together."""
+        return self.experts
+
+    @property
+    def embedded_dim(self) -> int:
+        """D, the length of an expert's vector in evaluation."""
+        return self.dim
+
     @abstractmethod
     def embed_videos(self, videos: VideoBatch) -> VideoEmbeddings:
         """Return the embeddings of B videos.

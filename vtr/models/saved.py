@@ -16,7 +16,7 @@ from vtr import __version__
 from vtr.config import TrainConfig, build
 from vtr.errors import InputError, VtrError, WorkspaceError
 from vtr.files import cannot_write, read_json, write_json
-from vtr.models import MMT, RetrievalModel, assemble
+from vtr.models import MMT, Fitted, MoEE, RetrievalModel, assemble
 from vtr.models.encoder import encoder_from_config
 from vtr.workspace import FORMAT
 
@@ -31,12 +31,14 @@ class Description:
         expert_dims, text_dim: see `RetrievalModel`.
         expert_ids: see `MMT`; None for other models.
         text_encoder: the `transformers` configuration of an encoder trained with the model, None without one.
+        fitted: see `MoEE`; None for other models.
     """
 
     expert_dims: dict[str, int]
     expert_ids: dict[str, int] | None
     text_dim: int
     text_encoder: dict[str, Any] | None
+    fitted: dict[str, int] | None = None
 
 
 def save_model(folder: Path, model: RetrievalModel, config: TrainConfig) -> None:
@@ -48,7 +50,8 @@ def save_model(folder: Path, model: RetrievalModel, config: TrainConfig) -> None
     encoder = model.text_encoder
     encoder_config = None if encoder is None else encoder.config.to_diff_dict()  # type: ignore[union-attr, operator]
     expert_ids = dict(model.expert_ids) if isinstance(model, MMT) else None
-    description = Description(dict(model.expert_dims), expert_ids, model.text_dim, encoder_config)
+    fitted = asdict(model.fitted) if isinstance(model, MoEE) else None
+    description = Description(dict(model.expert_dims), expert_ids, model.text_dim, encoder_config, fitted)
     save_tensors(folder / WEIGHTS, model.state_dict())
     content = {"format": FORMAT, "vtr": __version__, "config": config.model_dump(mode="json")}
     write_json(folder / DESCRIPTION, content | {"model": asdict(description)})
@@ -105,7 +108,14 @@ def _describe(path: Path) -> tuple[RetrievalModel, TrainConfig]:
         config = build(TrainConfig, content["config"], source=str(path))
         described = Description(**content["model"])
         encoder = None if described.text_encoder is None else encoder_from_config(described.text_encoder)
-        model = assemble(config.model, described.expert_dims, described.text_dim, encoder, described.expert_ids)
+        model = assemble(
+            config.model,
+            described.expert_dims,
+            described.text_dim,
+            encoder,
+            described.expert_ids,
+            Fitted(**(described.fitted or {})),
+        )
     except InputError as error:
         raise WorkspaceError(f"{error} Or train again.") from error
     except VtrError:

@@ -120,7 +120,7 @@ def describe_subject(run: Run, part: EmbeddedPart) -> Subject:
         part.videos.ids,
         train=() if split is None else split.train,
         selected_by=() if split is None else split.validation,
-        present={expert: store.video_ids(expert) for expert in part.experts},
+        present={expert: store.video_ids(expert) for expert in part.experts if expert in store.experts},
         notes=notes,
         left_out=sum(caption.video_id in gallery for caption in queries) - len(part.texts.ids),
     )

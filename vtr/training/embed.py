@@ -119,4 +119,4 @@ def embed_some(
     row = {video_id: place_ for place_, video_id in enumerate(video_ids)}
     video_of_text = np.array([row[caption.video_id] for caption in captions], np.int64)
     plain = tuple(caption.text for caption in captions)
-    return EmbeddedPart(corpus.experts, videos, embedded, plain, video_of_text, coverage)
+    return EmbeddedPart(model.scored, videos, embedded, plain, video_of_text, coverage)

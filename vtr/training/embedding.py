@@ -59,7 +59,7 @@ def embed_texts(
         parts.append(model.embed_texts(batch))
         advance(len(batch.ids))
     if not parts:
-        experts, dim = len(model.experts), model.dim
+        experts, dim = len(model.scored), model.embedded_dim
         return TextEmbeddings((), torch.zeros((0, experts, dim)), torch.zeros((0, experts)))
     back = torch.tensor(order).argsort()
     ids = tuple(table.captions[row].id for row in rows)

@@ -14,7 +14,14 @@ PREFERRED_SPLIT = "full"
 DEFAULT: dict[str, Any] = {
     "epochs": 24,
     "checkpoint_every": "minute",
-    "model": {"name": "moee", "dim": 256, "members": 8, "feature_dropout": 0.5},
+    "model": {
+        "name": "moee",
+        "dim": 256,
+        "members": 8,
+        "feature_dropout": 0.5,
+        "caption_regression": {"components": 768},
+        "hub_correction": {"beta": 10.0},
+    },
     "text": {"model": "packaged:all-minilm-l6-v2", "mode": "frozen"},
     "data": {"batch_size": 256, "steps_per_epoch": 44, "max_features": 30},
     "loss": {"name": "unified", "margin": 0.2, "gamma": 20.0},

@@ -27,6 +27,7 @@ from vtr.training.data import make_data
 from vtr.training.device import choose_device, set_determinism
 from vtr.training.distributed import World, check_shareable, joined
 from vtr.training.divergence import DIVERGED
+from vtr.training.fitting import fit
 from vtr.training.loop import Trainer
 from vtr.training.noisy import PEER_SEED, NoisyTrainer
 from vtr.training.offline import mined
@@ -228,6 +229,8 @@ def _train(
         data = make_data(corpus, table, FeatureChoice.of(config))
     model = build_model(config, data.table.dims, table.dim).to(device)
     data = data.to(device)  # after the model, which then has its room
+    source_of = {video.id: video.source_id or video.id for video in corpus.annotations.videos}
+    fit(model, data, source_of)
     parameters = sum(p.numel() for p in model.parameters())
     if world.first:
         together = "" if world.size == 1 else f", {world.size} processes"
@@ -242,6 +245,7 @@ def _train(
     else:
         other = config.model_copy(update={"seed": config.seed + PEER_SEED})
         peer = build_model(other, data.table.dims, table.dim).to(device)
+        fit(peer, data, source_of)
         trainer = NoisyTrainer(config, model, peer, data, run.root, device)
     return trainer.train(allow_changed_code=allow_changed_code)
 
