@@ -17,7 +17,7 @@ from feature_extraction.pool import Pool
 from feature_extraction.probing import probe
 from feature_extraction.spool import Spool
 from feature_extraction.worker import VideoWorker
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 
 EXPERTS = ("appearance", "audio", "face", "motion", "ocr", "speech")
 

@@ -21,8 +21,8 @@ from numpy.typing import NDArray
 from feature_extraction.plan import Group, cut
 from feature_extraction.shards import ShardWriter
 from feature_extraction.spool import Spool, Spooled
-from vtr.config import ExtractConfig
 from vtr.data.features import FeatureChoice, FeatureTable
+from vtr.extract_config import ExtractConfig
 from vtr.store.reader import FeatureStore
 from vtr.store.schema import encode_row
 from vtr.types import ExpertFeatures, ExpertSpec

@@ -18,7 +18,7 @@ from feature_extraction.ledger import Ledger
 from feature_extraction.memory import peak_bytes
 from feature_extraction.plan import PLAN, Plan, make_groups
 from feature_extraction.spool import Spool
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.types import Annotations, Video
 
 

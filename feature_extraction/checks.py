@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from feature_extraction.experts import reason
 from feature_extraction.hub import expert_folder, sentence_folder
 from feature_extraction.releases import released_file
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import find_expert
+from vtr.extract_config import ExtractConfig
 
 
 def check_weights(config: ExtractConfig, experts: Sequence[str]) -> tuple[list[str], dict[str, str]]:

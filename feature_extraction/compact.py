@@ -8,8 +8,8 @@ from typing import Any
 
 from feature_extraction.plan import Group, cut, read_groups, replace_groups
 from feature_extraction.shards import Shard, Written, listed, write_listing
-from vtr.config import ExtractConfig
 from vtr.errors import WorkspaceError
+from vtr.extract_config import ExtractConfig
 from vtr.files import lock
 from vtr.store.found import TEXTS
 from vtr.store.reader import FeatureStore

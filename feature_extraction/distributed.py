@@ -22,8 +22,8 @@ from feature_extraction.pool import Outcome
 from feature_extraction.ray_actor import Answer, Attempts, Setup, VideoActor, load
 from feature_extraction.spool import Spool
 from feature_extraction.worker import Ready
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError, VtrError
+from vtr.extract_config import ExtractConfig
 from vtr.packaged import has_module
 from vtr.progress import say
 

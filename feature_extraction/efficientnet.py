@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from feature_extraction.preparations import reduced
-from vtr.config import Precision
+from vtr.extract_config import Precision
 from vtr.packaged import efficientnet_weights
 
 MEAN, STD = 0.498, 0.502

@@ -7,9 +7,9 @@ from functools import lru_cache
 from pathlib import Path
 
 from feature_extraction.damage import first_sentence, read_object, weights_damage
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import find_expert
+from vtr.extract_config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.packaged import resolve_text_model
 

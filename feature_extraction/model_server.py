@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 
 from feature_extraction.experts import load_model_of, make_extractors
 from feature_extraction.extractor import ModelExpert
-from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
+from vtr.extract_config import ExtractConfig
 from vtr.parent import die_with_parent
 
 DRIVERS = ("/dev/nvidiactl", "/dev/kfd", "/dev/dxg")

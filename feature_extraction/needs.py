@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from feature_extraction.frames import FrameNeed, Sampling
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 
 
 def frame_need(config: ExtractConfig, expert: str, exact: tuple[int, int] | None = None) -> FrameNeed:

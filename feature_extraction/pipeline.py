@@ -25,9 +25,9 @@ from feature_extraction.sources import SourceError
 from feature_extraction.spool import Spool
 from feature_extraction.worker import VideoWorker
 from vtr.annotations.tables import annotations_fingerprint, load_annotations
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, InputError, UnavailableError, counted, some
 from vtr.experts import check_experts
+from vtr.extract_config import ExtractConfig
 from vtr.files import lock, remove_temporaries
 from vtr.packaged import INSTALL_EXPERTS
 from vtr.progress import progress, say

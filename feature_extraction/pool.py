@@ -20,8 +20,8 @@ from feature_extraction.model_server import devices, run_model_server
 from feature_extraction.plan import Task
 from feature_extraction.spool import Spool
 from feature_extraction.worker import NOBODY, At, Done, Models, Ready, run_worker
-from vtr.config import ExtractConfig
 from vtr.errors import VtrError
+from vtr.extract_config import ExtractConfig
 
 LIMIT_FACTOR = 5
 """Decoding the next piece of a video, or an expert's turn with it, may take this many times `timeout_seconds` (two

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from feature_extraction.extractor import Frames, Preparation, VideoInfo
-from vtr.config import Precision
+from vtr.extract_config import Precision
 
 if TYPE_CHECKING:
     import torch

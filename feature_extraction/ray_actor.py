@@ -25,8 +25,8 @@ from feature_extraction.pool import Pool
 from feature_extraction.spool import Spool, Spooled
 from feature_extraction.worker import Ready
 from vtr import __version__
-from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
+from vtr.extract_config import ExtractConfig
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from feature_extraction.damage import weights_damage
-from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError
+from vtr.extract_config import ExtractConfig
 
 
 @dataclass(frozen=True, slots=True)

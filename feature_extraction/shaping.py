@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
 from vtr.expert_line import Expert
 from vtr.experts import EXPERTS, KINDS
+from vtr.extract_config import ExtractConfig
 
 OF_FRAMES = ("sampling", "frames_per_second", "max_frames", "frames_per_shot", "frame_side", "reader")
 """Settings that shape the features of experts that look at frames as they are set."""

@@ -13,8 +13,8 @@ from feature_extraction.shaping import differences
 from feature_extraction.shaping import recorded_config as recorded_config
 from feature_extraction.shaping import shaping_settings as shaping_settings
 from feature_extraction.spool import Spool
-from vtr.config import ExtractConfig
 from vtr.errors import WorkspaceError
+from vtr.extract_config import ExtractConfig
 from vtr.files import StorePath, sha256_file
 from vtr.store.reader import FeatureStore
 from vtr.store.shard_file import covered_by, read_found, read_metadata, read_shard, side_table

@@ -16,9 +16,9 @@ from feature_extraction.damage import UNREADABLE, first_sentence
 from feature_extraction.extractor import ModelExpert
 from feature_extraction.hub import expert_folder, model_of, weights_sha256
 from feature_extraction.quiet import quiet_transformers
-from vtr.config import ExpertConfig, ExtractConfig, Precision
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import find_expert
+from vtr.extract_config import ExpertConfig, ExtractConfig, Precision
 from vtr.types import ExpertSpec, Modality
 
 DTYPES: dict[Precision, torch.dtype] = {

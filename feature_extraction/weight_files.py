@@ -16,8 +16,8 @@ from feature_extraction.damage import UNREADABLE, first_sentence, weights_damage
 from feature_extraction.extractor import ModelExpert
 from feature_extraction.preparations import reduced
 from feature_extraction.releases import RELEASES, not_whole, released_file
-from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError
+from vtr.extract_config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.types import ExpertSpec, Modality
 

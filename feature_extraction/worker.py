@@ -25,8 +25,8 @@ from feature_extraction.plan import Task
 from feature_extraction.sources import SourceError, local_copy
 from feature_extraction.spool import Spool, Spooled, spec_fingerprint
 from feature_extraction.windows import is_silent
-from vtr.config import ExtractConfig
 from vtr.errors import VtrError
+from vtr.extract_config import ExtractConfig
 from vtr.parent import die_with_parent
 from vtr.store.schema import encode_row
 from vtr.types import ExpertSpec

@@ -8,8 +8,9 @@ import pytest
 import yaml
 from toy import ROOT
 
-from vtr.config import ExtractConfig, NoisyCorrespondenceConfig, TrainConfig, dump, load
+from vtr.config import NoisyCorrespondenceConfig, TrainConfig, dump, load
 from vtr.errors import ConfigError, InputError, VtrError
+from vtr.extract_config import ExtractConfig
 from vtr.loss_config import MaxMarginRankingLossConfig, TripletHardNegativeLossConfig, UnifiedLossConfig
 from vtr.model_config import CEConfig
 from vtr.sweep_config import SweepConfig

@@ -87,7 +87,8 @@ def extract(
         raise InputError("--all goes with --report: every entry of the failure ledger. Add --report, or leave it out.")
     from feature_extraction.pipeline import extract as run
     from feature_extraction.pipeline import settings_before
-    from vtr.config import ExtractConfig, load
+    from vtr.config import load
+    from vtr.extract_config import ExtractConfig
 
     given = {
         "experts": None if experts is None else f"[{', '.join(_names(experts))}]",

@@ -10,7 +10,7 @@ from vtr.errors import ConfigError, nearest
 from vtr.expert_line import Expert
 
 if TYPE_CHECKING:
-    from vtr.config import ExpertConfig
+    from vtr.extract_config import ExpertConfig
 
 TRANSFORMERS = ("transformers", "PIL")
 EFFICIENTNET = "efficientnet_lite_pytorch"

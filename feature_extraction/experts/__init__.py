@@ -7,9 +7,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 from feature_extraction.extractor import Expert, ModelExpert
-from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import find_expert
+from vtr.extract_config import ExpertConfig, ExtractConfig
 from vtr.packaged import INSTALL_EXPERTS, has_module
 
 APPEARANCE = "feature_extraction.experts.appearance:AppearanceExtractor"

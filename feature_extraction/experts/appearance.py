@@ -11,7 +11,7 @@ from feature_extraction.efficientnet import CPU_BATCH, DIM, GPU_BATCH, LITE0, LI
 from feature_extraction.extractor import ModelExpert, Preparation, VideoInfo
 from feature_extraction.needs import frame_need
 from feature_extraction.preparations import FramePreparation
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.types import ExpertSpec
 

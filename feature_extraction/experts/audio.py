@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from feature_extraction.extractor import SOUND_RATE, Expert, Extracted, Reading, Sound, VideoInfo, features
 from feature_extraction.windows import is_silent
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.packaged import has_module, whisper_folder
 from vtr.types import ExpertSpec

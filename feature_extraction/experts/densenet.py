@@ -14,7 +14,7 @@ from feature_extraction.extractor import Preparation, VideoInfo
 from feature_extraction.needs import frame_need
 from feature_extraction.preparations import FramePreparation
 from feature_extraction.weight_files import WeightFileExpert
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 
 SIDE, CROP = 256, 224
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from feature_extraction.extractor import Expert, Extracted, Frames, Reading, Sound, VideoInfo, features
 from feature_extraction.needs import frame_need
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.packaged import dlib_model
 from vtr.types import ExpertSpec

@@ -13,8 +13,8 @@ from feature_extraction.damage import UNREADABLE, first_sentence
 from feature_extraction.extractor import SOUND_RATE, Preparation, Sound, VideoInfo
 from feature_extraction.transformers_expert import TransformersExpert, load_model
 from feature_extraction.windows import is_silent, sound_windows
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
+from vtr.extract_config import ExtractConfig
 
 AUDIO_MODELS = {"audio-spectrogram-transformer": "ASTModel"}
 """By the model type in config.json."""

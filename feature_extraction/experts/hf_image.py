@@ -13,7 +13,7 @@ from feature_extraction.needs import frame_need
 from feature_extraction.pictures import read_scaler
 from feature_extraction.preparations import FramePreparation
 from feature_extraction.transformers_expert import TransformersExpert, load_model
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 
 
 @dataclass(frozen=True, slots=True)

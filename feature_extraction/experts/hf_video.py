@@ -13,8 +13,8 @@ from feature_extraction.extractor import Preparation, VideoInfo
 from feature_extraction.frames import FrameNeed, Sampling
 from feature_extraction.pictures import read_scaler
 from feature_extraction.transformers_expert import TransformersExpert, load_model
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
+from vtr.extract_config import ExtractConfig
 
 
 @dataclass(frozen=True, slots=True)

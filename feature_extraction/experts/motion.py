@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from feature_extraction.extractor import Expert, Extracted, Frames, Reading, Sound, VideoInfo, features
 from feature_extraction.frames import FrameNeed, Sampling
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.types import ExpertSpec
 
 GRID = 3

@@ -13,7 +13,7 @@ from PIL import Image
 from feature_extraction.extractor import Expert, Extracted, Frames, Reading, Sound, VideoInfo, features
 from feature_extraction.needs import frame_need
 from feature_extraction.text_embedding import sentence_encoder
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.store.texts import FoundText
 from vtr.types import ExpertSpec
 

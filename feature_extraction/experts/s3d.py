@@ -15,8 +15,8 @@ from feature_extraction.clips import ClipPreparation, middle
 from feature_extraction.extractor import Preparation, VideoInfo
 from feature_extraction.frames import FrameNeed, Sampling
 from feature_extraction.weight_files import WeightFileExpert
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
+from vtr.extract_config import ExtractConfig
 
 SIDE, CROP = 256, 224
 WINDOW, FRAMES_PER_SECOND = 64, 25.0

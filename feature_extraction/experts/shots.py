@@ -23,7 +23,7 @@ from feature_extraction.frames import FrameNeed, Sampling
 from feature_extraction.preparations import reduced
 from feature_extraction.shots import WEIGHTS, ShotFinder, ShotReading, ShotWindows, load_transnet, look
 from feature_extraction.transnet import HIDDEN
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.packaged import package_path
 from vtr.types import ExpertSpec

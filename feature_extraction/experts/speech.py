@@ -11,7 +11,7 @@ import numpy as np
 
 from feature_extraction.extractor import SOUND_RATE, Expert, Extracted, Reading, Sound, VideoInfo, features
 from feature_extraction.text_embedding import sentence_encoder
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.files import sha256_file
 from vtr.packaged import whisper_folder
 from vtr.store.texts import FoundText, Word

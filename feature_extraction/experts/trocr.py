@@ -15,9 +15,9 @@ from feature_extraction.hub import expert_folder, model_of, weights_sha256
 from feature_extraction.pictures import read_scaler
 from feature_extraction.quiet import quiet_transformers
 from feature_extraction.transformers_expert import DTYPES, load_model, worker_device
-from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError
 from vtr.experts import find_expert
+from vtr.extract_config import ExtractConfig
 
 MAX_TOKENS = 64
 """Of one line; a longer line is cut."""

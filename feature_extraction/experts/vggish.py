@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from feature_extraction.extractor import SOUND_RATE, Preparation, Sound, VideoInfo
 from feature_extraction.weight_files import WeightFileExpert
 from feature_extraction.windows import is_silent
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
+from vtr.extract_config import ExtractConfig
 
 SPECTRUM, HOP, FFT = 400, 160, 512
 """Samples of a spectrum (25 ms), from one to the next (10 ms), and of its transform."""

@@ -19,9 +19,9 @@ from feature_extraction.text_embedding import SentenceEncoder, sentence_encoder
 from feature_extraction.transcript import Heard, Segment, segments
 from feature_extraction.transformers_expert import DTYPES, load_model, worker_device
 from feature_extraction.windows import is_silent
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError, some
 from vtr.experts import find_expert
+from vtr.extract_config import ExtractConfig
 from vtr.packaged import has_module
 from vtr.store.texts import FoundText, Word
 from vtr.types import ExpertSpec

@@ -14,7 +14,7 @@ from painted_clips import ffmpeg, painted, render
 from feature_extraction.extractor import Expert, ModelExpert
 from feature_extraction.hub import model_folder
 from feature_extraction.media import Decoder
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 
 
 @pytest.fixture(scope="session")

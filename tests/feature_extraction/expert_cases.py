@@ -17,8 +17,8 @@ from tiny_models import save_tiny
 
 from feature_extraction.experts import make_extractor
 from feature_extraction.extractor import Expert, Frames, Media, ModelExpert, VideoInfo
-from vtr.config import ExpertConfig, ExtractConfig
 from vtr.demo.sound import RATE, speak
+from vtr.extract_config import ExpertConfig, ExtractConfig
 
 FRAMES, SPACING = 26, 0.08
 DURATION = 4.0

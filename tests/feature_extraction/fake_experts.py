@@ -23,7 +23,7 @@ from feature_extraction.extractor import (
 )
 from feature_extraction.needs import frame_need
 from feature_extraction.preparations import FramePreparation
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.types import ExpertSpec
 
 

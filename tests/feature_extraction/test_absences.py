@@ -11,7 +11,7 @@ from feature_extraction.ledger import read_ledger
 from feature_extraction.pipeline import extract
 from feature_extraction.report import report
 from vtr.annotations.prepare import prepare_folder
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.store.reader import FeatureStore
 from vtr.workspace import Workspace
 

@@ -18,8 +18,8 @@ from feature_extraction.checks import check_weights
 from feature_extraction.experts import make_extractors
 from feature_extraction.pipeline import extract, extract_one
 from vtr.annotations.prepare import prepare_folder
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, InputError, UnavailableError
+from vtr.extract_config import ExtractConfig
 from vtr.store.reader import FeatureStore
 from vtr.workspace import Workspace
 
@@ -114,7 +114,7 @@ def test_looking_for_weights_loads_no_library_of_models(model_files: Path) -> No
     script = f"""
 import sys
 from feature_extraction import pipeline
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 config = ExtractConfig.model_validate({{"settings": {{"clip": {{"model": {str(clip)!r}}}}}}})
 assert pipeline.check_weights(config, ["clip", "s3d", "ocr"])[0] == ["clip", "ocr"]
 print(*(name for name in ("torch", "transformers") if name in sys.modules))

@@ -18,8 +18,8 @@ from feature_extraction.damage import first_sentence, read_object, weights_damag
 from feature_extraction.experts import make_extractor
 from feature_extraction.extractor import ModelExpert
 from feature_extraction.text_embedding import SentenceEncoder
-from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError, VtrError
+from vtr.extract_config import ExtractConfig
 from vtr.packaged import minilm_folder
 
 PAGE = b"<!DOCTYPE html>\n<html><head><title>404</title></head><body>Not found</body></html>"

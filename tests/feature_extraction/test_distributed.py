@@ -27,8 +27,8 @@ from feature_extraction.plan import Task
 from feature_extraction.pool import Outcome
 from feature_extraction.ray_actor import ActorFolder, Setup
 from vtr.annotations.prepare import prepare_folder
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError, VtrError
+from vtr.extract_config import ExtractConfig
 from vtr.store.reader import FeatureStore
 from vtr.workspace import Workspace
 
@@ -48,7 +48,7 @@ RUN = f"""
 import sys
 from pathlib import Path
 from feature_extraction.pipeline import extract
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.workspace import Workspace
 config = ExtractConfig(experts=("mean",), workers=1, shard_videos=3, frames_per_second=4.0, engine="ray")
 if __name__ == "__main__":

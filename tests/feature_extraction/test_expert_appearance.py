@@ -21,8 +21,8 @@ from feature_extraction import efficientnet
 from feature_extraction.experts import make_extractor
 from feature_extraction.extractor import ModelExpert
 from vtr import packaged
-from vtr.config import ExtractConfig
 from vtr.errors import UnavailableError
+from vtr.extract_config import ExtractConfig
 
 NETWORKS = {"appearance": (2, 260), "appearance_lite1": (1, 240), "appearance_lite0": (0, 224)}
 """Expert -> its network's number and the side of its pictures."""

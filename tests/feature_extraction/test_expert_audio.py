@@ -11,7 +11,7 @@ from transformers.audio_utils import mel_filter_bank
 
 from feature_extraction.experts import audio
 from feature_extraction.experts.audio import FFT, MEL_BINS, LogMelExtractor, mel_filters, whole_seconds
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.packaged import whisper_folder
 
 GREY = np.full((1, 16, 16, 3), 128, np.uint8)

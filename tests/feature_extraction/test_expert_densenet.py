@@ -14,8 +14,8 @@ from released_weights import random_weights, save_released
 
 from feature_extraction.experts.densenet import DenseNetPlacesExpert
 from feature_extraction.extractor import Frames, Media, VideoInfo
-from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import UnavailableError
+from vtr.extract_config import ExpertConfig, ExtractConfig
 
 MEAN, STD = np.array([0.485, 0.456, 0.406]), np.array([0.229, 0.224, 0.225])
 

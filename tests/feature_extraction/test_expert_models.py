@@ -15,8 +15,8 @@ from tiny_models import save_tiny
 
 from feature_extraction.experts import make_extractor
 from feature_extraction.extractor import Frames, Media, ModelExpert, VideoInfo
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
+from vtr.extract_config import ExtractConfig
 
 IMAGES = np.random.default_rng(1).integers(0, 255, (9, 60, 90, 3), dtype=np.uint8)
 INFO = VideoInfo("made by hand", 9.0, 90, 60, 1.0, True)

@@ -14,7 +14,7 @@ from feature_extraction.experts.ocr import Line
 from feature_extraction.extractor import Frames
 from feature_extraction.needs import frame_need
 from feature_extraction.text_embedding import sentence_encoder
-from vtr.config import ExpertConfig, ExtractConfig
+from vtr.extract_config import ExpertConfig, ExtractConfig
 
 BLANK = np.full((240, 320, 3), 120, np.uint8)
 

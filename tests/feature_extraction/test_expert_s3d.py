@@ -14,8 +14,8 @@ from released_weights import random_weights, save_released
 from feature_extraction.experts.s3d import S3D, S3DExpert
 from feature_extraction.extractor import Frames, Media, VideoInfo
 from feature_extraction.frames import Sampling
-from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
+from vtr.extract_config import ExpertConfig, ExtractConfig
 
 
 @pytest.fixture(scope="module")

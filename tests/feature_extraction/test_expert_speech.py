@@ -12,8 +12,8 @@ from scipy.signal import resample_poly
 
 from feature_extraction.experts.speech import is_speech
 from feature_extraction.text_embedding import sentence_encoder
-from vtr.config import ExtractConfig
 from vtr.demo.sound import RATE, speak
+from vtr.extract_config import ExtractConfig
 from vtr.packaged import whisper_folder
 
 STORY = (

@@ -26,9 +26,9 @@ from feature_extraction.experts.hf_image import IMAGE_MODELS
 from feature_extraction.experts.hf_video import VIDEO_MODELS
 from feature_extraction.releases import RELEASES
 from feature_extraction.shaping import FIXED, differences, shaping_settings
-from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
 from vtr.experts import EXPERTS, KINDS, check_experts, find_expert
+from vtr.extract_config import ExpertConfig, ExtractConfig
 from vtr.packaged import dlib_model, efficientnet_weights, minilm_folder, whisper_folder
 
 

@@ -10,7 +10,7 @@ from tiny_models import READ, save_tiny
 
 from feature_extraction.experts import make_extractor
 from feature_extraction.experts.trocr import TrOCRExpert
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 
 
 @pytest.fixture(scope="module")

@@ -14,8 +14,8 @@ from transformers.audio_utils import mel_filter_bank
 
 from feature_extraction.experts.vggish import VGGishExpert, log_mel, mel_filters
 from feature_extraction.extractor import Media, VideoInfo
-from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError
+from vtr.extract_config import ExpertConfig, ExtractConfig
 
 RATE = 16000
 

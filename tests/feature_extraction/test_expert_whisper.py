@@ -15,8 +15,8 @@ from feature_extraction.experts.whisper import WhisperExpert, is_believable, voi
 from feature_extraction.extractor import Extracted
 from feature_extraction.text_embedding import sentence_encoder
 from feature_extraction.transcript import Heard, Segment, segments
-from vtr.config import ExtractConfig
 from vtr.demo.sound import RATE, speak
+from vtr.extract_config import ExtractConfig
 
 TEXTS = [b" hello", b" wor", b"ld", b".", b" ca", b"f\xc3", b"\xa9", "日".encode(), "本".encode()]
 FIRST_SPECIAL, FIRST_TIME = 100, 200

@@ -9,8 +9,8 @@ import pytest
 from feature_extraction.pipeline import ExtractSummary, extract
 from vtr.annotations.prepare import prepare_annotations
 from vtr.cli_extract import extract as command
-from vtr.config import ExtractConfig
 from vtr.errors import InputError
+from vtr.extract_config import ExtractConfig
 from vtr.types import Annotations, Split, Video
 from vtr.workspace import Workspace
 

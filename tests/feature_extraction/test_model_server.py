@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from feature_extraction.frames import Frames, VideoInfo
 from feature_extraction.model_server import DRIVERS, Answer, ModelServer, RemoteModel, Request, ServerLost, devices
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 
 
 def pictures(number: int, seed: int = 0, height: int = 8) -> NDArray[np.uint8]:

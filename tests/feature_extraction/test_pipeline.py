@@ -19,8 +19,8 @@ from toy import ROOT
 from feature_extraction.pipeline import ExtractSummary, extract, settings_before
 from feature_extraction.worker import NOBODY, VideoWorker
 from vtr.annotations.prepare import prepare_folder
-from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, UnavailableError, WorkspaceError
+from vtr.extract_config import ExpertConfig, ExtractConfig
 from vtr.files import cannot_write
 from vtr.store.reader import FeatureStore
 from vtr.store.shard_file import covered_by
@@ -42,7 +42,7 @@ RUN = """
 import sys
 from pathlib import Path
 from feature_extraction.pipeline import extract
-from vtr.config import ExpertConfig, ExtractConfig
+from vtr.extract_config import ExpertConfig, ExtractConfig
 from vtr.workspace import Workspace
 config = ExtractConfig(experts=("mean",), workers=2, shard_videos=3, frames_per_second=4.0)
 if __name__ == "__main__":

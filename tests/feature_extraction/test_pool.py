@@ -10,7 +10,7 @@ import pytest
 from feature_extraction.plan import Task
 from feature_extraction.pool import Pool, Slot
 from feature_extraction.spool import Spool
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 
 
 def task(name: str) -> Task:

@@ -14,7 +14,7 @@ from toy import ROOT
 LOAD = """
 import sys
 from feature_extraction.experts import EXTRACTORS, make_extractors
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 models = dict(pair.split("=") for pair in sys.argv[1:])
 config = ExtractConfig.model_validate({"settings": {name: {"model": model} for name, model in models.items()}})
 made, unavailable = make_extractors(list(models), config, EXTRACTORS)

@@ -11,8 +11,8 @@ from painted_clips import painted, render
 from feature_extraction.ledger import ALL_EXPERTS, read_ledger
 from feature_extraction.pipeline import ExtractSummary, extract
 from vtr.annotations.prepare import prepare_folder
-from vtr.config import ExtractConfig
 from vtr.errors import InputError
+from vtr.extract_config import ExtractConfig
 from vtr.store.reader import FeatureStore
 from vtr.workspace import Workspace
 

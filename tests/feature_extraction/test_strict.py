@@ -13,7 +13,7 @@ from feature_extraction.pipeline import Extraction, extract
 from feature_extraction.spool import Spool, Spooled
 from vtr.annotations.prepare import prepare_folder
 from vtr.annotations.tables import load_videos
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.store.reader import FeatureStore
 from vtr.workspace import Workspace
 

@@ -13,7 +13,7 @@ import pytest
 from feature_extraction.experts import make_extractor
 from feature_extraction.extractor import Frames, Media, VideoInfo
 from vtr import experts
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 
 GUIDE = Path(__file__).parents[2] / "CONTRIBUTING.md"
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from feature_extraction.extractor import Expert, Extracted, Frames, Reading, Sound, VideoInfo, features
 from feature_extraction.frames import FrameNeed, Sampling
 from feature_extraction.needs import frame_need
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.store.texts import FoundText
 from vtr.types import ExpertSpec
 

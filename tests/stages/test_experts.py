@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from vtr.config import ExtractConfig
 from vtr.errors import ConfigError
 from vtr.experts import EXPERTS
+from vtr.extract_config import ExtractConfig
 from vtr.stages import experts as stage
 from vtr.stages.doctor import _expert
 from vtr.stages.experts import experts

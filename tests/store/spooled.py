@@ -11,7 +11,7 @@ from feature_extraction.ledger import Ledger
 from feature_extraction.plan import Plan, make_groups
 from feature_extraction.shards import ShardWriter
 from feature_extraction.spool import Spool, Spooled
-from vtr.config import ExtractConfig
+from vtr.extract_config import ExtractConfig
 from vtr.files import StorePath
 from vtr.store.reader import FeatureStore
 from vtr.store.schema import encode_row

@@ -19,8 +19,8 @@ from feature_extraction.plan import Plan, make_groups, read_groups
 from feature_extraction.shaping import differences
 from feature_extraction.shards import ShardWriter, recorded_config, shaping_settings
 from feature_extraction.spool import Spool, Spooled, spec_fingerprint
-from vtr.config import ExpertConfig, ExtractConfig
 from vtr.errors import ConfigError, WorkspaceError
+from vtr.extract_config import ExpertConfig, ExtractConfig
 from vtr.store.reader import FeatureStore
 from vtr.workspace import Workspace
 

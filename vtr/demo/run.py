@@ -14,7 +14,7 @@ from pydantic import Field
 from feature_extraction.pipeline import extract
 from vtr.annotations.prepare import prepare_annotations
 from vtr.annotations.splits import one_caption_a_video
-from vtr.config import ExtractConfig, TrainConfig, load
+from vtr.config import TrainConfig, load
 from vtr.config_base import Config
 from vtr.demo.render import clip_path, render_all
 from vtr.demo.sound import has_speech
@@ -23,6 +23,7 @@ from vtr.embeddings import load_part
 from vtr.errors import WorkspaceError
 from vtr.evaluation.ranks import text_to_video
 from vtr.evaluation.table import align
+from vtr.extract_config import ExtractConfig
 from vtr.files import read_json, write_json
 from vtr.progress import say
 from vtr.similarity import exact_scores

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from vtr.config import ExpertConfig
 from vtr.expert_line import Expert
 from vtr.experts import EXPERTS, find_expert
+from vtr.extract_config import ExpertConfig
 from vtr.packaged import has_module
 
 HEAD = ("name", "modality", "dim", "window", "device", "weights", "state")

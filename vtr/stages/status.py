@@ -16,9 +16,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from vtr.annotations.tables import annotations_fingerprint, load_split, load_videos
-from vtr.config import ExtractConfig, TrainConfig, load
+from vtr.config import TrainConfig, load
 from vtr.errors import VtrError, WorkspaceError
 from vtr.evaluation.protocols import Rules
+from vtr.extract_config import ExtractConfig
 from vtr.files import locked_by, read_json
 from vtr.stages.features import count, failed_videos
 from vtr.stages.runs import progress_of
