@@ -13,13 +13,23 @@ from matplotlib.colors import to_hex
 from matplotlib.figure import Figure as Canvas
 from matplotlib.ticker import MaxNLocator
 
-from vtr.evaluation.curves import STYLES
 from vtr.evaluation.seeds import OverSeeds
 
 Log = Sequence[Mapping[str, Any]]
 """The lines of one run's log."""
 
 DOTS_PER_INCH = 150
+
+STYLES = (
+    ("#0072b2", "-"),
+    ("#d55e00", "--"),
+    ("#009e73", "-."),
+    ("#cc79a7", ":"),
+    ("#e69f00", "-"),
+    ("#56b4e9", "--"),
+    ("#000000", "-."),
+)
+"""A colour and a dash pattern for each variant; the palette of Okabe and Ito is told apart with any colour vision."""
 
 
 @dataclass(frozen=True, slots=True)
