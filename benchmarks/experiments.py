@@ -3,7 +3,7 @@
     .venv/bin/vtr prepare holdout WS clips-holdout --of full --videos 500 --available-only
     .venv/bin/python benchmarks/experiments.py WS --out workspaces/experiments
 
-WS is a workspace of the clips with the features of configs/extract/msrvtt_clips.yaml, as benchmarks/msrvtt_clips.py makes.
+WS is a workspace of the clips, with the features of configs/extract/msrvtt_clips.yaml.
 Runs that are done are not done again. Writes benchmarks/experiments.md and the figures in benchmarks/experiments/.
 """
 

@@ -69,8 +69,8 @@ def _page(run: Path, seconds: dict[str, float]) -> str:
         "",
         "3,395 silent clips of one real frame a second, up to 8 frames: 3,151 of the 6,513 training videos and",
         "244 of the 497 validation videos of the full split, and none of its test videos. A subset, evaluated on the",
-        "part that also chose the checkpoint: **not comparable with published numbers**. The model is the default recipe",
-        "(docs/recipes.md, with its figures on held-out clips).",
+        "part that also chose the checkpoint: **not comparable with published numbers**. The model is the default",
+        "recipe, explained in docs/recipes.md with its figures on held-out clips.",
         "",
     ]
     for split, words in PROTOCOLS.items():
