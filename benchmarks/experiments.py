@@ -33,8 +33,9 @@ CAPTIONS = {
     "figure5": "RSUM of the held-out videos",
 }
 INTRODUCTION = (
-    "Trained on 2,651 clips of MSR-VTT's training part, 20 captions each; 244 clips of its validation part choose "
-    "checkpoints and hyper-parameters; the figures are those of 500 clips that were held out by source video. The "
+    "Trained on the clips of MSR-VTT's training part that can be had, 20 captions each, less 500 that are held out by "
+    "source video; those of its validation part choose checkpoints and hyper-parameters; the figures are those of the "
+    "500. The "
     "gallery, the videos and the training set are parts of MSR-VTT that nobody publishes results on: the differences "
     "may be compared with the paper's (arXiv 2209.13869), the figures themselves with nothing. What follows from them "
     "is in docs/experiments.md."
@@ -48,11 +49,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=ROOT / "workspaces" / "experiments", help="where the sweeps go")
     parser.add_argument("--parallel", type=int, default=2, help="runs at a time")
     arguments = parser.parse_args()
+    arguments.workspace, arguments.out = arguments.workspace.resolve(), arguments.out.resolve()
     for name in SWEEPS:
         _sweep(name, arguments)
     lines = ["# Experiments on the real clips", ""]
-    lines += [f"`.venv/bin/python benchmarks/experiments.py {arguments.workspace.name}` makes this page.", ""]
-    lines += [*paragraph(INTRODUCTION), "", f"On {cpu()}, {os.cpu_count()} cores, no GPU."]
+    lines += ["`.venv/bin/python benchmarks/experiments.py WS` makes this page.", ""]
+    lines += [*paragraph(INTRODUCTION), "", f"On {cpu()}, {os.cpu_count()} cores."]
     for name, title in SWEEPS.items():
         lines += ["", f"## {title}", "", f"`configs/sweeps/{name}.yaml`", "", *_found(name, arguments.out / name)]
     write_text(PAGE, "\n".join(lines) + "\n")

@@ -76,20 +76,21 @@ def test_held_out_predictions_are_those_of_a_fit_without_the_videos_of_the_sourc
         ridge = KernelRidge(alpha=RIDGE, kernel="precomputed")
         ridge.fit(cosine_kernel(support[~out], support[~out]), targets.numpy()[~out])
         expected[out] = ridge.predict(cosine_kernel(support[out], support[~out]))
-    held_out = model.train()(IDS, *drawn(VIDEOS, 0)).numpy()
+    held_out = model(IDS, *drawn(VIDEOS, 0)).numpy()
     assert np.sqrt(np.square(held_out).mean()) == pytest.approx(1, rel=1e-5)
     np.testing.assert_allclose(held_out * np.sqrt(np.square(expected).mean()), expected, rtol=1e-3, atol=1e-4)
 
 
-def test_held_out_predictions_are_for_training_and_for_stored_videos_only() -> None:
+def test_stored_videos_are_known_by_their_ids_in_training_and_later_by_their_features() -> None:
     model, _, _ = fitted()
     features, seen = drawn(VIDEOS, 0)
-    plain = model.eval()(IDS, features, seen)
-    assert torch.equal(model(["new", *IDS[1:]], features, seen), plain)
-    held_out = model.train()(IDS, features, seen)
-    assert not torch.allclose(held_out, plain, atol=0.1)
-    mixed = model(["new", *IDS[1:]], features, seen)
-    torch.testing.assert_close(mixed[:1], plain[:1])
+    held_out = model.held_out
+    assert torch.equal(model.train()(IDS, features * 1.1, seen), held_out), "whatever their features are now"
+    assert torch.equal(model.eval()(["x"] * VIDEOS, features, seen), held_out), "under any name"
+    strangers = model(IDS, features * 1.1, seen)
+    assert not torch.allclose(strangers, held_out, atol=0.1)
+    mixed = model.train()(["new", *IDS[1:]], features * 1.1, seen)
+    torch.testing.assert_close(mixed[:1], strangers[:1])
     assert torch.equal(mixed[1:], held_out[1:])
 
 
@@ -108,11 +109,13 @@ def test_few_components_see_the_directions_of_most_variance() -> None:
     torch.testing.assert_close(predictions[0], predictions[1], rtol=1e-2, atol=1e-2)
 
 
-def test_a_fit_is_the_same_each_time_and_draws_nothing_from_the_generators() -> None:
+def test_a_fit_is_the_same_each_time_and_leaves_the_generators_alone(monkeypatch: pytest.MonkeyPatch) -> None:
     torch.manual_seed(3)
     before = torch.get_rng_state()
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
     first, _, _ = fitted(components=4)
-    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.equal(torch.get_rng_state(), before) and not seeded
     torch.manual_seed(4)
     second, _, _ = fitted(components=4)
     assert all(torch.equal(value, second.state_dict()[name]) for name, value in first.state_dict().items())

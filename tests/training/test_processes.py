@@ -40,6 +40,18 @@ WAYS: dict[str, dict[str, Any]] = {
         "model": {"name": "moee", "dim": 8, "members": 2, "feature_dropout": 0.0, "dropout": 0.0},
         "data": {"batch_size": 5},
     },
+    "moee, fitted and averaged": {
+        "model": {
+            "name": "moee",
+            "dim": 8,
+            "members": 2,
+            "feature_dropout": 0.0,
+            "dropout": 0.0,
+            "caption_regression": {"components": 6},
+            "hub_correction": {},
+        },
+        "ema": 0.9,
+    },
 }
 
 

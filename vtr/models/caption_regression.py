@@ -23,6 +23,9 @@ EIGENVALUE_FLOOR = 1e-3
 LEAST_SIZE = 0.1
 """Predictions are scaled to numbers of size 1; smaller ones than this share of the states' size, as if of that size."""
 
+SAME = 1 - 1e-5
+"""Videos whose features have a greater cosine are the same video."""
+
 OVERSAMPLING, POWER_ITERATIONS = 20, 4
 """Of the randomised principal components (Halko et al. 2011, arXiv 0909.4061)."""
 
@@ -32,9 +35,9 @@ class CaptionRegression(nn.Module):
 
     Kernel ridge regression (Saunders et al. 1998): `k(x, X) (K + ridge I)^-1 Y`, with x a video's features,
     standardised by expert, on their principal components; X and Y those and the caption states of the videos that `fit`
-    was given, which are stored. A stored video's own captions are in Y, so in training it gets the prediction that
-    would be made without the videos of its source (`held_out`): otherwise what is learnt on top would trust predictions
-    that are too good.
+    was given, which are stored. A stored video's own captions are in Y, so it gets the prediction that the regression
+    would make without the videos of its source (`held_out`; standardisation and components are still those of all):
+    otherwise what is learnt on top would trust predictions that are too good.
 
     Args:
         width: P, the length of a video's features.
@@ -43,9 +46,9 @@ class CaptionRegression(nn.Module):
         videos: N, how many videos are stored; 0 before `fit`.
     """
 
+    constant = True
     centre: Tensor
     basis: Tensor
-    offset: Tensor
     support: Tensor
     weights: Tensor
     held_out: Tensor
@@ -56,7 +59,6 @@ class CaptionRegression(nn.Module):
         kept = min(components, videos, width) if videos else 0
         self.register_buffer("centre", torch.zeros(width))
         self.register_buffer("basis", torch.zeros(width, kept))
-        self.register_buffer("offset", torch.zeros(kept))
         self.register_buffer("support", torch.zeros(videos, kept))
         self.register_buffer("weights", torch.zeros(videos, text_dim))
         self.register_buffer("held_out", torch.zeros(videos, text_dim))
@@ -88,7 +90,7 @@ class CaptionRegression(nn.Module):
             sources: what each was cut from; videos of one source are left out together.
         """
         place = self.centre.device
-        x, known, widths = features.double().cpu(), seen.cpu(), list(parts)
+        x, known, widths = features.cpu().double(), seen.cpu(), list(parts)
         count = known.sum(dim=0).clamp_min(1)
         centre = (x * known).sum(dim=0) / count
         x = (x - centre) * known
@@ -99,10 +101,11 @@ class CaptionRegression(nn.Module):
         scale = torch.cat(scales)
         x = x / scale
         axes = _principal_axes(x, min(self.components, *x.shape))
-        offset = (x @ axes).mean(dim=0)
-        support = normalize(x @ axes - offset, dim=1)
-        y = states.double().cpu()
-        inverse = torch.linalg.inv(_kernel(support, support) + RIDGE * torch.eye(len(support), dtype=x.dtype))
+        support = normalize(x @ axes, dim=1)
+        y = states.cpu().double()
+        kernel = _kernel(support @ support.T)
+        kernel.diagonal().add_(RIDGE)
+        inverse = torch.cholesky_inverse(torch.linalg.cholesky(kernel))
         weights = inverse @ y
         held_out = torch.empty_like(y)
         for rows in _by_source(sources):
@@ -111,7 +114,6 @@ class CaptionRegression(nn.Module):
         found = {
             "centre": centre,
             "basis": axes / scale[:, None],
-            "offset": offset,
             "support": support,
             "weights": weights / size,
             "held_out": held_out / size,
@@ -120,33 +122,30 @@ class CaptionRegression(nn.Module):
             setattr(self, name, value.float().to(place))
         self._row_of = {video_id: row for row, video_id in enumerate(ids)}
 
-    def held_out_or_predicted(self, ids: Sequence[str], features: Tensor, seen: Tensor) -> Tensor:
-        """Return `forward`'s predictions in training, whatever the mode."""
-        mode = self.training
-        try:
-            return self.train()(ids, features, seen)  # type: ignore[no-any-return]
-        finally:
-            self.train(mode)
-
     def forward(self, ids: Sequence[str], features: Tensor, seen: Tensor) -> Tensor:
-        """Return predictions [B, H], of size about 1 a number, in float32; in training, held out for stored videos.
+        """Return predictions [B, H], of size about 1 a number, in float32; held out for stored videos.
+
+        In training these are known by their ids, as features may be drawn anew each time; later by their features.
 
         Args:
             ids: B video ids.
             features: [B, P].
             seen: [B, P] bool, as for `fit`.
         """
-        rows = torch.tensor([self._row_of.get(video_id, -1) for video_id in ids] if self.training else [])
-        if self.training and bool((rows >= 0).all()):
-            return self.held_out[rows.to(self.held_out.device)]
+        if self.training:
+            rows = torch.tensor([self._row_of.get(video_id, -1) for video_id in ids], device=self.support.device)
+            if all(video_id in self._row_of for video_id in ids):
+                return self.held_out[rows]
         with torch.autocast(features.device.type, enabled=False):
             x = (features.float() - self.centre) * seen
-            found = normalize(x @ self.basis - self.offset, dim=1)
-            predicted: Tensor = _kernel(found, self.support) @ self.weights
-        if self.training and bool((rows >= 0).any()):
-            stored = rows.to(predicted.device)
-            predicted = torch.where((stored >= 0)[:, None], self.held_out[stored.clamp_min(0)], predicted)
-        return predicted
+            cosines = normalize(x @ self.basis, dim=1) @ self.support.T
+            predicted: Tensor = _kernel(cosines) @ self.weights
+        if not self.videos:
+            return predicted
+        if not self.training:
+            nearest, rows = cosines.max(dim=1)
+            rows = rows.where(nearest > SAME, -1)
+        return torch.where((rows >= 0).unsqueeze(1), self.held_out[rows.clamp_min(0)], predicted)
 
 
 def spread_states(states: Tensor, video_of_text: Tensor, videos: int) -> Tensor:
@@ -160,7 +159,7 @@ def spread_states(states: Tensor, video_of_text: Tensor, videos: int) -> Tensor:
         video_of_text: [C] int64, the video that each describes, 0 to N - 1; each video has some.
         videos: N.
     """
-    x = states.double().cpu()
+    x = states.cpu().double()
     x = x - x.mean(dim=0)
     values, axes = torch.linalg.eigh(x.T @ x / len(x))
     values = values.clamp_min(values[-1] * EIGENVALUE_FLOOR).clamp_min(1e-12)
@@ -170,17 +169,18 @@ def spread_states(states: Tensor, video_of_text: Tensor, videos: int) -> Tensor:
     return means - means.mean(dim=0)
 
 
-def _kernel(x: Tensor, y: Tensor) -> Tensor:
-    """Return [A, B] of unit vectors [A, R] and [B, R]."""
-    return (SHARPNESS * (x @ y.T - 1)).exp()
+def _kernel(cosines: Tensor) -> Tensor:
+    return (SHARPNESS * (cosines - 1)).exp()
 
 
 def _principal_axes(x: Tensor, count: int) -> Tensor:
-    """Return [P, count] of [N, P]; random, but the same each time, and without a trace in the generators."""
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(0)
-        spare = min(count + OVERSAMPLING, *x.shape)
-        _, _, axes = torch.svd_lowrank(x - x.mean(dim=0), q=spare, niter=POWER_ITERATIONS)
+    """Return [P, count] of centred [N, P]; random, but the same each time, and without a trace in the generators."""
+    state = torch.get_rng_state()
+    try:
+        torch.default_generator.manual_seed(0)  # torch.manual_seed would seed those of GPUs, too
+        _, _, axes = torch.svd_lowrank(x, q=min(count + OVERSAMPLING, *x.shape), niter=POWER_ITERATIONS)
+    finally:
+        torch.set_rng_state(state)
     return axes[:, :count]
 
 

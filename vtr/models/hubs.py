@@ -10,6 +10,9 @@ from torch import Tensor, nn
 from vtr.model_config import HubCorrectionConfig
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
+COLUMNS = 8
+"""Numbers that each expert's vector gets: two, and zeros, as a product quantiser wants lengths that can be divided."""
+
 
 class HubCorrection(nn.Module):
     """Training texts and videos that others are measured against, and what is taken from the scores.
@@ -20,7 +23,7 @@ class HubCorrection(nn.Module):
     orders the videos of a text anew, h(t) the texts of a video. Both are less their mean over the bank, so that scores
     stay about where they were.
 
-    They are carried by two more numbers of each expert's vector, so that an inner product still ranks.
+    They are carried by more numbers of each expert's vector, so that an inner product still ranks.
 
     Args:
         config: beta.
@@ -36,6 +39,7 @@ class HubCorrection(nn.Module):
         predicted: [V, H], what the caption regression says of each without its source; zeros without a regression.
     """
 
+    constant = True
     states: Tensor
     features: Tensor
     present: Tensor
@@ -67,17 +71,18 @@ class HubCorrection(nn.Module):
 
 
 def correct_videos(videos: VideoEmbeddings, level: Tensor) -> VideoEmbeddings:
-    """Return embeddings [B, E, D + 2] whose scores with `correct_texts`'s are lower by h [B]."""
+    """Return embeddings [B, E, D + 8] whose scores with `correct_texts`'s are lower by h [B]."""
     ones = torch.ones_like(level)
     return VideoEmbeddings(videos.ids, _with(videos.vectors, ones, -level), videos.present)
 
 
 def correct_texts(texts: TextEmbeddings, level: Tensor) -> TextEmbeddings:
-    """Return embeddings [N, E, D + 2] whose scores with `correct_videos`'s are lower by h [N]."""
+    """Return embeddings [N, E, D + 8] whose scores with `correct_videos`'s are lower by h [N]."""
     ones = torch.ones_like(level)
     return TextEmbeddings(texts.ids, _with(texts.vectors, -level, ones), texts.weights)
 
 
 def _with(vectors: Tensor, *numbers: Tensor) -> Tensor:
-    columns = torch.stack(numbers, dim=1).to(vectors.dtype)
+    columns = vectors.new_zeros((len(vectors), COLUMNS))
+    columns[:, : len(numbers)] = torch.stack(numbers, dim=1)
     return torch.cat([vectors, columns.unsqueeze(1).expand(-1, vectors.shape[1], -1)], dim=2)

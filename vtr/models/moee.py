@@ -10,11 +10,12 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from vtr.errors import ConfigError
 from vtr.model_config import MoEEConfig
 from vtr.models.base import RetrievalModel
 from vtr.models.caption_regression import CaptionRegression, spread_states
 from vtr.models.gating import GatedEmbeddingUnits, MixtureWeights
-from vtr.models.hubs import HubCorrection, correct_texts, correct_videos
+from vtr.models.hubs import COLUMNS, HubCorrection, correct_texts, correct_videos
 from vtr.similarity import score_matrix
 from vtr.types import ExpertBatch, TextBatch, TextEmbeddings, VideoBatch, VideoEmbeddings
 
@@ -44,11 +45,9 @@ class _Bank:
     """What hubs are measured against, embedded with some weights.
 
     Attributes:
-        key: tells these weights from others.
         of_texts, of_videos: the mean of h over the bank's own.
     """
 
-    key: tuple[tuple[int, int], ...]
     texts: TextEmbeddings
     videos: VideoEmbeddings
     of_texts: Tensor
@@ -71,7 +70,7 @@ class MoEE(RetrievalModel):
         fitted: how much of the training data it holds.
 
     Raises:
-        ConfigError: there are no experts.
+        ConfigError: there are no experts, or one has the regression's name.
     """
 
     def __init__(
@@ -90,6 +89,11 @@ class MoEE(RetrievalModel):
         self.widths = [len(config.pooling) * dim for dim in self.expert_dims.values()]
         self.regression = self.hubs = None
         if (asked := config.caption_regression) is not None:
+            if REGRESSION in self.expert_dims:
+                raise ConfigError(
+                    f"an expert is called {REGRESSION}, as what model.caption_regression adds is. Extract it under "
+                    "another name, or use --set model.caption_regression=null."
+                )
             self.regression = CaptionRegression(sum(self.widths), asked.components, text_dim, fitted.regression_videos)
         if config.hub_correction is not None:
             held = (fitted.hub_texts, fitted.hub_videos, text_dim, sum(self.widths), len(self.experts))
@@ -115,19 +119,21 @@ class MoEE(RetrievalModel):
     @property
     def embedded_dim(self) -> int:
         """Length of an expert's vector in evaluation."""
-        return self.dim + (2 if self._corrects else 0)
+        return self.dim + (COLUMNS if self._corrects else 0)
 
     @property
     def _corrects(self) -> bool:
         return self.hubs is not None and len(self.hubs.states) > 0 and len(self.hubs.features) > 0
 
+    def train(self, mode: bool = True) -> MoEE:
+        """Set the mode, also where it stays: weights may have changed since the bank was embedded."""
+        self._bank = None
+        return super().train(mode)
+
     def embed_videos(self, videos: VideoBatch) -> VideoEmbeddings:
         """Return the embeddings of B videos; see the base class."""
         features, present = self.pooled(videos)
-        predicted = None
-        if self.regression is not None:
-            predicted = self.regression(videos.ids, features, self._seen(present))
-        embedded = self._embed_pooled(videos.ids, features, present, predicted)
+        embedded = self._embed_pooled(videos.ids, features, present, self._predicted(videos.ids, features, present))
         if self.training or self.hubs is None or not self._corrects:
             return embedded
         bank = self._embedded_bank(self.hubs)
@@ -188,24 +194,26 @@ class MoEE(RetrievalModel):
             states: [T, H], the frozen states of the texts.
         """
         assert self.hubs is not None
-        predicted = torch.zeros(len(ids), self.text_dim)
-        if self.regression is not None:
-            predicted = self.regression.held_out_or_predicted(ids, features, self._seen(present))
-        self.hubs.hold(states, features, present, predicted)
+        self.hubs.hold(states, features, present, self._predicted(ids, features, present))
 
     def _embedded_bank(self, hubs: HubCorrection) -> _Bank:
-        """Return what hubs are measured against, embedded with the present weights; once as long as they stay."""
-        held = (*self.parameters(), *self.buffers())
-        key = tuple((value.data_ptr(), value._version) for value in held)
-        if self._bank is None or self._bank.key != key:
+        """Return what hubs are measured against, embedded; kept until the mode is set again."""
+        if self._bank is None:
             with torch.inference_mode(False), torch.no_grad(), torch.autocast(hubs.states.device.type, enabled=False):
                 names = [tuple(map(str, range(len(some)))) for some in (hubs.states, hubs.features)]
                 texts = self._embed_states(names[0], hubs.states)
                 videos = self._embed_pooled(names[1], hubs.features, hubs.present, hubs.predicted)
                 scores = score_matrix(texts, videos)
                 of_texts, of_videos = hubs.level(scores, 1).mean(), hubs.level(scores, 0).mean()
-            self._bank = _Bank(key, texts, videos, of_texts, of_videos)
+            self._bank = _Bank(texts, videos, of_texts, of_videos)
         return self._bank
+
+    def _predicted(self, ids: Sequence[str], features: Tensor, present: Tensor) -> Tensor:
+        """Return [B, H], what the regression says of videos; zeros without one."""
+        if self.regression is None:
+            return features.new_zeros((len(features), self.text_dim))
+        predicted: Tensor = self.regression(ids, features, self._seen(present))
+        return predicted
 
     def _seen(self, present: Tensor) -> Tensor:
         """Return [B, P] bool, which of the pooled numbers are of an expert that a video has."""
@@ -226,17 +234,17 @@ class MoEE(RetrievalModel):
         return torch.cat(scaled, dim=1)
 
     def _embed_pooled(
-        self, ids: tuple[str, ...], features: Tensor, present: Tensor, predicted: Tensor | None
+        self, ids: tuple[str, ...], features: Tensor, present: Tensor, predicted: Tensor
     ) -> VideoEmbeddings:
         """Return the embeddings of B videos without a correction for hubs.
 
         Args:
             ids: B ids.
             features, present: see `pooled`.
-            predicted: [B, H], what the regression says of them; None without one.
+            predicted: [B, H], what the regression says of them.
         """
         inputs = list(torch.split(features, self.widths, dim=1))
-        if self.regression is not None and predicted is not None:
+        if self.regression is not None:
             inputs.append(predicted)
             present = torch.cat([present, present.any(dim=1, keepdim=True)], dim=1)
         vectors = [

@@ -120,7 +120,7 @@ def _describe(path: Path) -> tuple[RetrievalModel, TrainConfig]:
         raise WorkspaceError(f"{error} Or train again.") from error
     except VtrError:
         raise
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, RuntimeError) as error:
         raise WorkspaceError(
             f"{path} does not describe a model ({type(error).__name__}: {error}). Train again."
         ) from error

@@ -28,7 +28,7 @@ class Hit:
 
     Attributes:
         rank: 1 is best.
-        score: `vtr.similarity`'s, -1 to 1.
+        score: `vtr.similarity`'s, -1 to 1; about that where the model corrects for hubs.
         video_id: the video found, or the one a found caption describes.
         path: where the video lies (see `vtr.annotations.locators`), None when there is no file.
         caption: the caption found, or one that the video found is known by; None where it has none.

@@ -22,6 +22,7 @@ from vtr.evaluation.subject import Subject
 from vtr.evaluation.table import as_text
 from vtr.files import write_json
 from vtr.index.search import RetrievalIndex
+from vtr.models.moee import REGRESSION
 from vtr.progress import progress
 from vtr.stages.index import Indexed, embed_and_index
 from vtr.stages.index_check import check_index
@@ -120,7 +121,7 @@ def describe_subject(run: Run, part: EmbeddedPart) -> Subject:
         part.videos.ids,
         train=() if split is None else split.train,
         selected_by=() if split is None else split.validation,
-        present={expert: store.video_ids(expert) for expert in part.experts if expert in store.experts},
+        present={expert: store.video_ids(expert) for expert in part.experts if expert != REGRESSION},
         notes=notes,
         left_out=sum(caption.video_id in gallery for caption in queries) - len(part.texts.ids),
     )

@@ -44,6 +44,12 @@ class WeightAverage(nn.Module):
         count = int(self.updates)
         kept = min(self.decay, (1 + count) / (10 + count))
         torch._foreach_lerp_(list(self.module.parameters()), list(model.parameters()), 1 - kept)
-        for mine, theirs in zip(self.module.buffers(), model.buffers(), strict=True):
+        for mine, theirs in zip(_changing(self.module), _changing(model), strict=True):
             mine.copy_(theirs)
         self.updates += 1
+
+
+def _changing(model: nn.Module) -> list[Tensor]:
+    """Return the buffers of all but the modules whose buffers are `constant` in training, which are large."""
+    modules = [module for module in model.modules() if not getattr(module, "constant", False)]
+    return [buffer for module in modules for buffer in module.buffers(recurse=False)]

@@ -170,7 +170,7 @@ def _steps(config: TrainConfig, per_epoch: int) -> str:
 
 def _memory(model: RetrievalModel, config: TrainConfig, batch: Batch, corpus: Corpus) -> list[str]:
     peers = 1 if config.noisy_correspondence is None else 2
-    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values()) * peers
+    weights = 4 * _count(model) * peers
     states = weights * STATES_OF[config.optimiser.name]
     activations = _activations(model, config, batch)
     parts = {"weights": weights, "gradients": weights, "optimiser": states, "activations of a batch": activations}

@@ -15,7 +15,7 @@ from vtr.training.data import TrainingData
 VIDEOS_AT_ONCE = 256
 
 
-def fit(model: RetrievalModel, data: TrainingData, source_of: Mapping[str, str]) -> None:
+def fit(model: RetrievalModel, data: TrainingData, source_of: Mapping[str, str], *, quiet: bool = False) -> None:
     """Fit a model's caption regression and give it what hubs are measured against, where it has these.
 
     On one machine it is the same each time, and random generators are left as they are.
@@ -24,26 +24,42 @@ def fit(model: RetrievalModel, data: TrainingData, source_of: Mapping[str, str])
         model: a new model.
         data: what it is to learn from, with frozen states of the captions.
         source_of: video id -> what it was cut from.
+        quiet: say nothing.
     """
     if not isinstance(model, MoEE):
         return
     regression, hubs = model.config.caption_regression, model.config.hub_correction
     if regression is not None:
-        rows = _usable(data)
-        rows = rows if len(rows) <= regression.videos else _whole_sources(rows, regression.videos, data, source_of)
-        say(f"fitting the caption regression to {len(rows)} videos")
+        rows, sources = _stored(data, source_of, regression.videos)
+        if not quiet:
+            say(f"fitting the caption regression to {len(rows)} videos")
         captions = [(place, caption) for place, row in enumerate(rows) for caption in data.train[row]]
         model.fit_regression(
             *_pooled(model, data, rows),
             _states(data, [caption for _, caption in captions]),
             torch.tensor([place for place, _ in captions]),
-            [source_of[data.table.video_ids[row]] for row in rows],
+            sources,
         )
     if hubs is not None:
         generator = np.random.default_rng(0)
         rows = _some(_usable(data), hubs.videos, generator)
         texts = _some([caption for of_video in data.train.values() for caption in of_video], hubs.texts, generator)
         model.hold_hubs(*_pooled(model, data, rows), _states(data, texts))
+
+
+def _stored(data: TrainingData, source_of: Mapping[str, str], limit: int) -> tuple[list[int], list[str]]:
+    """Return the rows of the videos that the regression is to hold, and what each is left out together with.
+
+    Of more than `limit`, whole sources are drawn. Where that leaves less than half of it, as most are of one source,
+    videos are drawn, and each is left out alone.
+    """
+    rows = _usable(data)
+    source = {row: source_of[data.table.video_ids[row]] for row in rows}
+    chosen = rows if len(rows) <= limit else _whole_sources(rows, source, limit)
+    if len(chosen) >= min(len(rows), limit) / 2 and len({source[row] for row in chosen}) > 1:
+        return chosen, [source[row] for row in chosen]
+    chosen = _some(rows, limit, np.random.default_rng(0))
+    return chosen, [data.table.video_ids[row] for row in chosen]
 
 
 def _usable(data: TrainingData) -> list[int]:
@@ -57,11 +73,11 @@ def _some(values: Sequence[int], count: int, generator: np.random.Generator) -> 
     return [values[place] for place in sorted(places.tolist())]
 
 
-def _whole_sources(rows: Sequence[int], count: int, data: TrainingData, source_of: Mapping[str, str]) -> list[int]:
+def _whole_sources(rows: Sequence[int], source: Mapping[int, str], count: int) -> list[int]:
     """Return at most `count` rows, drawn by sources: all videos of one or none."""
     of_source: dict[str, list[int]] = {}
     for row in rows:
-        of_source.setdefault(source_of[data.table.video_ids[row]], []).append(row)
+        of_source.setdefault(source[row], []).append(row)
     sources = list(of_source.values())
     chosen: list[int] = []
     for place in np.random.default_rng(0).permutation(len(sources)):

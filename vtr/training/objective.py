@@ -20,6 +20,7 @@ from vtr.losses import (
     build_loss,
     gather_rows,
 )
+from vtr.model_config import MoEEConfig
 from vtr.models.base import RetrievalModel
 from vtr.similarity import flat_scores
 from vtr.training.data import TrainingData
@@ -74,7 +75,9 @@ class Objective:
 
     def member_scores(self, model: RetrievalModel, batch: Batch) -> list[Tensor]:
         """Return the scores [B, B] of each of the model's members, of the batch that all processes share."""
-        embedder = self._embedders.setdefault(id(model), shared(model, self.world))
+        if id(model) not in self._embedders:
+            self._embedders[id(model)] = shared(model, self.world)
+        embedder = self._embedders[id(model)]
         precision = AUTOCAST[self.config.precision]
         with torch.autocast(self.device.type, precision or torch.bfloat16, enabled=precision is not None):
             texts, weights, videos, present = embedder(batch)
@@ -234,6 +237,11 @@ def make_objective(
     if isinstance(config.loss, OfflineQuintupletLossConfig):
         return OfflineObjective(config, data, device, OfflineNegatives.load(config.loss.negatives, data), world)
     if isinstance(config.loss, MetaWeightedLossConfig):
+        if isinstance(config.model, MoEEConfig) and config.model.hub_correction is not None:
+            raise ConfigError(
+                "loss.name is meta_weighted and model.hub_correction is set: it learns from batches in evaluation "
+                "mode, where scores are corrected. Use --set model.hub_correction=null."
+            )
         return MetaObjective(config, data, device)
     return Objective(config, data, device, world)
 

@@ -14,6 +14,7 @@ PREFERRED_SPLIT = "full"
 DEFAULT: dict[str, Any] = {
     "epochs": 24,
     "checkpoint_every": "minute",
+    "validate_every": 264,
     "model": {
         "name": "moee",
         "dim": 256,

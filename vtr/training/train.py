@@ -230,7 +230,7 @@ def _train(
     model = build_model(config, data.table.dims, table.dim).to(device)
     data = data.to(device)  # after the model, which then has its room
     source_of = {video.id: video.source_id or video.id for video in corpus.annotations.videos}
-    fit(model, data, source_of)
+    fit(model, data, source_of, quiet=not world.first)
     parameters = sum(p.numel() for p in model.parameters())
     if world.first:
         together = "" if world.size == 1 else f", {world.size} processes"
