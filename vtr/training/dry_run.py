@@ -22,6 +22,7 @@ from vtr.models import RetrievalModel, assemble
 from vtr.models.encoder import encoder_config, encoder_from_config
 from vtr.models.text import TextInput
 from vtr.store.reader import FeatureStore
+from vtr.training.fitting import will_hold
 from vtr.training.schedule import rate_factor
 from vtr.training.train import load_training_corpus, training_captions
 from vtr.types import Batch, Caption, TextBatch
@@ -74,7 +75,8 @@ def dry_run(workspace: Workspace, config: TrainConfig, *, available_only: bool =
     texts = _texts(workspace, config.text, [captions[caption] for _, caption in pairs])
     batch = Batch(table.batch([ids.index(videos[video]) for video, _ in pairs], np.random.default_rng(0)), texts.batch)
     torch.manual_seed(config.seed)
-    model = assemble(config.model, table.dims, texts.dim, texts.encoder)
+    fitted = will_hold(config.model, len(captions_of), len(captions))
+    model = assemble(config.model, table.dims, texts.dim, texts.encoder, fitted=fitted)
     visits = visits_per_pass(captions_of, config.data.sampling)
     steps, cut = batches_per_epoch(visits, config.data), cut_batches(visits, config.data)
     lines = [
@@ -146,8 +148,8 @@ def _parameters(model: RetrievalModel, config: TrainConfig) -> list[str]:
     encoder = 0 if model.text_encoder is None else _count(model.text_encoder)
     total = _count(model)
     split = f": text encoder {encoder / 1e6:.2f} M, the rest {(total - encoder) / 1e6:.2f} M" if encoder else ""
-    moee = isinstance(config.model, CEConfig) and config.model.gating == "none"
-    name = "MoEE" if moee else config.model.name.upper()
+    ungated = isinstance(config.model, CEConfig) and config.model.gating == "none"
+    name = "MoEE" if ungated or config.model.name == "moee" else config.model.name.upper()
     return [f"{name}: {total / 1e6:.2f} M parameters{split}; loss {config.loss.name}, {config.precision}"]
 
 
@@ -170,10 +172,11 @@ def _steps(config: TrainConfig, per_epoch: int) -> str:
 
 def _memory(model: RetrievalModel, config: TrainConfig, batch: Batch, corpus: Corpus) -> list[str]:
     peers = 1 if config.noisy_correspondence is None else 2
-    weights = 4 * _count(model) * peers
-    states = weights * STATES_OF[config.optimiser.name]
+    weights = sum(value.numel() * value.element_size() for value in model.state_dict().values()) * peers
+    gradients = 4 * _count(model) * peers
+    states = gradients * STATES_OF[config.optimiser.name]
     activations = _activations(model, config, batch)
-    parts = {"weights": weights, "gradients": weights, "optimiser": states, "activations of a batch": activations}
+    parts = {"weights": weights, "gradients": gradients, "optimiser": states, "activations of a batch": activations}
     listed = ", ".join(f"{name} {size / MEBIBYTE:,.0f}" for name, size in parts.items())
     stored = sum(path.stat().st_size for expert in corpus.experts for path in corpus.store.shards(expert))
     return [

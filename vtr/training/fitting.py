@@ -8,7 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from vtr.models import MoEE, RetrievalModel
+from vtr.model_config import ModelConfig, MoEEConfig
+from vtr.models import Fitted, MoEE, RetrievalModel
 from vtr.progress import say
 from vtr.training.data import TrainingData
 
@@ -45,6 +46,23 @@ def fit(model: RetrievalModel, data: TrainingData, source_of: Mapping[str, str],
         rows = _some(_usable(data), hubs.videos, generator)
         texts = _some([caption for of_video in data.train.values() for caption in of_video], hubs.texts, generator)
         model.hold_hubs(*_pooled(model, data, rows), _states(data, texts))
+
+
+def will_hold(config: ModelConfig, videos: int, captions: int) -> Fitted:
+    """Return how much of the training data a model will hold at most, once it is fitted.
+
+    Args:
+        config: the model's.
+        videos, captions: how many there are to learn from.
+    """
+    if not isinstance(config, MoEEConfig):
+        return Fitted()
+    regression, hubs = config.caption_regression, config.hub_correction
+    return Fitted(
+        0 if regression is None else min(videos, regression.videos),
+        0 if hubs is None else min(captions, hubs.texts),
+        0 if hubs is None else min(videos, hubs.videos),
+    )
 
 
 def _stored(data: TrainingData, source_of: Mapping[str, str], limit: int) -> tuple[list[int], list[str]]:
