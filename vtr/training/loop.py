@@ -299,7 +299,7 @@ class Trainer:
             return
         at = self.at
         epoch = at.epoch + round(at.batch / self.batches_per_epoch, 3)
-        epoch = at.epoch if epoch == at.epoch else epoch
+        epoch = int(epoch) if epoch == int(epoch) else epoch
         at.last_rsum, at.validated_step = rsum, at.step
         at.waited += 1
         if metrics is not None:
