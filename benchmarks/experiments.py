@@ -48,15 +48,23 @@ def main() -> None:
     parser.add_argument("workspace", type=Path, help="the workspace, with split clips-holdout")
     parser.add_argument("--out", type=Path, default=ROOT / "workspaces" / "experiments", help="where the sweeps go")
     parser.add_argument("--parallel", type=int, default=2, help="runs at a time")
+    parser.add_argument("--only", nargs="+", choices=SWEEPS, default=list(SWEEPS), help="these sweeps; all by default")
     arguments = parser.parse_args()
     arguments.workspace, arguments.out = arguments.workspace.resolve(), arguments.out.resolve()
-    for name in SWEEPS:
+    for name in arguments.only:
         _sweep(name, arguments)
     lines = ["# Experiments on the real clips", ""]
     lines += ["`.venv/bin/python benchmarks/experiments.py WS` makes this page.", ""]
     lines += [*paragraph(INTRODUCTION), "", f"On {cpu()}, {os.cpu_count()} cores."]
-    for name, title in SWEEPS.items():
-        lines += ["", f"## {title}", "", f"`configs/sweeps/{name}.yaml`", "", *_found(name, arguments.out / name)]
+    for name in arguments.only:
+        lines += [
+            "",
+            f"## {SWEEPS[name]}",
+            "",
+            f"`configs/sweeps/{name}.yaml`",
+            "",
+            *_found(name, arguments.out / name),
+        ]
     write_text(PAGE, "\n".join(lines) + "\n")
     print(f"written to {PAGE}")
 
