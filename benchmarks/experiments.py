@@ -35,10 +35,9 @@ CAPTIONS = {
 INTRODUCTION = (
     "Trained on the clips of MSR-VTT's training part that can be had, 20 captions each, less 500 that are held out by "
     "source video; those of its validation part choose checkpoints and hyper-parameters; the figures are those of the "
-    "500. The "
-    "gallery, the videos and the training set are parts of MSR-VTT that nobody publishes results on: the differences "
-    "may be compared with the paper's (arXiv 2209.13869), the figures themselves with nothing. What follows from them "
-    "is in docs/experiments.md."
+    "500. The gallery, the videos and the training set are parts of MSR-VTT that nobody publishes results on: the "
+    "differences may be compared with the paper's (arXiv 2209.13869), the figures themselves with nothing. What "
+    "follows from them is in docs/experiments.md."
 )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import shlex
 import shutil
-import tempfile
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -14,16 +13,12 @@ from pathlib import Path
 
 from feature_extraction.checks import check_weights
 from feature_extraction.experts import EXTRACTORS, missing_packages
-from feature_extraction.extractor import Extracted
 from feature_extraction.ledger import ALL_EXPERTS, Ledger, read_ledger, refuses
-from feature_extraction.media import MediaError
 from feature_extraction.plan import Plan, Task, make_groups
 from feature_extraction.pool import Engine, Pool
 from feature_extraction.shaping import recorded_config, shaping_settings
 from feature_extraction.shards import ShardWriter
-from feature_extraction.sources import SourceError
 from feature_extraction.spool import Spool
-from feature_extraction.worker import VideoWorker
 from vtr.annotations.tables import annotations_fingerprint, load_annotations
 from vtr.errors import ConfigError, InputError, UnavailableError, counted, some
 from vtr.experts import check_experts
@@ -216,11 +211,11 @@ def available_experts(config: ExtractConfig, extractors: Mapping[str, str]) -> t
         if (missing := missing_packages(name, config.settings))
     }
     experts = [name for name in chosen if name not in unavailable]
-    _tell(unavailable, experts)
+    tell(unavailable, experts)
     return experts, unavailable
 
 
-def _tell(unavailable: Mapping[str, str], experts: Sequence[str]) -> None:
+def tell(unavailable: Mapping[str, str], experts: Sequence[str]) -> None:
     """Say which experts are passed over.
 
     Raises:
@@ -264,7 +259,7 @@ class Extraction:
         engine = self._engine(experts, len(tasks))
         try:
             ready = engine.wait_ready()
-            _tell(ready.unavailable, list(ready.specs))
+            tell(ready.unavailable, list(ready.specs))
             self.writer.check(ready.specs)
             self.spool.expect({name: spec for name, (spec, _) in ready.specs.items()})
             tasks = self._tasks(list(ready.specs))
@@ -290,7 +285,7 @@ class Extraction:
         if self.extractors is not EXTRACTORS or self.config.engine != "local":
             return experts, {}
         here, lost = check_weights(self.config, experts)
-        _tell(lost, here)
+        tell(lost, here)
         return here, lost
 
     def _engine(self, experts: Sequence[str], num_tasks: int) -> Engine:
@@ -374,32 +369,3 @@ def store_config(store: FeatureStore, experts: Sequence[str]) -> ExtractConfig:
         ConfigError: the experts were extracted with settings that differ.
     """
     return recorded_config({expert: store.manifest(expert)["config"] for expert in experts})
-
-
-def extract_one(path: Path, config: ExtractConfig) -> dict[str, Extracted]:
-    """Return what the experts find in one video file, in this process.
-
-    Raises:
-        InputError: the file cannot be read, or no expert finds anything in it.
-        UnavailableError: none of the experts is installed.
-    """
-    if not path.is_file():
-        raise InputError(f"{path} is {'a folder' if path.is_dir() else 'not there'}, a video file was expected.")
-    installed, _ = available_experts(config, EXTRACTORS)
-    experts, lost = check_weights(config, installed)
-    _tell(lost, experts)
-    with tempfile.TemporaryDirectory() as scratch, VideoWorker(config, experts, EXTRACTORS, Path(scratch)) as worker:
-        _tell(worker.unavailable, list(worker.extractors))
-        try:
-            found = worker.read(path.stem, str(path), experts)
-        except (MediaError, SourceError) as error:
-            raise InputError(
-                f"{path} cannot be read as a video ({error}). Give another file, or convert it."
-            ) from error
-    for failure in found.failures:
-        if failure.status != "absent":
-            say(f"{path}: {failure.expert.replace(ALL_EXPERTS, 'the file')}: {failure.message}")
-    kept = {name: extracted for name, extracted in found.extracted.items() if extracted is not None}
-    if not kept:
-        raise InputError(f"no expert finds anything in {path}; {', '.join(experts)} were asked.")
-    return kept

@@ -263,7 +263,8 @@ def search(
 
 def _extract_like(run: Run, video: Path) -> dict[str, ExpertFeatures]:
     """Return one file's features, extracted as the run's workspace was."""
-    from feature_extraction.pipeline import extract_one, store_config
+    from feature_extraction.one_video import extract_one
+    from feature_extraction.pipeline import store_config
     from vtr.store.reader import FeatureStore
     from vtr.workspace import read_manifest
 

@@ -13,10 +13,11 @@ from fake_experts import MeanModel
 from tiny_models import save_tiny
 from toy import ROOT
 
-from feature_extraction import pipeline
+from feature_extraction import one_video, pipeline
 from feature_extraction.checks import check_weights
 from feature_extraction.experts import make_extractors
-from feature_extraction.pipeline import extract, extract_one
+from feature_extraction.one_video import extract_one
+from feature_extraction.pipeline import extract
 from vtr.annotations.prepare import prepare_folder
 from vtr.errors import ConfigError, InputError, UnavailableError
 from vtr.extract_config import ExtractConfig
@@ -86,7 +87,7 @@ def test_the_others_go_on_and_what_is_finished_needs_no_weights(
 
 
 def test_one_video_is_not_read_without_weights(clip: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "VideoWorker", no_engine)
+    monkeypatch.setattr(one_video, "VideoWorker", no_engine)
     with pytest.raises(UnavailableError, match=r"none of the experts can run.\n  vggish: settings\.vggish\.model"):
         extract_one(clip, settings("vggish"))
 

@@ -124,7 +124,7 @@ def test_the_command_extracts_the_video_as_the_workspace_was(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`vtr search RUN --video` hands the file to extraction with the store's experts, and prints captions."""
-    from feature_extraction import pipeline
+    from feature_extraction import one_video
     from feature_extraction.extractor import Extracted
 
     asked: list[Any] = []
@@ -134,7 +134,7 @@ def test_the_command_extracts_the_video_as_the_workspace_was(
         asked.append((path, config.experts))
         return {"appearance": Extracted(ExpertFeatures(values, values[:, 0], values[:, 0]))}
 
-    monkeypatch.setattr(pipeline, "extract_one", extract_one)
+    monkeypatch.setattr(one_video, "extract_one", extract_one)
     clip = tmp_path / "clip.mp4"
     clip.write_bytes(b"any")
     arguments = ["vtr", "search", str(run.root), "--video", str(clip), "--top", "1", "--split", "full", "--json"]

@@ -23,6 +23,7 @@ from vtr.errors import ConfigError, UnavailableError, VtrError
 from vtr.files import read_json, write_json
 from vtr.training.loop import Trainer
 from vtr.training.objective import Objective
+from vtr.training.state import Progress
 from vtr.training.train import train
 from vtr.workspace import Workspace
 
@@ -310,3 +311,8 @@ def test_compiled_transformers_train_as_others_do(toy: Workspace, tmp_path: Path
     losses = [[line["loss"] for line in log(tmp_path / name, "epoch")] for name in ("plain", "compiled")]
     assert losses[0] == pytest.approx(losses[1], rel=1e-3)
     assert weights(tmp_path / "plain").keys() == weights(tmp_path / "compiled").keys()
+
+
+def test_how_far_a_run_of_an_earlier_version_is_can_be_read() -> None:
+    """Earlier versions kept the step of the best validation, too."""
+    assert Progress.read({"epoch": 3, "best_rsum": 120.5, "best_step": 7}) == Progress(epoch=3, best_rsum=120.5)

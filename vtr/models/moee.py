@@ -198,15 +198,16 @@ class MoEE(RetrievalModel):
 
     def _embedded_bank(self, hubs: HubCorrection) -> _Bank:
         """Return what hubs are measured against, embedded; kept until the mode is set again."""
-        if self._bank is None:
+        bank = self._bank  # which another thread may take away
+        if bank is None:
             with torch.inference_mode(False), torch.no_grad(), torch.autocast(hubs.states.device.type, enabled=False):
                 names = [tuple(map(str, range(len(some)))) for some in (hubs.states, hubs.features)]
                 texts = self._embed_states(names[0], hubs.states)
                 videos = self._embed_pooled(names[1], hubs.features, hubs.present, hubs.predicted)
                 scores = score_matrix(texts, videos)
                 of_texts, of_videos = hubs.level(scores, 1).mean(), hubs.level(scores, 0).mean()
-            self._bank = _Bank(texts, videos, of_texts, of_videos)
-        return self._bank
+            bank = self._bank = _Bank(texts, videos, of_texts, of_videos)
+        return bank
 
     def _predicted(self, ids: Sequence[str], features: Tensor, present: Tensor) -> Tensor:
         """Return [B, H], what the regression says of videos; zeros without one."""

@@ -148,8 +148,8 @@ class Trainer:
         now = made_with(self.world.size, self.device.type)
         for difference in check_made_with(found, now, allow_changed=allow_changed_code):
             say(f"goes on from a checkpoint of other code: {difference}")
-        self.at = Progress(
-            **load_checkpoint(found, self.model, self.optimiser, self.others, self.device, rank=self.world.rank)
+        self.at = Progress.read(
+            load_checkpoint(found, self.model, self.optimiser, self.others, self.device, rank=self.world.rank)
         )
         self._saved_step = self.at.step
         self.objective.monitor.load_state(self.at.epoch_means)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from vtr.config import TrainConfig
@@ -38,6 +39,11 @@ class Progress:
     log_bytes: int = 0
     epoch_means: dict[str, float] = field(default_factory=dict)
     scale: dict[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def read(cls, values: Mapping[str, Any]) -> Progress:
+        """Return what was written down, without what earlier versions kept besides."""
+        return cls(**{entry.name: values[entry.name] for entry in fields(cls) if entry.name in values})
 
     def finished(self, config: TrainConfig) -> bool:
         """Return whether all epochs are done, or training was stopped before."""

@@ -245,7 +245,7 @@ def _train(
     else:
         other = config.model_copy(update={"seed": config.seed + PEER_SEED})
         peer = build_model(other, data.table.dims, table.dim).to(device)
-        fit(peer, data, source_of)
+        fit(peer, data, source_of, quiet=True)
         trainer = NoisyTrainer(config, model, peer, data, run.root, device)
     return trainer.train(allow_changed_code=allow_changed_code)
 
@@ -285,7 +285,7 @@ def _finished(run: Run, config: TrainConfig) -> Progress | None:
     state = run.checkpoints / LAST / STATE
     if not (run.root / MANIFEST).exists() or not state.exists():
         return None
-    progress = Progress(**read_json(state)["progress"])
+    progress = Progress.read(read_json(state)["progress"])
     return progress if progress.finished(config) else None
 
 
