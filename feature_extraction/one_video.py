@@ -10,12 +10,15 @@ from feature_extraction.experts import EXTRACTORS
 from feature_extraction.extractor import Extracted
 from feature_extraction.ledger import ALL_EXPERTS
 from feature_extraction.media import MediaError
-from feature_extraction.pipeline import available_experts, tell
+from feature_extraction.pipeline import available_experts, store_config, tell
 from feature_extraction.sources import SourceError
 from feature_extraction.worker import VideoWorker
 from vtr.errors import InputError
 from vtr.extract_config import ExtractConfig
 from vtr.progress import say
+from vtr.store.reader import FeatureStore
+from vtr.types import ExpertFeatures
+from vtr.workspace import Run, read_manifest
 
 
 def extract_one(path: Path, config: ExtractConfig) -> dict[str, Extracted]:
@@ -45,3 +48,15 @@ def extract_one(path: Path, config: ExtractConfig) -> dict[str, Extracted]:
     if not kept:
         raise InputError(f"no expert finds anything in {path}; {', '.join(experts)} were asked.")
     return kept
+
+
+def extract_like(run: Run, video: Path) -> dict[str, ExpertFeatures]:
+    """Return one file's features, extracted as the run's workspace was.
+
+    Raises:
+        InputError, UnavailableError: see `extract_one`.
+        WorkspaceError: the run is not trained.
+    """
+    experts = read_manifest(run.root, "vtr train")["experts"]
+    found = extract_one(video, store_config(FeatureStore(run.workspace.store), experts))
+    return {name: extracted.features for name, extracted in found.items()}

@@ -7,7 +7,7 @@ import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Literal
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -16,6 +16,7 @@ from vtr.cli_evaluate import compare, evaluate
 from vtr.cli_experiments import runs, sweep
 from vtr.cli_extract import experts, extract, features
 from vtr.cli_import import imports
+from vtr.cli_index import index
 from vtr.cli_options import (
     AvailableOnlyOption,
     ConfigOption,
@@ -27,11 +28,12 @@ from vtr.cli_options import (
     WorkspaceArgument,
 )
 from vtr.cli_prepare import prepare
+from vtr.cli_search import search
+from vtr.cli_serve import serve
 from vtr.errors import VtrError
 
 if TYPE_CHECKING:
-    from vtr.types import ExpertFeatures
-    from vtr.workspace import Run
+    pass
 
 app = typer.Typer(
     name="vtr",
@@ -46,26 +48,6 @@ app.add_typer(imports, name="import")
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C."""
-
-GalleryOption = Annotated[
-    Path | None,
-    typer.Option("--workspace", help="Search this workspace's videos instead of those the run was trained on."),
-]
-SearchPostOption = Annotated[
-    Literal["qb_norm"] | None,
-    typer.Option(
-        "--post", help="Push down videos that come up for every query, by a bank of training captions (QB-Norm)."
-    ),
-]
-SearchInOption = Annotated[
-    str | None,
-    typer.Option(
-        "--in",
-        metavar="EXPERT",
-        help="Find exact words in the texts of this expert: speech (words spoken) or ocr (words on screen). All words "
-        "are to be in one segment or line; '\"in quotes\"' they follow one another.",
-    ),
-]
 
 
 def _show_version(wanted: bool) -> None:
@@ -188,89 +170,14 @@ def embed(
     typer.echo(go(Run.open(run), split, part, device=device, available_only=available_only))
 
 
-@app.command()
-def index(
-    run: RunArgument,
-    split: SplitOption = None,
-    part: PartOption = None,
-    factory: Annotated[
-        str | None,
-        typer.Option(
-            help='FAISS\'s name of the kind of index, "IVF64,Flat" or "HNSW32"; "Flat" is exact, the default.'
-        ),
-    ] = None,
-    parameters: Annotated[str, typer.Option(help='FAISS\'s search parameters, for example "nprobe=8".')] = "",
-) -> None:
-    """Build the FAISS indexes of a split's embeddings: one of the videos, one of the captions."""
-    from vtr.stages.index import index as go
-    from vtr.workspace import Run
-
-    typer.echo(go(Run.open(run), split, part, factory=factory, parameters=parameters))
-
-
+app.command()(index)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(sweep)
 app.command()(runs)
 
 
-@app.command()
-def search(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="The run that `vtr train` made; with --in, or a workspace.")
-    ],
-    query: Annotated[str | None, typer.Argument(help='What to look for, for example "a man is cooking".')] = None,
-    video: Annotated[Path | None, typer.Option(help="Look for the captions of this video file instead.")] = None,
-    top: Annotated[int, typer.Option(min=1, help="How many results.")] = 10,
-    workspace: GalleryOption = None,
-    split: SplitOption = None,
-    part: PartOption = None,
-    post: SearchPostOption = None,
-    expert: SearchInOption = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
-) -> None:
-    """Search a gallery with words (answers videos) or with a video (answers captions); embeds and indexes if needed.
-
-    With --in, find exact words in what was said or shown: that needs no run.
-    """
-    if expert is not None:
-        from vtr.stages.text_search import search_texts
-
-        given = {"--video": video, "--split": split, "--part": part, "--post": post}
-        if query is None or any(value is not None for value in given.values()):
-            useless = ", ".join(name for name, value in given.items() if value is not None)
-            problem = f"{useless} does not go with it" if useless else "the words are missing"
-            raise typer.BadParameter(f'{problem}: vtr search WS --in {expert} "two words"', param_hint="--in")
-        typer.echo(search_texts(workspace or run, expert, query, top=top, as_json=json))
-        return
-    from vtr.stages.search import search as go
-    from vtr.workspace import Run
-
-    opened = Run.open(run, workspace)
-    found = go(
-        opened,
-        query,
-        video,
-        top=top,
-        split=split,
-        part=part,
-        as_json=json,
-        qb_norm=post == "qb_norm",
-        extract=_extract_like,
-    )
-    typer.echo(found)
-
-
-def _extract_like(run: Run, video: Path) -> dict[str, ExpertFeatures]:
-    """Return one file's features, extracted as the run's workspace was."""
-    from feature_extraction.one_video import extract_one
-    from feature_extraction.pipeline import store_config
-    from vtr.store.reader import FeatureStore
-    from vtr.workspace import read_manifest
-
-    experts = read_manifest(run.root, "vtr train")["experts"]
-    found = extract_one(video, store_config(FeatureStore(run.workspace.store), experts))
-    return {name: extracted.features for name, extracted in found.items()}
+app.command()(search)
 
 
 @app.command()
@@ -306,23 +213,7 @@ def losses() -> None:
     typer.echo(run())
 
 
-@app.command()
-def serve(
-    run: RunArgument,
-    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 8000,
-    workspace: GalleryOption = None,
-    split: SplitOption = None,
-    part: PartOption = None,
-    post: SearchPostOption = None,
-) -> None:
-    """Serve search over HTTP with a small web page. Needs the extra `serve`."""
-    from vtr.serving.app import serve as go
-    from vtr.stages.search import open_searcher
-    from vtr.workspace import Run
-
-    searcher = open_searcher(Run.open(run, workspace), split, part, qb_norm=post == "qb_norm")
-    go(searcher, host=host, port=port)
+app.command()(serve)
 
 
 @app.command()

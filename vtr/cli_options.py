@@ -37,3 +37,13 @@ PartOption = Annotated[
     Literal["train", "validation", "test"] | None,
     typer.Option(help="Which part of the split; by default test, or validation where there is no test."),
 ]
+GalleryOption = Annotated[
+    Path | None,
+    typer.Option("--workspace", help="Search this workspace's videos instead of those the run was trained on."),
+]
+SearchPostOption = Annotated[
+    Literal["qb_norm"] | None,
+    typer.Option(
+        "--post", help="Push down videos that come up for every query, by a bank of training captions (QB-Norm)."
+    ),
+]

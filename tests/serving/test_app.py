@@ -21,9 +21,9 @@ from vtr.errors import InputError, UnavailableError
 from vtr.index.build import build_index
 from vtr.index.search import RetrievalIndex
 from vtr.models.mmt import MMT
-from vtr.serving import searcher as searcher_module
+from vtr.retrieval import Retriever
+from vtr.retrieval import retriever as retriever_module
 from vtr.serving.app import MOST_RESULTS, create_app, serve
-from vtr.serving.searcher import Searcher
 from vtr.types import Annotations, Caption, TextBatch, TextEmbeddings, Video, VideoEmbeddings
 
 IDS = ("sub/clip 1", "clip2", "clip3", "clip4", "clip5")
@@ -42,8 +42,8 @@ class Hashed:
 
 
 @pytest.fixture
-def searcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searcher:
-    monkeypatch.setattr(searcher_module, "TextInput", Hashed)
+def retriever(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Retriever:
+    monkeypatch.setattr(retriever_module, "TextInput", Hashed)
     config = TrainConfig(model=MMTConfig(dim=8, layers=1, heads=1, feed_forward=8))
     torch.manual_seed(0)
     model = MMT(config.model, {"appearance": 4, "ocr": 3}, 6).eval()
@@ -62,22 +62,22 @@ def searcher(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Searcher:
     secret = Video("not in the gallery", str(tmp_path / "clip.mp4"))
     annotations = Annotations((*videos, *others, secret), (Caption("clip2#0", "clip2", "a <b>dog</b>"),))
     index = RetrievalIndex.open(tmp_path / "index", part, embed_output="x")
-    return Searcher(model, config, index, annotations)
+    return Retriever(model, config, index, annotations)
 
 
 @pytest.fixture
-def client(searcher: Searcher) -> Any:
+def client(retriever: Retriever) -> Any:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # starlette's own, about which httpx it wants
         from starlette.testclient import TestClient
-    return TestClient(create_app(searcher))
+    return TestClient(create_app(retriever))
 
 
-def test_search_answers_what_the_searcher_answers(client: Any, searcher: Searcher) -> None:
+def test_search_answers_what_the_retriever_answers(client: Any, retriever: Retriever) -> None:
     body = client.get("/api/search", params={"q": "a dog", "top": 3}).json()
-    ranking = searcher.by_text(["a dog"], 3)
-    assert [hit["video_id"] for hit in body["results"]] == list(ranking.item_ids[0])
-    assert [hit["score"] for hit in body["results"]] == pytest.approx(ranking.scores[0])
+    hits = retriever.search(["a dog"], 3)[0]
+    assert [hit["video_id"] for hit in body["results"]] == [hit.video_id for hit in hits]
+    assert [hit["score"] for hit in body["results"]] == pytest.approx([hit.score for hit in hits])
     assert body["gallery"] == "full test: 5 of 7"
     everything = client.get("/api/search", params={"q": "a dog", "top": 50}).json()["results"]
     known = {hit["video_id"]: (hit["has_file"], hit["caption"]) for hit in everything}
@@ -160,26 +160,28 @@ def test_the_page_loads_nothing_and_labels_its_input(client: Any) -> None:
     assert "innerHTML" not in answer.text  # captions are set as text, never as markup
 
 
-def test_without_the_extra_the_message_says_how_to_get_it(searcher: Searcher, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_extra_the_message_says_how_to_get_it(
+    retriever: Retriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setitem(sys.modules, "fastapi", None)
     with pytest.raises(UnavailableError, match=r"fastapi is not installed.*'\.\[serve\]'"):
-        create_app(searcher)
+        create_app(retriever)
 
 
-def test_an_address_in_use_is_named(searcher: Searcher) -> None:
+def test_an_address_in_use_is_named(retriever: Retriever) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(InputError, match=rf"cannot listen on 127\.0\.0\.1:{port}.*--port"):
-            serve(searcher, port=port)
+            serve(retriever, port=port)
 
 
-def test_empty_query(searcher: Searcher) -> None:
+def test_empty_query(retriever: Retriever) -> None:
     with pytest.raises(InputError, match="the query is empty"):
-        searcher.by_text(["a dog", "  "], 1)
+        retriever.search(["a dog", "  "], 1)
 
 
-def test_several_queries_rank_as_each_alone(searcher: Searcher) -> None:
-    both = searcher.by_text(["a dog", "the sea"], 5)
-    assert both.query_ids == ("a dog", "the sea")
-    for at, query in enumerate(both.query_ids):
-        assert searcher.by_text([query], 5).item_ids[0] == both.item_ids[at]
+def test_several_queries_rank_as_each_alone(retriever: Retriever) -> None:
+    both = retriever.search(["a dog", "the sea"], 5)
+    for query, hits in zip(("a dog", "the sea"), both, strict=True):
+        alone = retriever.search([query], 5)[0]
+        assert [hit.video_id for hit in alone] == [hit.video_id for hit in hits]

@@ -26,9 +26,10 @@ from vtr.evaluation.scores import MatrixScores
 from vtr.files import read_json, write_json
 from vtr.index.build import build_index
 from vtr.index.search import Found, RetrievalIndex
+from vtr.retrieval.galleries import embed_and_index
 from vtr.similarity import exact_scores
 from vtr.stages.evaluate import evaluate
-from vtr.stages.index import embed_and_index, index
+from vtr.stages.index import index
 from vtr.stages.index_check import LISTED, check_index, listed_counts
 from vtr.types import PARTS, Part, TextEmbeddings
 from vtr.workspace import Run, Workspace, read_manifest

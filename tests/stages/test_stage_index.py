@@ -7,7 +7,8 @@ import pytest
 
 from vtr.errors import WorkspaceError
 from vtr.files import read_json, write_json
-from vtr.stages.index import embed_and_index, index
+from vtr.retrieval.galleries import embed_and_index
+from vtr.stages.index import index
 from vtr.store.reader import FeatureStore
 from vtr.training.embed import embed
 from vtr.workspace import Run

@@ -13,9 +13,10 @@ import pytest
 from vtr import cli
 from vtr.errors import InputError, WorkspaceError
 from vtr.files import read_json, write_json
+from vtr.retrieval import Retriever
+from vtr.retrieval.galleries import embed_and_index
 from vtr.similarity import exact_scores
-from vtr.stages.index import embed_and_index
-from vtr.stages.search import open_searcher, search
+from vtr.stages.search import search
 from vtr.store.reader import FeatureStore
 from vtr.types import ExpertFeatures
 from vtr.workspace import Run, Workspace
@@ -90,14 +91,14 @@ def test_what_cannot_be_asked(run: Run, query: str | None, video: str | None, me
 
 
 def test_the_largest_indexed_gallery_is_searched(run: Run) -> None:
-    assert str(open_searcher(run).part.coverage) == "full test: 6 of 6"  # nothing is indexed: the default part
+    assert Retriever.load(run).gallery == "full test: 6 of 6"  # nothing is indexed: the default part
     embed_and_index(run, "full", "train", device="cpu")
-    assert str(open_searcher(run).part.coverage) == "full train: 24 of 24"
-    assert str(open_searcher(run, "val").part.coverage) == "full validation: 6 of 6"
+    assert Retriever.load(run).gallery == "full train: 24 of 24"
+    assert Retriever.load(run, split="val").gallery == "full validation: 6 of 6"
     bare = run.index / "full-train" / "manifest.json"
     write_json(bare, read_json(bare) | {"counts": {"videos": 24, "captions": 0}})
-    assert str(open_searcher(run).part.coverage) == "full train: 24 of 24"
-    assert str(open_searcher(run, captions=True).part.coverage) == "full test: 6 of 6"
+    assert Retriever.load(run).gallery == "full train: 24 of 24"
+    assert Retriever.load(run, captions=True).gallery == "full test: 6 of 6"
 
 
 def test_videos_without_captions_or_features_in_another_workspace(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from vtr.annotations.locators import is_url, local_file
 from vtr.errors import InputError, UnavailableError
 from vtr.progress import say
-from vtr.serving.searcher import Searcher
+from vtr.retrieval.retriever import Retriever
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -29,7 +29,7 @@ HEADERS = {
 """The page loads nothing from anywhere else, and nobody frames it."""
 
 
-def serve(searcher: Searcher, *, host: str = "127.0.0.1", port: int = 8000) -> None:
+def serve(retriever: Retriever, *, host: str = "127.0.0.1", port: int = 8000) -> None:
     """Serve until interrupted.
 
     Raises:
@@ -37,7 +37,7 @@ def serve(searcher: Searcher, *, host: str = "127.0.0.1", port: int = 8000) -> N
         KeyboardInterrupt: Ctrl-C ended it, after the requests under way.
         UnavailableError: the [serve] extra is not installed.
     """
-    app = create_app(searcher)
+    app = create_app(retriever)
     try:
         import uvicorn
     except ImportError as error:
@@ -49,11 +49,11 @@ def serve(searcher: Searcher, *, host: str = "127.0.0.1", port: int = 8000) -> N
             f"cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port or --host."
         ) from error
     with listener:
-        say(f"searching {searcher.part.coverage}: http://{host}:{port} (Ctrl-C ends)")
+        say(f"searching {retriever.gallery}: http://{host}:{port} (Ctrl-C ends)")
         uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
 
 
-def create_app(searcher: Searcher) -> FastAPI:
+def create_app(retriever: Retriever) -> FastAPI:
     """Return the application.
 
     GET /                      the page
@@ -78,25 +78,25 @@ def create_app(searcher: Searcher) -> FastAPI:
 
     @app.get("/healthz")
     def health() -> dict[str, Any]:
-        return {"status": "ok", "gallery": str(searcher.part.coverage), "videos": len(searcher.part.videos.ids)}
+        return {"status": "ok", "gallery": retriever.gallery, "videos": retriever.num_videos}
 
     @app.get("/api/search")
     def search(
         q: str = Query(max_length=MOST_CHARACTERS), top: int = Query(10, ge=1, le=MOST_RESULTS)
     ) -> dict[str, Any]:
         try:
-            hits = searcher.video_hits(searcher.by_text([q], top))
+            hits = retriever.search([q], top)[0]
         except InputError as error:
             raise HTTPException(400, str(error)) from error
         results = [asdict(hit) | {"has_file": hit.path is not None and not is_url(hit.path)} for hit in hits]
         for result in results:
             del result["path"]  # where files lie is nobody's business
-        gallery = str(searcher.part.coverage)
-        return {"query": q, "gallery": gallery, "order": searcher.order, "results": results}
+        gallery = retriever.gallery
+        return {"query": q, "gallery": gallery, "order": retriever.order, "results": results}
 
     @app.get("/api/videos/{video_id:path}", response_class=FileResponse)
     def video(video_id: str) -> Any:
-        path = local_file(searcher.video_path(video_id))
+        path = local_file(retriever.video_path(video_id))
         if path is None:
             raise HTTPException(404, f"the gallery has no file of a video '{video_id}'")
         return FileResponse(path, headers={"X-Content-Type-Options": "nosniff"})

@@ -19,8 +19,8 @@ from vtr.evaluation.protocols import Rules
 from vtr.evaluation.query_table import QueryTable, read_queries
 from vtr.evaluation.table import WORDS, Table
 from vtr.files import read_json
+from vtr.retrieval.galleries import embed_and_index
 from vtr.stages.evaluate import evaluate, evaluation_inputs
-from vtr.stages.index import embed_and_index
 from vtr.types import Part
 from vtr.workspace import Run
 

@@ -24,9 +24,9 @@ from vtr.files import write_json
 from vtr.index.search import RetrievalIndex
 from vtr.models.moee import REGRESSION
 from vtr.progress import progress
-from vtr.stages.index import Indexed, embed_and_index
+from vtr.retrieval.galleries import Indexed, embed_and_index
+from vtr.retrieval.query_bank import Banks, query_banks
 from vtr.stages.index_check import check_index
-from vtr.stages.query_bank import Banks, query_banks
 from vtr.store.reader import FeatureStore
 from vtr.types import Part, Split
 from vtr.workspace import FORMAT, Run, fingerprint, read_manifest, versions

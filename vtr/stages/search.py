@@ -7,13 +7,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from pathlib import Path
 
-from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.errors import InputError, WorkspaceError
-from vtr.models.base import RetrievalModel
-from vtr.serving.searcher import Hit, Searcher, largest_gallery
-from vtr.stages.index import embed_and_index
-from vtr.stages.query_bank import query_banks
-from vtr.types import ExpertFeatures, Part, VideoBatch
+from vtr.retrieval.hits import Hit
+from vtr.retrieval.retriever import Retriever
+from vtr.types import ExpertFeatures, Part
 from vtr.workspace import Run
 
 Extract = Callable[[Run, Path], Mapping[str, ExpertFeatures]]
@@ -58,82 +55,34 @@ def search(
         raise InputError(f"{video} is {'a folder' if video.is_dir() else 'not there'}. Give the path of a video file.")
     if qb_norm and video is not None:
         raise InputError("--post qb_norm orders videos for words, and a video was given. Leave one of them out.")
-    searcher = open_searcher(run, split, part, captions=video is not None, qb_norm=qb_norm)
+    retriever = Retriever.load(run, split=split, part=part, captions=video is not None, qb_norm=qb_norm)
     if query is not None:
-        hits = searcher.video_hits(searcher.by_text([query], top))
+        hits = retriever.search([query], top)[0]
     else:
         assert video is not None
-        if not searcher.part.texts.ids:
-            raise WorkspaceError(f"{searcher.part.coverage} has no captions to answer a video with. Search with words.")
-        hits = searcher.caption_hits(searcher.by_videos(video_batch(video, extract(run, video), searcher), top))
+        if not retriever.num_captions:
+            raise WorkspaceError(f"{retriever.gallery} has no captions to answer a video with. Search with words.")
+        hits = retriever.captions_for(extract(run, video), top)
     asked = query or str(video)
     if as_json:
-        return _as_json(asked, searcher, hits)
-    return _as_lines(asked, searcher, hits, query is not None)
+        return _as_json(asked, retriever, hits)
+    return _as_lines(asked, retriever, hits, query is not None)
 
 
-def open_searcher(
-    run: Run,
-    split: str | None = None,
-    part: Part | None = None,
-    *,
-    captions: bool = False,
-    qb_norm: bool = False,
-) -> Searcher:
-    """Return a searcher; its gallery is embedded and indexed first where that is missing or stale.
-
-    Videos without features are left out: the coverage that comes with the results says how many.
-
-    Args:
-        run: a trained run.
-        split, part: the gallery; by default the largest that is indexed, else see `vtr.data.corpus.resolve_part`.
-        captions: by default the largest that is indexed and has captions.
-        qb_norm: answer words in the order of QB-Norm; its bank of training captions is made where it is missing.
-
-    Raises:
-        WorkspaceError: the run is not trained, or the gallery has no features.
-    """
-    if split is None and part is None and (largest := largest_gallery(run, captions=captions)) is not None:
-        split, part = largest
-    indexed = embed_and_index(run, split, part, available_only=True)
-    return Searcher.load(run, indexed.index, query_banks(run, indexed, captions=False).texts if qb_norm else None)
-
-
-def video_batch(path: Path, features: Mapping[str, ExpertFeatures], searcher: Searcher) -> VideoBatch:
-    """Return one file's features as the model takes them.
-
-    Raises:
-        InputError: none of the model's experts found anything, or an expert's features have another dim.
-    """
-    model: RetrievalModel = searcher.model
-    known = {name: found for name, found in features.items() if name in model.expert_dims}
-    if not known:
-        raise InputError(f"{path} shows nothing that the model's experts see ({', '.join(model.experts)}).")
-    for name, found in known.items():
-        if found.dim != model.expert_dims[name]:
-            raise InputError(
-                f"{path}: {name} features have dim {found.dim}, the model takes {model.expert_dims[name]}. "
-                "Extract with the expert the model was trained on."
-            )
-    of_one = {name: {path.name: found} for name, found in known.items()}
-    return FeatureTable([path.name], of_one, model.expert_dims, FeatureChoice.of(searcher.config)).batch([0])
-
-
-def _as_json(asked: str, searcher: Searcher, hits: list[Hit]) -> str:
+def _as_json(asked: str, retriever: Retriever, hits: list[Hit]) -> str:
     content = {
         "query": asked,
-        "gallery": str(searcher.part.coverage),
-        "order": searcher.order,
+        "gallery": retriever.gallery,
+        "order": retriever.order,
         "results": [asdict(hit) for hit in hits],
     }
     return json.dumps(content, indent=1, ensure_ascii=False)
 
 
-def _as_lines(asked: str, searcher: Searcher, hits: list[Hit], found_videos: bool) -> str:
-    gallery = searcher.part
-    counted = f"{len(gallery.videos.ids):,} videos" if found_videos else f"{len(gallery.texts.ids):,} captions"
-    order = "" if searcher.order == "score" else f", in the order of {searcher.order}"
-    lines = [f"{asked}: the best {len(hits)} of {counted} ({gallery.coverage}){order}"]
+def _as_lines(asked: str, retriever: Retriever, hits: list[Hit], found_videos: bool) -> str:
+    counted = f"{retriever.num_videos:,} videos" if found_videos else f"{retriever.num_captions:,} captions"
+    order = "" if retriever.order == "score" else f", in the order of {retriever.order}"
+    lines = [f"{asked}: the best {len(hits)} of {counted} ({retriever.gallery}){order}"]
     for hit in hits:
         where = hit.path or "no file here"
         if found_videos:

@@ -19,13 +19,13 @@ from vtr.evaluation.postprocess import QueryBank
 from vtr.evaluation.protocols import Rules
 from vtr.files import read_json, write_json
 from vtr.models.saved import WEIGHTS, load_tensors, save_tensors
+from vtr.retrieval import Hit, Retriever, query_bank
+from vtr.retrieval.galleries import Indexed, embed_and_index
+from vtr.retrieval.query_bank import Banks, query_banks
 from vtr.similarity import exact_scores
-from vtr.stages import query_bank
 from vtr.stages.evaluate import evaluate
-from vtr.stages.index import Indexed, embed_and_index
 from vtr.stages.index import index as build
-from vtr.stages.query_bank import Banks, query_banks
-from vtr.stages.search import open_searcher, search
+from vtr.stages.search import search
 from vtr.types import PARTS, Part
 from vtr.workspace import Run, Workspace
 
@@ -181,8 +181,8 @@ def test_a_gallery_without_captions_has_no_bank_of_videos(run: Run, other_worksp
     found = query_banks(bare, indexed, device="cpu")
     assert found.videos is None
     check_bank(found.texts, scores_of(trained, indexed.embedded))
-    searcher = open_searcher(bare, "full", "test", qb_norm=True)
-    assert len(searcher.by_text(["a red dog"], 10).item_ids[0]) == 6
+    retriever = Retriever.load(bare, split="full", part="test", qb_norm=True)
+    assert len(retriever.search(["a red dog"], 10)[0]) == 6
 
 
 def places(row: list[float], right: set[int]) -> float:
@@ -223,31 +223,37 @@ def rankings(run: Run) -> Iterator[tuple[str, list[int], list[float]]]:
         yield text, order(row), [before[item] for item in order(row)]
 
 
+def found_ids(hits: list[Hit]) -> list[str]:
+    return [hit.video_id for hit in hits]
+
+
 def test_a_single_query_gets_the_order_of_its_row_and_raw_scores(run: Run) -> None:
     ids, expected = gallery_of(run).embedded.videos.ids, list(rankings(run))
-    searcher, plain = open_searcher(run, "full", "test", qb_norm=True), open_searcher(run, "full", "test")
+    asked = {"split": "full", "part": "test"}
+    normalised, plain = Retriever.load(run, **asked, qb_norm=True), Retriever.load(run, **asked)
     moved = 0
     for text, items, scores in expected:
-        found = searcher.by_text([text], 6)
-        assert found.item_ids == (tuple(ids[item] for item in items),)
-        assert found.scores[0] == pytest.approx(scores, abs=1e-5)
-        assert searcher.by_text([text], 2).item_ids[0] == found.item_ids[0][:2]
-        before = plain.by_text([text], 6)
-        assert before.scores[0] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
-        moved += before.item_ids != found.item_ids
+        found = normalised.search([text], 6)[0]
+        assert found_ids(found) == [ids[item] for item in items]
+        assert [hit.score for hit in found] == pytest.approx(scores, abs=1e-5)
+        assert found_ids(normalised.search([text], 2)[0]) == found_ids(found)[:2]
+        before = plain.search([text], 6)[0]
+        assert [hit.score for hit in before] == pytest.approx(sorted(scores, reverse=True), abs=1e-5)
+        moved += found_ids(before) != found_ids(found)
     assert moved > 0
-    together = searcher.by_text([text for text, _, _ in expected], 6)
-    assert together.item_ids == tuple(tuple(ids[item] for item in items) for _, items, _ in expected)
+    together = normalised.search([text for text, _, _ in expected], 6)
+    assert [found_ids(hits) for hits in together] == [[ids[item] for item in items] for _, items, _ in expected]
 
 
 def test_the_kind_of_index_does_not_matter(run: Run) -> None:
     """An approximate index would look into one of three lists; QB-Norm looks at every video."""
     ids, expected = gallery_of(run).embedded.videos.ids, list(rankings(run))
     build(run, "full", "test", factory="IVF3,Flat")
-    searcher, plain = open_searcher(run, "full", "test", qb_norm=True), open_searcher(run, "full", "test")
+    asked = {"split": "full", "part": "test"}
+    normalised, plain = Retriever.load(run, **asked, qb_norm=True), Retriever.load(run, **asked)
     for text, items, _ in expected:
-        assert searcher.by_text([text], 6).item_ids == (tuple(ids[item] for item in items),)
-    assert min(len(plain.by_text([text], 6).item_ids[0]) for text, _, _ in expected) < 6
+        assert found_ids(normalised.search([text], 6)[0]) == [ids[item] for item in items]
+    assert min(len(plain.search([text], 6)[0]) for text, _, _ in expected) < 6
 
 
 def test_the_answer_shows_the_order_and_the_raw_scores(run: Run) -> None:

@@ -16,8 +16,8 @@ from vtr.embeddings import EmbeddedPart, load_part, save_part
 from vtr.evaluation.postprocess import QB_NORM, QueryBank, check_scale
 from vtr.files import lock
 from vtr.index.search import text_rows, video_rows
+from vtr.retrieval.galleries import Indexed
 from vtr.similarity import ExactGallery, exact_scores
-from vtr.stages.index import Indexed
 from vtr.training.embed import embed_some
 from vtr.workspace import MANIFEST, Run, fingerprint, read_manifest, write_manifest
 
