@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vtr.embeddings import EmbeddedPart
 from vtr.evaluation.postprocess import QueryBank
 from vtr.index.search import Found, RetrievalIndex
 from vtr.retrieval.facts import Facts, RowFacts
@@ -43,7 +42,8 @@ class Gallery:
         index: the index.
         annotations: its videos and captions.
         bank: what training captions say about its videos; words are then answered in the order of QB-Norm.
-        items: row id -> the part of a video that the row is; None where each row is a video.
+        items: row id -> the part of a video that the row is; a row that is not in it is a whole video. None where all
+            are.
         store: the videos' features; without it there are no moments, and fewer facts.
         generation: changes whenever the index does.
     """
@@ -59,14 +59,14 @@ class Gallery:
         generation: str = "",
     ) -> None:
         self.index = index
-        self.part: EmbeddedPart = index.part
         self.annotations = annotations
         self.bank = bank
         self.items = items
         self.store = store
         self.generation = generation
-        ids = self.part.videos.ids
-        self.video_ids = ids if items is None else tuple(items[row_id].video_id for row_id in ids)
+        ids = index.video_ids
+        of_row = items or {}
+        self.video_ids = tuple(of_row[row_id].video_id if row_id in of_row else row_id for row_id in ids)
         self.rows_of: dict[str, list[int]] = {}
         for row, video_id in enumerate(self.video_ids):
             self.rows_of.setdefault(video_id, []).append(row)
@@ -115,10 +115,10 @@ class Gallery:
             breadth *= WIDEN
 
     def _rows_for(self, texts: TextEmbeddings, wanted: int, mask: Mask | None, bank: QueryBank | None) -> Found:
-        if bank is None and mask is None:
-            return self.index.videos_for(texts, wanted)
-        scores = self.index.scores(texts)  # of all: QB-Norm may bring up one that the index ranks low
-        keys = scores if bank is None else bank.normalise(scores)
+        if bank is None:
+            return self.index.videos_for(texts, wanted, among=mask)
+        scores = self.index.scores(texts)  # of all: one that the index ranks low may come up when hubs go down
+        keys = bank.normalise(scores)
         if mask is not None:
             keys = np.where(mask, keys, -np.inf)
         rows = np.argsort(-keys, axis=1, kind="stable")[:, :wanted]

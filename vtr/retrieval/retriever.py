@@ -14,7 +14,7 @@ from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.embeddings import EmbeddedPart
 from vtr.errors import InputError, VtrError
 from vtr.evaluation.postprocess import QueryBank
-from vtr.index.search import RetrievalIndex, video_rows
+from vtr.index.search import RetrievalIndex
 from vtr.models.base import RetrievalModel
 from vtr.models.saved import load_model
 from vtr.models.text import TextInput
@@ -117,8 +117,8 @@ class Retriever:
 
     @property
     def part(self) -> EmbeddedPart:
-        """The embeddings of the gallery."""
-        return self._searched.gallery.part
+        """The embeddings of the gallery, mapped into memory where they can be."""
+        return self._searched.gallery.index.part
 
     @property
     def annotations(self) -> Annotations:
@@ -128,7 +128,7 @@ class Retriever:
     @property
     def gallery(self) -> str:
         """What is searched, in words, with its coverage."""
-        return str(self.part.coverage)
+        return str(self._searched.gallery.index.coverage)
 
     @property
     def num_videos(self) -> int:
@@ -138,7 +138,7 @@ class Retriever:
     @property
     def num_captions(self) -> int:
         """How many captions a video can be answered with."""
-        return len(self.part.texts.ids)
+        return self._searched.gallery.index.num_captions
 
     @property
     def order(self) -> str:
@@ -232,7 +232,7 @@ class Retriever:
         searched = self._searched
         if (rows := searched.gallery.rows_of.get(video_id)) is None:
             raise InputError(f"the gallery has no video '{video_id}'. Ids are those that a search answers.")
-        asked = self._as_texts(video_rows(searched.gallery.part.videos, np.asarray(rows)))
+        asked = self._as_texts(searched.gallery.index.videos_at(np.asarray(rows)))
         alike = self._alike(searched.gallery, asked, k + 1, filters)
         others = [pick for pick in alike if searched.gallery.video_ids[pick.row] != video_id]
         return searched.hits(asked, others[:k], "", details)
