@@ -20,6 +20,9 @@ from vtr.types import TextEmbeddings, VideoEmbeddings
 HUBS = "hubs"
 """What the share of the numbers that correct for hubs is called."""
 
+MOMENTS_AT_ONCE = 64
+"""Videos whose windows are in memory at once."""
+
 NO_SHARES: Mapping[str, float] = {}
 
 
@@ -107,9 +110,11 @@ class Answering:
         found: dict[Pick, Moment | None] = {}
         for query in sorted({pick.query for pick in picks}):
             some = [pick for pick in picks if pick.query == query]
-            item_ids = [self.gallery.index.video_ids[pick.row] for pick in some]
-            best = self._moments.best(text_rows(asked, np.asarray([query])), item_ids)
-            found |= dict(zip(some, best, strict=True))
+            of_one = text_rows(asked, np.asarray([query]))
+            for at in range(0, len(some), MOMENTS_AT_ONCE):
+                block = some[at : at + MOMENTS_AT_ONCE]
+                best = self._moments.best(of_one, [self.gallery.index.video_ids[pick.row] for pick in block])
+                found |= dict(zip(block, best, strict=True))
         return [found[pick] for pick in picks]
 
     def _shares(
