@@ -233,3 +233,36 @@ def test_the_command_extracts_the_video_as_the_workspace_was(
     assert left.value.code == 0
     assert asked == [(clip, ("appearance", "motion"))]
     assert len(json.loads(capsys.readouterr().out)["results"]) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "code", "message"),
+    [
+        (["a dog", "--answers", "videos"], 2, "no video was given"),
+        (["a dog", "--in", "ocr", "--category", "music", "--no-speech"], 2, "--category, --speech"),
+        (["a dog", "--speech"], 1, "no expert has listened for words"),
+        (["a dog", "--min-seconds", "9", "--max-seconds", "2"], 1, "no video is at least 9 and at most 2 seconds long"),
+        (["a dog", "--max-seconds", "2"], 0, "the best 0 of 6 videos"),
+        (
+            ["a dog", "--min-seconds", "2.5", "--top", "3"],
+            0,
+            "the best 3 of 6 videos (full test: 6 of 6), at least 2.5 s",
+        ),
+        (["--similar", "nowhere"], 1, "the gallery has no video 'nowhere'"),
+    ],
+)
+def test_exit_codes_of_the_command(
+    run: Run,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    code: int,
+    message: str,
+) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr("sys.argv", ["vtr", "search", str(run.root), *options])
+    with pytest.raises(SystemExit) as left:
+        cli.main()
+    assert left.value.code == code
+    written = capsys.readouterr()
+    assert message in " ".join((written.out if code == 0 else written.err).replace("│", " ").split())
