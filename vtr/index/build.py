@@ -162,7 +162,8 @@ def _write(path: Path, index: faiss.Index) -> None:
     if lists.exists():  # FAISS keeps the file's name: it must be the one it will have
         own = lists.rename(path.with_suffix(".ivfdata"))
         inverted: Any = faiss.extract_index_ivf(index).invlists
-        faiss.downcast_InvertedLists(inverted).filename = str(own)
+        on_disk: Any = faiss.downcast_InvertedLists(inverted)
+        on_disk.filename = str(own)
     try:
         faiss.write_index(index, str(path))
     except RuntimeError as error:  # how FAISS reports a full disk

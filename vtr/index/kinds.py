@@ -96,7 +96,7 @@ def set_parameters(index: Any, parameters: str) -> None:
         RuntimeError: the index has no such parameter.
     """
     if parameters:
-        faiss.ParameterSpace().set_index_parameters(index, parameters)
+        _faiss.ParameterSpace().set_index_parameters(index, parameters)
 
 
 def _sample(items: Items, lists: int, memory_limit: int) -> Vectors:
