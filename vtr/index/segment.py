@@ -14,9 +14,12 @@ FAISS scans the vectors of the exact kind where they lie, so they are there once
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -244,10 +247,25 @@ def open_segment(
 
 def _faiss(path: Path, count: int, width: int) -> faiss.Index:
     on_disk = path.with_suffix(".ivfdata").exists()  # FAISS maps that by itself
-    index = faiss.read_index(str(path), faiss.IO_FLAG_ONDISK_SAME_DIR if on_disk else MAP)
+    with quiet() if on_disk else nullcontext():
+        index = faiss.read_index(str(path), faiss.IO_FLAG_ONDISK_SAME_DIR if on_disk else MAP)
     if (index.ntotal, index.d) != (count, width):
         raise ValueError(f"{path.name} holds {index.ntotal} vectors of {index.d}, {count} of {width} were expected")
     return index
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Send to stderr what FAISS prints of lists on the disk; stdout is for results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _table(path: Path) -> pa.Table:
