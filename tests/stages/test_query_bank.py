@@ -248,7 +248,7 @@ def test_a_single_query_gets_the_order_of_its_row_and_raw_scores(run: Run) -> No
 def test_the_kind_of_index_does_not_matter(run: Run) -> None:
     """An approximate index would look into one of three lists; QB-Norm looks at every video."""
     ids, expected = gallery_of(run).embedded.videos.ids, list(rankings(run))
-    build(run, "full", "test", factory="IVF3,Flat")
+    build(run, "full", "test", factory="IVF3,Flat", parameters="nprobe=1")
     asked = {"split": "full", "part": "test"}
     normalised, plain = Retriever.load(run, **asked, qb_norm=True), Retriever.load(run, **asked)
     for text, items, _ in expected:

@@ -162,7 +162,8 @@ def _write(path: Path, index: faiss.Index) -> None:
     if lists.exists():  # FAISS keeps the file's name: it must be the one it will have
         own = lists.rename(path.with_suffix(".ivfdata"))
         inverted: Any = faiss.extract_index_ivf(index).invlists
-        faiss.downcast_InvertedLists(inverted).filename = str(own)
+        on_disk: Any = faiss.downcast_InvertedLists(inverted)
+        on_disk.filename = str(own)
     try:
         faiss.write_index(index, str(path))
     except RuntimeError as error:  # how FAISS reports a full disk
@@ -174,14 +175,24 @@ def _generation(folder: Path) -> int:
 
 
 def is_current(
-    folder: Path, embed_output: str, factory: str = FLAT, parameters: str = "", target_recall: float = TARGET_RECALL
+    folder: Path,
+    embed_output: str,
+    factory: str = FLAT,
+    parameters: str = "",
+    target_recall: float = TARGET_RECALL,
+    train_output: str | None = None,
 ) -> bool:
     """Return whether `folder` holds a finished index of these embeddings and of this kind, in the layout of today."""
     if not (folder / MANIFEST).exists() or held_kind(folder) != (factory, parameters):
         return False
     manifest = read_manifest(folder, MAKE)
-    tuned = factory == FLAT or manifest["config"].get("target_recall") == target_recall
-    return bool(manifest.get("layout") == LAYOUT and tuned and manifest["inputs"].get("embed") == embed_output)
+    made_from = manifest["inputs"]
+    return (
+        manifest.get("layout") == LAYOUT
+        and (factory == FLAT or manifest["config"].get("target_recall") == target_recall)
+        and made_from.get("embed") == embed_output
+        and train_output in (None, made_from.get("train"))
+    )
 
 
 def held_kind(folder: Path) -> tuple[str, str] | None:

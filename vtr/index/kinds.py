@@ -11,7 +11,7 @@ import numpy as np
 from faiss.contrib.ondisk import merge_ondisk
 
 from vtr.errors import ConfigError
-from vtr.index.segment import Items, Rows, Vectors, read_blocks
+from vtr.index.segment import Items, Rows, Vectors, quiet, read_blocks
 
 _faiss: Any = faiss
 """FAISS says of few of its keyword arguments what they are."""
@@ -26,6 +26,7 @@ TRAINING_POINTS = 64
 """Vectors that are drawn to train with, for each of an IVF's lists."""
 
 LEAST_TRAINING = 1 << 16
+LEAST_SAMPLE = 1 << 10
 SEED = 0
 EXAMPLES = "Examples: --factory Flat; --factory auto; --factory IVF64,Flat; --factory HNSW32"
 
@@ -96,14 +97,14 @@ def set_parameters(index: Any, parameters: str) -> None:
         RuntimeError: the index has no such parameter.
     """
     if parameters:
-        faiss.ParameterSpace().set_index_parameters(index, parameters)
+        _faiss.ParameterSpace().set_index_parameters(index, parameters)
 
 
 def _sample(items: Items, lists: int, memory_limit: int) -> Vectors:
     """Return vectors to train with, in the order of the items; they take at most a quarter of the memory limit."""
     width = items.vectors.shape[1]
     wanted = max(TRAINING_POINTS * lists, LEAST_TRAINING)
-    wanted = min(len(items), wanted, max(lists, memory_limit // (16 * width)))
+    wanted = min(len(items), wanted, max(lists, LEAST_SAMPLE, memory_limit // (16 * width)))
     rows = np.sort(np.random.default_rng(SEED).choice(len(items), wanted, replace=False))
     sample = np.empty((wanted, width), np.float32)
     for at, block in read_blocks(items):
@@ -125,7 +126,8 @@ def _fill_on_disk(index: Any, items: Items, memory_limit: int, scratch: Path) ->
             shards.append(str(scratch / f"part-{len(shards)}.faiss"))
             faiss.write_index(shard, shards[-1])
             shard, first = faiss.deserialize_index(empty), at + len(block)
-    merge_ondisk(index, shards, str(scratch / "lists.ivfdata"))
+    with quiet():
+        merge_ondisk(index, shards, str(scratch / "lists.ivfdata"))
     for name in shards:
         Path(name).unlink()
 

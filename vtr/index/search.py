@@ -195,7 +195,7 @@ class RetrievalIndex:
 
     @cached_property
     def part(self) -> EmbeddedPart:
-        """All it holds. Vectors are mapped into memory; copied where videos were added or removed since it was built."""
+        """All it holds. Vectors are mapped; copied where videos were added or removed since it was built."""
         return EmbeddedPart(
             self.experts,
             VideoEmbeddings(self.video_ids, *self._videos.whole()),

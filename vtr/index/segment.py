@@ -5,7 +5,7 @@ A segment is a folder. For the videos, and for the captions:
     videos.arrow        their ids, and the captions' texts; the user's strings
     videos.f32          [N, E*D] vectors; a video's are zero where an expert does not count, a caption's are as they are
     videos.experts.f32  [N, E] the videos' availability, or the captions' mixture weights
-    videos.faiss        what FAISS needs besides, for kinds that are not exact
+    videos.faiss        what FAISS needs besides, for kinds that are not exact; large lists in videos.ivfdata
     captions.owners     [T] int64, the row in the segment's videos that a caption describes
     videos.keys         [V, 2] uint64, hashes of the ids in rising order and their rows, to find a video by its id
 
@@ -14,9 +14,12 @@ FAISS scans the vectors of the exact kind where they lie, so they are there once
 
 from __future__ import annotations
 
+import ctypes
 import hashlib
+import os
+import sys
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO, Any
@@ -152,7 +155,7 @@ def write_segment(folder: Path, source: PartSource) -> Written:
         for batch in source.captions():
             vectors = batch.texts.vectors.float().flatten(1)
             captions.write({"id": batch.texts.ids, "text": batch.plain}, vectors, batch.texts.weights.float(), shape)
-            owners.write(memoryview(np.ascontiguousarray(batch.video_of_text, np.int64)))
+            owners.write(np.ascontiguousarray(batch.video_of_text, np.int64).data)
     keys = np.concatenate([*hashes, np.zeros(0, np.uint64)])
     order = np.argsort(keys, kind="stable")
     (folder / "videos.keys").write_bytes(np.stack([keys[order], order.astype(np.uint64)], axis=1).tobytes())
@@ -200,8 +203,8 @@ class _Writer:
             )
         arrays = [pa.array(columns[name], pa.string()) for name in self._schema.names]
         self._table.write_batch(pa.record_batch(arrays, schema=self._schema))
-        self._vectors.write(memoryview(np.ascontiguousarray(vectors.cpu().numpy(), np.float32)))
-        self._per_expert.write(memoryview(np.ascontiguousarray(per_expert.cpu().numpy(), np.float32)))
+        self._vectors.write(np.ascontiguousarray(vectors.cpu().numpy(), np.float32).data)
+        self._per_expert.write(np.ascontiguousarray(per_expert.cpu().numpy(), np.float32).data)
         self.count += len(vectors)
 
 
@@ -243,10 +246,26 @@ def open_segment(
 
 
 def _faiss(path: Path, count: int, width: int) -> faiss.Index:
-    index = faiss.read_index(str(path), MAP | faiss.IO_FLAG_ONDISK_SAME_DIR)
+    on_disk = path.with_suffix(".ivfdata").exists()  # FAISS maps that by itself
+    with quiet() if on_disk else nullcontext():
+        index = faiss.read_index(str(path), faiss.IO_FLAG_ONDISK_SAME_DIR if on_disk else MAP)
     if (index.ntotal, index.d) != (count, width):
         raise ValueError(f"{path.name} holds {index.ntotal} vectors of {index.d}, {count} of {width} were expected")
     return index
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Send to stderr what FAISS prints of lists on the disk; stdout is for results."""
+    sys.stdout.flush()
+    kept = os.dup(1)
+    os.dup2(2, 1)
+    try:
+        yield
+    finally:
+        ctypes.CDLL(None).fflush(None)
+        os.dup2(kept, 1)
+        os.close(kept)
 
 
 def _table(path: Path) -> pa.Table:

@@ -91,7 +91,8 @@ def index_part(
         factory, parameters = (held[0], parameters or held[1]) if held is not None else (FLAT, "")
     if target_recall is None:
         target_recall = held_target(folder)
-    fresh = not is_current(folder, files.output, factory, parameters, target_recall)
+    train_output = files.made_by or None
+    fresh = not is_current(folder, files.output, factory, parameters, target_recall, train_output)
     if fresh:
         if is_early(folder):
             say(f"{folder} holds an index of an earlier layout; it is made anew")
@@ -103,9 +104,8 @@ def index_part(
             parameters=parameters,
             target_recall=target_recall,
             memory_limit=memory_limit,
-            train_output=files.made_by or None,
+            train_output=train_output,
         )
-    train_output = files.made_by or None
     opened = RetrievalIndex.open(folder, embed_output=files.output, train_output=train_output, device=device)
     return Indexed(split, part, folder, files.folder, opened, opened.generation, fresh)
 
