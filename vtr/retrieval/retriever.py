@@ -42,8 +42,8 @@ class Retriever:
         index: the gallery.
         annotations: the gallery's videos and captions.
         bank: what training captions say about the gallery's videos; words are then answered in the order of QB-Norm.
-        items: row id of the gallery -> the part of a video that the row is, for the rows that are not whole videos. Each
-            video is answered once, by its best row.
+        items: row id of the gallery -> the part of a video that the row is, where it is not a whole one. Each video is
+            answered once, by its best row.
         store: the videos' features; without it there are no moments and snippets, and fewer facts.
         generation: which generation of its index the gallery is, changed whenever the index is.
         source: where the gallery is opened anew, for `refresh`.
