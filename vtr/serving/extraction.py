@@ -48,13 +48,18 @@ class Extraction:
 
     def __init__(self, extract: Extract, timeout_seconds: float) -> None:
         self._extract = extract
-        self._timeout_seconds = timeout_seconds
+        self.timeout_seconds = timeout_seconds
         self._turn = asyncio.Lock()
         self._thread = ThreadPoolExecutor(1, "extraction")  # one thread: a process dies with the thread it came from
         self._guarded = threading.Lock()
         self._process: BaseProcess | None = None
         self._connection: Connection | None = None
         self._idle_since = time.monotonic()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a file is being read."""
+        return self._turn.locked()
 
     async def features(self, path: Path) -> dict[str, ExpertFeatures]:
         """Return what is found in a file. Cancelling kills the process that reads it.
@@ -68,10 +73,10 @@ class Extraction:
             stop = threading.Event()
             asked = asyncio.get_running_loop().run_in_executor(self._thread, self._ask, path, stop)
             try:
-                async with asyncio.timeout(self._timeout_seconds):
+                async with asyncio.timeout(self.timeout_seconds):
                     kind, content = await asyncio.shield(asked)
             except TimeoutError as error:
-                raise SlowError(f"reading the video took longer than {self._timeout_seconds:g} seconds.") from error
+                raise SlowError(f"reading the video took longer than {self.timeout_seconds:g} seconds.") from error
             finally:
                 if not asked.done():
                     stop.set()
@@ -85,7 +90,7 @@ class Extraction:
 
     async def rest(self) -> None:
         """End the process where it has had nothing to do for long."""
-        if not self._turn.locked() and time.monotonic() - self._idle_since > IDLE_SECONDS:
+        if not self.busy and time.monotonic() - self._idle_since > IDLE_SECONDS:
             self._kill()
 
     async def close(self) -> None:

@@ -99,6 +99,9 @@ def filters_of(
     return Filters(category, min_seconds, max_seconds, has_speech)
 
 
+Filtered = Annotated[Filters, Depends(filters_of)]
+
+
 def add_routes(app: FastAPI, parts: Parts) -> None:
     """Add all routes to an application."""
     _add_searches(app, parts)
@@ -110,7 +113,6 @@ def add_routes(app: FastAPI, parts: Parts) -> None:
 
 def _add_searches(app: FastAPI, parts: Parts) -> None:
     retriever = parts.retriever
-    Filtered = Annotated[Filters, Depends(filters_of)]
 
     @app.get("/search", response_model=SearchAnswer, tags=["search"])
     async def search(
@@ -311,7 +313,7 @@ def _add_facts(app: FastAPI, parts: Parts) -> None:
         """Measure the server, for Prometheus."""
         return Response(parts.metrics.page(), media_type=MEDIA_TYPE)
 
-    @app.post("/session", status_code=204, response_class=Response, tags=["about"])
+    @app.post("/session", status_code=204, response_class=Response, response_model=None, tags=["about"])
     async def session(request: Request) -> Any:
         """Exchange the token, sent as `Authorization: Bearer TOKEN`, for a cookie that the page then sends."""
         answer = Response(status_code=204)

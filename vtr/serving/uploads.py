@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from python_multipart.exceptions import MultipartParseError
+from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
@@ -122,14 +122,14 @@ class _Form:
         }
         try:
             self._parser = MultipartParser(boundary, callbacks)  # type: ignore[arg-type]
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise RefusedError(422, f"the form cannot be read: {error}.") from error
 
     def feed(self, chunk: bytes) -> None:
         """Take the next piece of the body."""
         try:
             self._parser.write(chunk)
-        except MultipartParseError as error:
+        except FormParserError as error:
             raise RefusedError(422, f"the form cannot be read: {error}.") from error
 
     def take(self) -> bytes:
