@@ -8,6 +8,7 @@ from typing import Any
 
 import hypothesis
 import pytest
+from fake_gallery import FakeRetriever
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)
@@ -24,10 +25,8 @@ EXAMPLES = 40
 """Of each route; some routes are slow for what they do with a file."""
 
 
-@pytest.mark.filterwarnings("ignore::DeprecationWarning")
-@pytest.mark.parametrize("uploads", [True, False])
-def test_whatever_is_asked_the_answer_is_as_described(serve_gallery: Callable[..., Any], uploads: bool) -> None:
-    client = serve_gallery(False, **({} if uploads else {"extract": None}))
+def examine(client: Any) -> set[str]:
+    """Send examples to every route; return their names."""
     schema = schemathesis.openapi.from_asgi("/openapi.json", client.app, headers={"Host": "localhost"})
     tried: set[str] = set()
     for found in schema.get_all_operations():
@@ -41,9 +40,26 @@ def test_whatever_is_asked_the_answer_is_as_described(serve_gallery: Callable[..
             suppress_health_check=list(hypothesis.HealthCheck),
         )
         @hypothesis.given(case=operation.as_strategy())
-        def examine(case: Any) -> None:
+        def send(case: Any) -> None:
             case.call_and_validate(session=client, base_url="http://localhost", checks=CHECKS)
 
-        examine()
+        send()
         tried.add(operation.label)
+    return tried
+
+
+@pytest.mark.parametrize("uploads", [True, False])
+def test_whatever_is_asked_the_answer_is_as_described(serve_gallery: Callable[..., Any], uploads: bool) -> None:
+    tried = examine(serve_gallery(False, **({} if uploads else {"extract": None})))
     assert {"GET /search", "POST /search/video", "GET /similar/{video_id}", "GET /thumbnails/{video_id}"} <= tried
+
+
+def test_a_defect_would_be_found(
+    serve_gallery: Callable[..., Any], gallery: FakeRetriever, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any, **__: Any) -> None:
+        raise RuntimeError("a defect")
+
+    monkeypatch.setattr(gallery, "search", fail)
+    with pytest.raises(RuntimeError, match="a defect"):
+        examine(serve_gallery(False))
