@@ -25,7 +25,7 @@ from vtr.retrieval.query_bank import Banks, query_banks
 from vtr.similarity import exact_scores
 from vtr.stages.evaluate import evaluate
 from vtr.stages.index import index as build
-from vtr.stages.search import search
+from vtr.stages.search import Question, search
 from vtr.types import PARTS, Part
 from vtr.workspace import Run, Workspace
 
@@ -259,7 +259,8 @@ def test_the_kind_of_index_does_not_matter(run: Run) -> None:
 def test_the_answer_shows_the_order_and_the_raw_scores(run: Run) -> None:
     text, items, scores = next(found for found in rankings(run) if found[2] != sorted(found[2], reverse=True))
     ids = gallery_of(run).embedded.videos.ids
-    found = search(run, text, None, top=6, split="full", part="test", as_json=True, qb_norm=True, extract=never)
+    asked = {"top": 6, "split": "full", "part": "test", "as_json": True, "qb_norm": True}
+    (found,) = search(run, Question(text), **asked, extract=never)
     answer = json.loads(found)
     assert [hit["video_id"] for hit in answer["results"]] == [ids[item] for item in items]
     assert [hit["score"] for hit in answer["results"]] == pytest.approx(scores, abs=1e-5)
