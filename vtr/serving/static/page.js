@@ -82,8 +82,8 @@ function present(body) {
   results.show(body.results);
   const one = wanted.answers === "captions" ? "caption" : "video";
   const filtered = Object.keys(wanted.filters).length && !wanted.video;
-  const order = body.order && body.order !== "score" ? `, in the order of ${body.order}` : "";
-  byId("status").textContent = `${several(body.results.length, one)} for ${question()}${order}`;
+  const order = wanted.words && body.order && body.order !== "score" ? `, in the order of ${body.order}` : "";
+  byId("status").textContent = `${several(body.results.length, one)} ${question()}${order}`;
   byId("legend").hidden = !body.results.some((hit) => Object.keys(hit.shares ?? {}).length);
   if (!body.results.length) {
     const text = filtered ? "No video passes these filters." : "The gallery answered with nothing.";
@@ -93,7 +93,11 @@ function present(body) {
   if (body.gallery !== gallery.gallery) loadGallery().catch(() => {}); // it grew; the answer is right all the same
 }
 
-const question = () => (wanted.words ? `“${wanted.words}”` : wanted.video ?? `videos like ${wanted.similar}`);
+function question() {
+  if (wanted.words) return `for “${wanted.words}”`;
+  if (wanted.similar) return `like ${wanted.similar}`;
+  return `${wanted.answers === "captions" ? "for" : "like"} ${wanted.video}`;
+}
 
 function offerMore(answered) {
   byId("further").hidden = Boolean(wanted.video) || answered < limit || limit >= MOST;
@@ -109,7 +113,7 @@ async function further() {
     const body = await authorised(() => find(signal));
     if (signal.aborted) return;
     results.append(body.results.slice(shown));
-    byId("status").textContent = `${several(results.hits.length, "video")} for ${question()}`;
+    byId("status").textContent = `${several(results.hits.length, "video")} ${question()}`;
     offerMore(body.results.length);
     results.focus(shown);
   } catch (error) {
@@ -122,8 +126,9 @@ async function further() {
 }
 
 function showQuestion() {
-  document.title = wanted.words || wanted.similar || wanted.video ? `${question()} · vtr` : "vtr: search videos";
-  document.body.classList.toggle("asking", Boolean(wanted.words || wanted.similar || wanted.video));
+  const asking = Boolean(wanted.words || wanted.similar || wanted.video);
+  document.title = asking ? `Videos ${question()} · vtr` : "vtr: search videos";
+  document.body.classList.toggle("asking", asking);
   words.value = wanted.words ?? "";
   showFilters(wanted.filters, gallery.videos > 0 && !wanted.video);
   const { file } = uploads[wanted.upload] ?? {};
@@ -153,8 +158,9 @@ function welcome() {
     const how = "`vtr ingest RUN FOLDER` adds a folder of videos.";
     return notice("Nothing to search yet", how, { small: gallery.gallery });
   }
-  const captions = gallery.captions ? `, ${several(gallery.captions, "caption")}` : "";
-  const small = `${several(gallery.videos, "video")}${captions}: ${gallery.gallery}`;
+  const parts = [several(gallery.videos, "video"), gallery.captions && several(gallery.captions, "caption")];
+  const drop = gallery.uploads ? " Drop a video anywhere on this page to search with it." : "";
+  const small = `${[...parts, gallery.gallery].filter(Boolean).join(" · ")}.${drop}`;
   notice("", gallery.finds || "Describe what happens in a video, in a sentence.", { small });
 }
 
@@ -194,7 +200,7 @@ async function similar(hit) {
   const known = { caption: hit.caption, has_file: hit.has_file, seconds: hit.moment?.start_seconds ?? null };
   scrollTo({ top: 0 });
   await go({ similar: hit.video_id, known, filters: wanted.filters }, results.hits.indexOf(hit));
-  results.focus(0);
+  results.focus(0, { preventScroll: true });
 }
 
 async function take(file, answers) {

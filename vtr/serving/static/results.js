@@ -49,9 +49,9 @@ export class Results {
   }
 
   /** Put the focus on a result; false where there is none at that place. */
-  focus(place) {
+  focus(place, options) {
     const thumb = this.list.children[place]?.querySelector("button.thumb");
-    thumb?.focus();
+    thumb?.focus(options);
     return Boolean(thumb);
   }
 
