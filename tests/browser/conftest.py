@@ -123,7 +123,7 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
         visited.page.on("console", console)
         if url:
             visited.page.goto(url)
-            visited.page.wait_for_function("document.getElementById('size').textContent || !notice.hidden")
+            visited.page.wait_for_function("() => document.getElementById('size').textContent || !notice.hidden")
         return visited.page
 
     yield go

@@ -76,9 +76,7 @@ class FakeServer:
     def gallery(self) -> dict[str, Any]:
         """Return what `/gallery` answers."""
         categories = sorted({clip.category for clip in self.clips if clip.category})
-        counts = [
-            {"name": name, "videos": sum(clip.category == name for clip in self.clips)} for name in categories
-        ]
+        counts = [{"name": name, "videos": sum(clip.category == name for clip in self.clips)} for name in categories]
         return {
             "gallery": f"made-up clips: {len(self.clips)} of {len(self.clips)}",
             "videos": len(self.clips),

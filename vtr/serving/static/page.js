@@ -17,7 +17,7 @@ const SKELETON_MS = 150; // an answer that is faster changes the page once, not 
 const TITLES = {
   0: "No answer",
   401: "Not signed in",
-  404: "Not in the gallery",
+  404: "Not found",
   413: "Too large",
   415: "Not a video",
   429: "The server is busy",

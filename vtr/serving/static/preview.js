@@ -19,7 +19,7 @@ export class Preview {
     if (this.shows(card) || !hit.has_file) return;
     this.stop();
     const video = make("video");
-    Object.assign(video, { muted: true, playsInline: true, loop: true, tabIndex: -1, preload: "auto" });
+    Object.assign(video, { muted: true, playsInline: true, loop: true, preload: "auto" });
     video.disablePictureInPicture = true;
     video.setAttribute("aria-hidden", "true");
     const start = hit.moment?.start_seconds ?? 0;

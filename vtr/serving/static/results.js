@@ -115,9 +115,10 @@ export class Results {
     thumb.addEventListener("blur", stop);
     card.addEventListener("click", (event) => {
       if (event.target.closest(".similar")) return this.actions.similar(hit);
+      const onThumb = event.target.closest(".thumb");
       const first = event.pointerType === "touch" && hit.has_file && !this.#preview.shows(card);
-      if (first && event.target.closest(".thumb")) return play();
-      if (!getSelection().toString()) this.actions.open(place);
+      if (first && onThumb) return play();
+      if (onThumb || !getSelection().toString()) this.actions.open(place); // who marks words wants to copy them
     });
   }
 
