@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from typing import Any
-from urllib.parse import parse_qs, urlencode, urlsplit
-from urllib.request import urlopen
 
 import pytest
 from fake_server import Clip
-
-Visit = Callable[..., Any]
-Site = str
+from steps import Site, Visit, asked, cards, parameters, search
 
 WATCH = """() => {
   const video = document.querySelector(".playing video");
@@ -25,30 +20,6 @@ WATCH = """() => {
   return window.times.some((time, place) => place && time < window.times[place - 1] - 0.4);
 }"""
 """Whether the preview that plays has gone back to its beginning; its times are kept."""
-
-
-def asked(site: Site, path: str, **parameters: Any) -> dict[str, Any]:
-    """Return what the API answers, asked without a browser."""
-    with urlopen(f"{site}{path}?{urlencode(parameters)}") as answer:
-        return dict(json.load(answer))
-
-
-def search(page: Any, words: str) -> Any:
-    """Type words and return the cards that come."""
-    page.get_by_role("searchbox").fill(words)
-    page.keyboard.press("Enter")
-    return cards(page)
-
-
-def cards(page: Any) -> Any:
-    """Return the cards of the results, once they are there."""
-    page.locator("#results[aria-busy=false] > .card").first.wait_for()
-    return page.locator("#results > .card")
-
-
-def parameters(page: Any) -> dict[str, list[str]]:
-    """Return the parameters of the page's address."""
-    return parse_qs(urlsplit(page.url).query)
 
 
 def test_what_is_typed_is_searched_and_every_card_says_what_the_server_said(
