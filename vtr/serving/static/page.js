@@ -1,7 +1,7 @@
 // The page: what is asked for, what is found, and what went wrong.
 
 import { goTo, wantedNow } from "./address.js";
-import { ask, Refused } from "./api.js";
+import { ask, Refused } from "./requests.js";
 import { byId, make, pathOf, several, tell, thumbnailAddress } from "./dom.js";
 import { filtersNow, offerFilters, showFilters, watchFilters } from "./filters.js";
 import { Player } from "./player.js";

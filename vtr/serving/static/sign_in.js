@@ -1,6 +1,6 @@
 // Asks for the server's token where it wants one.
 
-import { Refused, signIn } from "./api.js";
+import { Refused, signIn } from "./requests.js";
 import { byId, tell } from "./dom.js";
 
 let asking = null;

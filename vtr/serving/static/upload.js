@@ -1,7 +1,7 @@
 // Videos brought to the page: dropped anywhere or chosen, checked, and sent with progress.
 
 import { byId, bytes } from "./dom.js";
-import { Refused, send } from "./api.js";
+import { Refused, send } from "./requests.js";
 
 /** Hear of every video that is dropped or chosen: `take(file, answers)`; answers is null where it was not said. */
 export function watchFiles(take) {
