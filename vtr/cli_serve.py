@@ -51,11 +51,13 @@ def serve(
     from feature_extraction.one_video import extract_like
     from vtr.retrieval import Retriever
     from vtr.serving.limits import Limits, bytes_of
+    from vtr.serving.server import check_address
     from vtr.serving.server import serve as go
     from vtr.workspace import Run
 
     limits = Limits(most_upload_bytes=bytes_of(max_upload), timeout_seconds=timeout, most_waiting=queue)
     opened = Run.open(run, workspace)
+    check_address(host, port)
     go(
         Retriever.load(opened, split=split, part=part, qb_norm=post == "qb_norm"),
         host=host,

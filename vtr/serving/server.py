@@ -114,6 +114,15 @@ def _listen(host: str, port: int) -> socket.socket:
         ) from error
 
 
+def check_address(host: str, port: int) -> None:
+    """Check that an address can be listened on, before much is loaded for it.
+
+    Raises:
+        InputError: it cannot be.
+    """
+    _listen(host, port).close()
+
+
 def _warn(host: str, token: Token | None) -> None:
     """Say loudly what is unsafe."""
     if host in LOOPBACK:
