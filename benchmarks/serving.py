@@ -184,8 +184,8 @@ def head(arguments: argparse.Namespace, gallery: str, threads: int) -> list[str]
         "",
         *paragraph(
             f"{cpu()}, {os.cpu_count()} cores; torch {torch.__version__}, Python {platform.python_version()}; "
-            f"gallery: {gallery}. {arguments.clients} clients in a process of their own, each one query after the other "
-            f"for {arguments.seconds:g} s, {arguments.k} results with moments, shares and snippets; queries are "
+            f"gallery: {gallery}. {arguments.clients} clients in a process of their own, each one query after the "
+            f"other for {arguments.seconds:g} s, {arguments.k} results with moments, shares and snippets; queries are "
             f"{MOST_QUERIES} captions of the gallery. Server and bare calls have {threads} thread(s) for torch and "
             "FAISS, were asked each query once before, and were measured in turn."
         ),
