@@ -251,3 +251,4 @@ def test_the_docs_show_every_route_and_parameter(client: Any) -> None:
             for parameter in operation.get("parameters", []):
                 assert f"<code>{parameter['name']}</code>" in text
     assert "at most 100" in text
+    assert "at most 2000 characters" in text

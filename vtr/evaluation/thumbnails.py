@@ -63,11 +63,12 @@ def _frame_at(container: av.container.InputContainer, stream: av.VideoStream, at
     wanted = begins + (min(at_seconds, last) if last else at_seconds)
     container.seek(int(wanted * av.time_base))
     shown: av.VideoFrame | None = None
-    enough = wanted + 1.0
+    first = wanted
     for frame in container.decode(stream):
         seconds = wanted if frame.time is None else frame.time
-        enough = seconds + MOST_DECODED_SECONDS if shown is None else enough
-        if shown is not None and seconds > min(wanted, enough):
+        if shown is None:
+            first = seconds
+        elif seconds > wanted or seconds - first > MOST_DECODED_SECONDS:
             break
         shown = frame
     if shown is None:

@@ -10,10 +10,10 @@ from typing import Any
 import jinja2
 
 BOUNDS = {
-    "minimum": "at least",
-    "maximum": "at most",
-    "maxLength": "at most so many characters:",
-    "enum": "one of",
+    "minimum": "at least {}",
+    "maximum": "at most {}",
+    "maxLength": "at most {} characters",
+    "enum": "one of {}",
 }
 
 
@@ -82,7 +82,7 @@ def _fields(schema: dict[str, Any], where: str) -> list[Field]:
 
 def _field(name: str, where: str, schema: dict[str, Any], said: dict[str, Any]) -> Field:
     options = [one for one in schema.get("anyOf", [schema]) if one.get("type") != "null"]
-    facts = [f"{words} {_value(one[key])}" for one in options for key, words in BOUNDS.items() if key in one]
+    facts = [words.format(_value(one[key])) for one in options for key, words in BOUNDS.items() if key in one]
     if said.get("required"):
         facts.insert(0, "required")
     elif schema.get("default") is not None:
@@ -101,7 +101,7 @@ def _kind(schema: dict[str, Any]) -> str:
     if "$ref" in schema:
         return str(schema["$ref"].rpartition("/")[2])
     if "anyOf" in schema:
-        return " or ".join(map(_kind, schema["anyOf"]))
+        return " or ".join(kind for one in schema["anyOf"] if (kind := _kind(one)) != "null")
     if schema.get("type") == "array":
         return f"list of {_kind(schema['items'])}"
     if schema.get("type") == "object" and isinstance(schema.get("additionalProperties"), dict):

@@ -114,7 +114,7 @@ async def _watch(parts: Parts) -> None:
                 parts.metrics.refreshes.labels("taken").inc()
                 say(f"the gallery has changed: {parts.retriever.gallery}, {parts.retriever.num_videos:,} videos")
             told = ""
-        except (VtrError, OSError) as error:
+        except Exception as error:  # whatever it is, searches go on
             parts.metrics.refreshes.labels("failed").inc()
             if str(error) != told:  # once, not every second
                 told = str(error)

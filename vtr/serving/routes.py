@@ -114,7 +114,7 @@ def add_routes(app: FastAPI, parts: Parts) -> None:
 def _add_searches(app: FastAPI, parts: Parts) -> None:
     retriever = parts.retriever
 
-    @app.get("/search", response_model=SearchAnswer, tags=["search"])
+    @app.get("/search", response_model=SearchAnswer, response_description="The results.", tags=["search"])
     async def search(
         q: Annotated[str, Query(max_length=MOST_CHARACTERS, description="What to look for.")],
         filters: Filtered,
@@ -126,7 +126,13 @@ def _add_searches(app: FastAPI, parts: Parts) -> None:
         hits = await parts.batcher.search(q, k, filters)
         return _json(of_hits(q, retriever, hits, retriever.order))
 
-    @app.get("/similar/{video_id:path}", response_model=SearchAnswer, responses=NOT_THERE, tags=["search"])
+    @app.get(
+        "/similar/{video_id:path}",
+        response_model=SearchAnswer,
+        response_description="The results.",
+        responses=NOT_THERE,
+        tags=["search"],
+    )
     async def similar(video_id: str, filters: Filtered, k: K = 24) -> Any:
         """Find videos like one of the gallery."""
         if len(video_id) > LONGEST_ID:
@@ -142,6 +148,7 @@ def _add_upload(app: FastAPI, parts: Parts) -> None:
     @app.post(
         "/search/video",
         response_model=SearchAnswer,
+        response_description="The results.",
         responses=UPLOAD_PROBLEMS,
         openapi_extra=UPLOAD_BODY,
         tags=["search"],
@@ -293,12 +300,12 @@ def _file_of(retriever: Retriever, video_id: str) -> tuple[Path, str]:
 def _add_facts(app: FastAPI, parts: Parts) -> None:
     retriever = parts.retriever
 
-    @app.get("/gallery", response_model=GalleryAnswer, tags=["about"])
+    @app.get("/gallery", response_model=GalleryAnswer, response_description="What it is.", tags=["about"])
     async def gallery() -> Any:
         """Say what is searched, and what it can be filtered by."""
         return _json(of_gallery(retriever, uploads=parts.uploads, most_upload_bytes=parts.limits.most_upload_bytes))
 
-    @app.get("/health", response_model=HealthAnswer, tags=["about"])
+    @app.get("/health", response_model=HealthAnswer, response_description="It is.", tags=["about"])
     async def health() -> Any:
         """Say that the server is there."""
         return _json(of_health(retriever))
@@ -313,7 +320,14 @@ def _add_facts(app: FastAPI, parts: Parts) -> None:
         """Measure the server, for Prometheus."""
         return Response(parts.metrics.page(), media_type=MEDIA_TYPE)
 
-    @app.post("/session", status_code=204, response_class=Response, response_model=None, tags=["about"])
+    @app.post(
+        "/session",
+        status_code=204,
+        response_description="The cookie is set.",
+        response_class=Response,
+        response_model=None,
+        tags=["about"],
+    )
     async def session(request: Request) -> Any:
         """Exchange the token, sent as `Authorization: Bearer TOKEN`, for a cookie that the page then sends."""
         answer = Response(status_code=204)
