@@ -56,13 +56,12 @@ def serve(
     from vtr.workspace import Run
 
     limits = Limits(most_upload_bytes=bytes_of(max_upload), timeout_seconds=timeout, most_waiting=queue)
-    opened = Run.open(run, workspace)
     check_address(host, port)
     go(
-        Retriever.load(opened, split=split, part=part, qb_norm=post == "qb_norm"),
+        Retriever.load(run, workspace=workspace, split=split, part=part, qb_norm=post == "qb_norm"),
         host=host,
         port=port,
-        extract=partial(extract_like, opened) if uploads else None,
+        extract=partial(extract_like, Run.open(run, workspace)) if uploads else None,
         limits=limits,
         token=token,
         allow_hosts=allow_host or (),
