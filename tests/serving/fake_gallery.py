@@ -86,6 +86,8 @@ class FakeRetriever:
         self.asked.append((k, filters))
         if video_id not in self.paths:
             raise InputError(f"the gallery has no video '{video_id}'.")
+        if filters.category == "unheard of":
+            raise InputError("the gallery has no category 'unheard of'.")
         hits = [hit for hit in self._hits(video_id, k + 1) if hit.video_id != video_id][:k]
         return [replace(hit, rank=rank) for rank, hit in enumerate(hits, 1)]
 

@@ -63,6 +63,8 @@ def test_similar_answers_the_others(client: Any) -> None:
     assert [hit["rank"] for hit in body["results"]] == list(range(1, len(body["results"]) + 1))
     missing = client.get("/similar/unknown")
     assert (missing.status_code, missing.json()) == (404, {"detail": "the gallery has no video 'unknown'."})
+    filtered = client.get("/similar/real", params={"category": "unheard of"})
+    assert (filtered.status_code, filtered.json()) == (400, {"detail": "the gallery has no category 'unheard of'."})
 
 
 @pytest.mark.parametrize(

@@ -140,8 +140,18 @@ def _add_searches(app: FastAPI, parts: Parts) -> None:
         try:
             hits = await parts.batcher.call(lambda: retriever.similar(video_id, k, filters=filters))
         except InputError as error:
+            if await parts.batcher.call(lambda: _is_known(retriever, video_id)):
+                raise  # it is the filters
             raise HTTPException(404, str(error)) from error
         return _json(of_hits(video_id, retriever, hits, "score"))
+
+
+def _is_known(retriever: Retriever, video_id: str) -> bool:
+    try:
+        retriever.similar(video_id, 1)
+    except InputError:
+        return False
+    return True
 
 
 def _add_upload(app: FastAPI, parts: Parts) -> None:
