@@ -23,7 +23,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -100,11 +100,11 @@ def main() -> int:
     load = under_load(run, asked["queries"], arguments.clients, arguments.seconds, arguments.k)
     batch = max(1, round(load.batch))
     some = min(arguments.seconds, 20.0)
-    job = Job("bare", run, some, arguments.k, batch, queries=asked["queries"])
+    job = Job("bare", run, some, k=arguments.k, batch=batch, queries=asked["queries"])
     bares = [_call(job)]
     again = under_load(run, asked["queries"], arguments.clients, arguments.seconds, arguments.k)
     bares.append(_call(job))
-    plain = _call(Job("bare", run, some, arguments.k, batch, False, queries=asked["queries"]))
+    plain = _call(replace(job, details=False))
     lines = head(arguments, asked["gallery"], threads)
     found, met = table([load, again], bares, plain, batch)
     page = "\n".join([*lines, *found, ""])
