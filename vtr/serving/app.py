@@ -1,108 +1,149 @@
-"""Search over HTTP: a small JSON API and one page. Needs the [serve] extra."""
+"""Search over HTTP: the application, put together. Needs the [serve] extra; `vtr.serving.server` runs it."""
 
 from __future__ import annotations
 
-import socket
-from dataclasses import asdict
-from importlib import resources
-from typing import TYPE_CHECKING, Any
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import Any
 
-from vtr.annotations.locators import is_url, local_file
-from vtr.errors import InputError, UnavailableError
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.staticfiles import StaticFiles
+
+from vtr import __version__
+from vtr.errors import InputError, VtrError
 from vtr.progress import say
-from vtr.retrieval.retriever import Retriever
+from vtr.retrieval import Filters, Hit, Retriever
+from vtr.serving.answers import Problem
+from vtr.serving.batching import Batcher, BusyError, SlowError
+from vtr.serving.extraction import Extract, Extraction
+from vtr.serving.guard import Guard, allowed_hosts
+from vtr.serving.limits import Limits
+from vtr.serving.metrics import Measured, Metrics
+from vtr.serving.routes import STATIC, Parts, add_routes
+from vtr.serving.thumbnails import Thumbnails
+from vtr.serving.tokens import Token
+from vtr.serving.uploads import RefusedError, private_folder
 
-if TYPE_CHECKING:
-    from fastapi import FastAPI
-
-INSTALL = "pip install -c constraints.txt -e '.[serve]'"
-MOST_RESULTS = 100
-MOST_CHARACTERS = 2000
-HEADERS = {
-    "Content-Security-Policy": (
-        "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; connect-src 'self'; "
-        "media-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
+BUSY = {"Retry-After": "1"}
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    400: {"model": Problem, "description": "The request makes no sense, or is for another server."},
+    401: {"model": Problem, "description": "The token is missing."},
+    422: {"model": Problem, "description": "A parameter is missing or out of bounds."},
+    503: {"model": Problem, "description": "Too much is asked at the moment; Retry-After says when to ask again."},
+    504: {"model": Problem, "description": "It took too long."},
 }
-"""The page loads nothing from anywhere else, and nobody frames it."""
 
 
-def serve(retriever: Retriever, *, host: str = "127.0.0.1", port: int = 8000) -> None:
-    """Serve until interrupted.
+def create_app(
+    retriever: Retriever,
+    *,
+    extract: Extract | None = None,
+    limits: Limits | None = None,
+    token: Token | None = None,
+    hosts: Sequence[str] = allowed_hosts("127.0.0.1"),
+) -> FastAPI:
+    """Return the application; docs/serving.md describes its API, and /openapi.json does.
 
-    Raises:
-        InputError: the address cannot be listened on.
-        KeyboardInterrupt: Ctrl-C ended it, after the requests under way.
-        UnavailableError: the [serve] extra is not installed.
+    Args:
+        retriever: answers.
+        extract: reads uploads, in a process of its own; None takes none.
+        limits: what it takes on.
+        token: what requests must hold.
+        hosts: see `Guard`.
     """
-    app = create_app(retriever)
-    try:
-        import uvicorn
-    except ImportError as error:
-        raise _missing(error) from error
-    try:
-        listener = socket.create_server((host, port))
-    except OSError as error:
-        raise InputError(
-            f"cannot listen on {host}:{port}: {error.strerror or error}. Choose another --port or --host."
-        ) from error
-    with listener:
-        say(f"searching {retriever.gallery}: http://{host}:{port} (Ctrl-C ends)")
-        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run(sockets=[listener])
+    limits = limits or Limits()
+    parts = Parts(retriever, limits, token, uploads=extract is not None)
 
+    @contextlib.asynccontextmanager
+    async def life(app: FastAPI) -> AsyncIterator[None]:
+        del app
+        async with contextlib.AsyncExitStack() as stack:
+            await _begin(parts, extract, stack)
+            yield
 
-def create_app(retriever: Retriever) -> FastAPI:
-    """Return the application.
-
-    GET /                      the page
-    GET /api/search?q=&top=    {"query", "gallery", "order", "results": [{rank, score, video_id, has_file, caption}]}
-    GET /api/videos/{id}       a gallery video's file, with range requests; 404 for anything else
-    GET /healthz               {"status": "ok", "gallery", "videos"}
-
-    Raises:
-        UnavailableError: the [serve] extra is not installed.
-    """
-    try:
-        from fastapi import FastAPI, HTTPException, Query
-        from fastapi.responses import FileResponse, HTMLResponse
-    except ImportError as error:
-        raise _missing(error) from error
-    app = FastAPI(title="vtr", docs_url=None, redoc_url=None)
-    page = resources.files("vtr.serving").joinpath("page.html").read_text(encoding="utf-8")
-
-    @app.get("/", response_class=HTMLResponse)
-    def index() -> Any:
-        return HTMLResponse(page, headers=HEADERS)
-
-    @app.get("/healthz")
-    def health() -> dict[str, Any]:
-        return {"status": "ok", "gallery": retriever.gallery, "videos": retriever.num_videos}
-
-    @app.get("/api/search")
-    def search(
-        q: str = Query(max_length=MOST_CHARACTERS), top: int = Query(10, ge=1, le=MOST_RESULTS)
-    ) -> dict[str, Any]:
-        try:
-            hits = retriever.search([q], top)[0]
-        except InputError as error:
-            raise HTTPException(400, str(error)) from error
-        results = [asdict(hit) | {"has_file": hit.path is not None and not is_url(hit.path)} for hit in hits]
-        for result in results:
-            del result["path"]  # where files lie is nobody's business
-        gallery = retriever.gallery
-        return {"query": q, "gallery": gallery, "order": retriever.order, "results": results}
-
-    @app.get("/api/videos/{video_id:path}", response_class=FileResponse)
-    def video(video_id: str) -> Any:
-        path = local_file(retriever.video_path(video_id))
-        if path is None:
-            raise HTTPException(404, f"the gallery has no file of a video '{video_id}'")
-        return FileResponse(path, headers={"X-Content-Type-Options": "nosniff"})
-
+    app = FastAPI(
+        title="vtr",
+        version=__version__,
+        description="Search videos with words, with a video, or with another video of the gallery.",
+        docs_url=None,
+        redoc_url=None,
+        lifespan=life,
+        responses=PROBLEMS,
+    )
+    add_routes(app, parts)
+    app.mount("/static", StaticFiles(directory=str(STATIC)), name="static")
+    _add_problems(app)
+    app.add_middleware(Guard, hosts=hosts, token=token)
+    app.add_middleware(Measured, metrics=lambda: parts.metrics)
     return app
 
 
-def _missing(error: ImportError) -> UnavailableError:
-    return UnavailableError(f"{error.name} is not installed, serving needs it. Install it with: {INSTALL}")
+async def _begin(parts: Parts, extract: Extract | None, stack: contextlib.AsyncExitStack) -> None:
+    """Start what works behind the routes; the stack ends it."""
+    retriever, limits = parts.retriever, parts.limits
+
+    def search(queries: Sequence[str], k: int, filters: Filters) -> list[list[Hit]]:
+        return retriever.search(queries, k, filters=filters)
+
+    parts.metrics = Metrics(retriever, lambda: parts.batcher.waiting)
+    parts.batcher = Batcher(search, limits, lambda size: parts.metrics.batches.observe(size))
+    stack.push_async_callback(parts.batcher.close)
+    parts.thumbnails = Thumbnails(lambda source: parts.metrics.thumbnails.labels(source).inc())
+    stack.push_async_callback(parts.thumbnails.close)
+    if extract is not None:
+        parts.folder = stack.enter_context(private_folder())
+        parts.extraction = Extraction(extract, limits.upload_seconds)
+        stack.push_async_callback(parts.extraction.close)
+    watcher = asyncio.create_task(_watch(parts))
+    stack.callback(watcher.cancel)
+
+
+async def _watch(parts: Parts) -> None:
+    """Take up what changes: the gallery on disk; and let the reader of uploads rest."""
+    told = ""
+    while True:
+        await asyncio.sleep(parts.limits.refresh_seconds)
+        if parts.extraction is not None:
+            await parts.extraction.rest()
+        try:
+            if await asyncio.to_thread(parts.retriever.refresh):
+                parts.metrics.refreshes.labels("taken").inc()
+                say(f"the gallery has changed: {parts.retriever.gallery}, {parts.retriever.num_videos:,} videos")
+            told = ""
+        except Exception as error:  # whatever it is, searches go on
+            parts.metrics.refreshes.labels("failed").inc()
+            if str(error) != told:  # once, not every second
+                told = str(error)
+                say(f"the gallery has changed, but cannot be read; the old one is searched on: {error}")
+
+
+def _add_problems(app: FastAPI) -> None:
+    """Answer every error with {"detail": "a sentence"}."""
+
+    def answer(status: int, sentence: str, headers: dict[str, str] | None = None) -> JSONResponse:
+        return JSONResponse({"detail": sentence}, status, headers)
+
+    def handle(kind: type[Exception], make: Callable[[Any], JSONResponse]) -> None:
+        async def handler(request: Request, error: Exception) -> JSONResponse:
+            del request
+            return make(error)
+
+        app.add_exception_handler(kind, handler)
+
+    handle(HTTPException, lambda error: answer(error.status_code, str(error.detail), error.headers))
+    handle(RequestValidationError, lambda error: answer(422, _sentence(error)))
+    handle(InputError, lambda error: answer(400, str(error)))
+    handle(VtrError, lambda error: answer(503, str(error)))
+    handle(RefusedError, lambda error: answer(error.status, str(error), BUSY if error.status == 429 else None))
+    handle(BusyError, lambda error: answer(503, str(error), BUSY))
+    handle(SlowError, lambda error: answer(504, str(error)))
+    handle(Exception, lambda _: answer(500, "the server failed at this; its log says how."))
+
+
+def _sentence(error: RequestValidationError) -> str:
+    problems = [f"{'.'.join(str(part) for part in one['loc'][1:])}: {one['msg']}" for one in error.errors()]
+    return "; ".join(problems)[:500]
