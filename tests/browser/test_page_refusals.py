@@ -73,8 +73,18 @@ def test_only_the_last_question_is_answered(visit: Visit, site: Site, expect: An
 
 
 def test_nothing_found_says_so(visit: Visit, site: Site, expect: Any) -> None:
-    page = visit(site + "?q=dog&category=no+such+category")
+    page = visit(site + "?q=dog&min_seconds=1000000")
     expect(page.locator("#notice")).to_contain_text("No video passes these filters.")
+    page.locator("#notice").get_by_role("button", name="Clear filters").click()
+    cards(page)
+
+
+def test_filters_that_are_refused_can_be_cleared(visit: Visit, site: Site, expect: Any) -> None:
+    page = visit("", refused=True)
+    refusal = {"status": 400, "json": {"detail": "The videos have no categories here."}}
+    page.route("**/search?*category*", lambda route: route.fulfill(**refusal))
+    page.goto(site + "?q=dog&category=animals")
+    expect(page.get_by_role("alert").first).to_contain_text("no categories here")
     page.locator("#notice").get_by_role("button", name="Clear filters").click()
     cards(page)
 

@@ -172,6 +172,7 @@ function refuse(error) {
   const lost = wanted.video && !uploads[wanted.upload];
   const title = lost ? "The video is not here any more" : TITLES[error.status] ?? "That did not work";
   const buttons = lost ? { "Choose a video": () => byId("pick").click() } : { "Try again": gallery ? show : start };
+  if (Object.keys(wanted.filters).length && !wanted.video) buttons["Clear filters"] = clearFilters;
   notice(title, error.message, { bad: true, buttons });
 }
 
