@@ -1,6 +1,6 @@
 """Take the pictures of the page: `.venv/bin/python docs/screenshots.py http://127.0.0.1:8000`.
 
-They are of a server that runs, as after `vtr demo` and `vtr serve vtr-demo/run`; its clips are made by the demo, so that
+They are of a server that runs, as after `vtr demo` and `vtr serve vtr-demo/run`; the demo makes its clips itself, so
 the pictures show nobody's videos. Needs the [dev] extra and Chromium. Writes docs/page*.png.
 """
 
@@ -20,8 +20,8 @@ from playwright.sync_api import Browser, Page, sync_playwright
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 SEEN, SAID = "a purple ball bounces", "somebody talks about the museum"
 MOST_BYTES = 300 * 1024
-PICTURES_THERE = """() => [...document.images].every((image) => image.complete)
-  && document.querySelector("#results[aria-busy=false] > .card")"""
+PICTURES_THERE = """() => document.querySelector("#results[aria-busy=false] > .card")
+  && [...document.images].every((image) => image.complete || image.getBoundingClientRect().top > innerHeight)"""
 
 
 @dataclass(frozen=True)
@@ -52,15 +52,15 @@ def _open(page: Page) -> None:
 
 
 SHOTS = (
-    Shot("page", SEEN, (1280, 860), steps=_play),
-    Shot("page-dark", SAID, (1280, 860), scheme="dark"),
-    Shot("page-player", SEEN, (1280, 720), steps=_open),
+    Shot("page", SEEN, (1200, 800), steps=_play),
+    Shot("page-dark", SAID, (1200, 800), scheme="dark"),
+    Shot("page-player", SEEN, (1200, 700), steps=_open),
     Shot("page-phone", SAID, (360, 740)),
 )
 
 
 def take(browser: Browser, url: str, shot: Shot) -> bytes:
-    """Return a picture as PNG, of 256 colours."""
+    """Return a picture as PNG."""
     width, height = shot.size
     scale = 2 if width < 500 else 1
     context = browser.new_context(
@@ -75,10 +75,10 @@ def take(browser: Browser, url: str, shot: Shot) -> bytes:
     page.wait_for_function(PICTURES_THERE)
     if shot.steps is not None:
         shot.steps(page)
-    image = Image.open(io.BytesIO(page.screenshot(animations="disabled"))).convert("RGB")
+    picture = page.screenshot(animations="disabled")
     context.close()
     packed = io.BytesIO()
-    image.quantize(256, dither=Image.Dither.NONE).save(packed, "PNG", optimize=True)
+    Image.open(io.BytesIO(picture)).convert("RGB").save(packed, "PNG", optimize=True)
     return packed.getvalue()
 
 
