@@ -62,11 +62,13 @@ SHOTS = (
 def take(browser: Browser, url: str, shot: Shot) -> bytes:
     """Return a picture as PNG."""
     width, height = shot.size
-    scale = 2 if width < 500 else 1
+    phone = width < 500
     context = browser.new_context(
         viewport={"width": width, "height": height},
         color_scheme="dark" if shot.scheme == "dark" else "light",
-        device_scale_factor=scale,
+        device_scale_factor=2 if phone else 1,
+        is_mobile=phone,
+        has_touch=phone,
     )
     page = context.new_page()
     page.goto(url)

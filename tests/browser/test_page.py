@@ -241,6 +241,30 @@ def test_filters_narrow_the_results_and_are_part_of_the_address(visit: Visit, si
     assert "max_seconds" not in parameters(page)
 
 
+def test_asking_the_same_again_is_no_step_in_the_history(visit: Visit, site: Site, expect: Any) -> None:
+    page = visit(site)
+    search(page, "dog")
+    search(page, "dog")
+    page.go_back()
+    expect(page.get_by_role("searchbox")).to_have_value("")
+    expect(page.locator("#notice")).to_be_visible()
+
+
+def test_numbers_are_written_as_people_read_them(visit: Visit, site: Site) -> None:
+    page = visit(site)
+    times = {0: "0:00", 7.4: "0:07", 59.6: "1:00", 750: "12:30", 3725: "1:02:05"}
+    sizes = {1: "1 bytes", 1023: "1023 bytes", 1536: "1.5 KiB", 200 * 2**20: "200 MiB", 3 * 2**30: "3.0 GiB"}
+    made = page.evaluate(
+        """async ([times, sizes]) => {
+          const { clock, bytes, stretch, videoAddress } = await import("./static/dom.js");
+          return [times.map(clock), sizes.map(bytes), stretch({ start_seconds: 3.2, end_seconds: 3.4 }),
+                  videoAddress("a b/c?d#e%")];
+        }""",
+        [list(times), list(sizes)],
+    )
+    assert made == [[*times.values()], [*sizes.values()], "0:03–0:04", "videos/a%20b/c%3Fd%23e%25"]
+
+
 def test_a_gallery_without_facts_has_no_filters(visit: Visit, serving: Callable[..., str], expect: Any) -> None:
     page = visit(serving([Clip("one", None, None)]) + "?q=dog")
     expect(cards(page)).to_have_count(1)
