@@ -171,7 +171,8 @@ function refuse(error) {
   byId("legend").hidden = true;
   const lost = wanted.video && !uploads[wanted.upload];
   const title = lost ? "The video is not here any more" : TITLES[error.status] ?? "That did not work";
-  const buttons = lost ? { "Choose a video": () => byId("pick").click() } : { "Try again": gallery ? () => show() : start };
+  const again = { "Try again": gallery ? () => show() : start };
+  const buttons = lost ? { "Choose a video": () => byId("pick").click() } : again;
   if (Object.keys(wanted.filters).length && !wanted.video) buttons["Clear filters"] = clearFilters;
   notice(title, error.message, { bad: true, buttons });
 }

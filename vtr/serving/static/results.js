@@ -74,7 +74,8 @@ export class Results {
     find("score").title = "score";
     tell(find("category"), hit.category);
     tell(find("length"), hit.duration_seconds == null ? "" : clock(hit.duration_seconds));
-    tell(find("snippet"), hit.snippet && `${hit.snippet.expert === "ocr" ? "shows" : "says"} “${hit.snippet.text}”`);
+    const how = hit.snippet?.expert === "ocr" ? "shows" : "says";
+    tell(find("snippet"), hit.snippet && `${how} “${hit.snippet.text}”`);
     find("similar").setAttribute("aria-label", `More like result ${hit.rank}: ${title}`);
     this.#moment(find("when"), find("track"), hit);
     fillBar(find("weights"), hit, longest);
