@@ -15,19 +15,24 @@ import imageio_ffmpeg
 import pytest
 from fake_server import Clip, FakeServer
 
-sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed, the [dev] extra has it")
-
 PATIENCE_MS = 30_000
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
 
 
 @pytest.fixture(scope="session")
-def browser() -> Iterator[Any]:
+def sync_api() -> Any:
+    """Playwright, with as much patience as a busy machine needs."""
+    api = pytest.importorskip("playwright.sync_api", reason="playwright is not installed, the [dev] extra has it")
+    api.expect.set_options(timeout=PATIENCE_MS)
+    return api
+
+
+@pytest.fixture(scope="session")
+def browser(sync_api: Any) -> Iterator[Any]:
     """Chromium without a screen; one for all tests."""
     found = next(filter(None, map(shutil.which, BROWSERS)), None)
     if found is None:
         pytest.skip(f"no browser is here: none of {', '.join(BROWSERS)}")
-    sync_api.expect.set_options(timeout=PATIENCE_MS)
     with sync_api.sync_playwright() as playwright:
         chromium = playwright.chromium.launch(executable_path=found, args=["--no-sandbox"])
         yield chromium
@@ -134,7 +139,6 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
 
 
 @pytest.fixture
-def expect(browser: Any) -> Any:
+def expect(sync_api: Any) -> Any:
     """Playwright's assertions, which wait."""
-    del browser
     return sync_api.expect

@@ -23,7 +23,7 @@ import imageio_ffmpeg
 STATIC = Path(__file__).parents[2] / "vtr" / "serving" / "static"
 POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'self'; frame-ancestors 'none'"
+    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
 EXPERTS = ("appearance", "motion", "audio", "speech", "ocr")
 Facts = Mapping[str, Any]

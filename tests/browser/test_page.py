@@ -69,7 +69,7 @@ def test_a_bar_is_as_long_as_its_shares(visit: Visit, site: Site) -> None:
         assert widths[0] / widths[1] == pytest.approx(gains[place] / max(gains), abs=0.02)
         shares = sorted((share for share in hits[place]["shares"].values() if share > 0), reverse=True)
         for width, share in zip(widths[2:], shares, strict=True):
-            assert width / widths[0] == pytest.approx(share / gains[place], abs=0.05)
+            assert width / sum(widths[2:]) == pytest.approx(share / gains[place], abs=0.05)
 
 
 def test_a_card_plays_its_moment_over_and_over_under_the_pointer(visit: Visit, site: Site, expect: Any) -> None:
@@ -239,6 +239,30 @@ def test_filters_narrow_the_results_and_are_part_of_the_address(visit: Visit, si
     page.get_by_label("Longest duration in seconds").press("Tab")
     assert "below the shortest" in page.get_by_label("Longest duration in seconds").evaluate("e => e.validationMessage")
     assert "max_seconds" not in parameters(page)
+
+
+def test_asking_the_same_again_is_no_step_in_the_history(visit: Visit, site: Site, expect: Any) -> None:
+    page = visit(site)
+    search(page, "dog")
+    search(page, "dog")
+    page.go_back()
+    expect(page.get_by_role("searchbox")).to_have_value("")
+    expect(page.locator("#notice")).to_be_visible()
+
+
+def test_numbers_are_written_as_people_read_them(visit: Visit, site: Site) -> None:
+    page = visit(site)
+    times = {0: "0:00", 7.4: "0:07", 59.6: "1:00", 750: "12:30", 3725: "1:02:05"}
+    sizes = {1: "1 bytes", 1023: "1023 bytes", 1536: "1.5 KiB", 200 * 2**20: "200 MiB", 3 * 2**30: "3.0 GiB"}
+    made = page.evaluate(
+        """async ([times, sizes]) => {
+          const { clock, bytes, stretch, videoAddress } = await import("./static/dom.js");
+          return [times.map(clock), sizes.map(bytes), stretch({ start_seconds: 3.2, end_seconds: 3.4 }),
+                  videoAddress("a b/c?d#e%")];
+        }""",
+        [list(times), list(sizes)],
+    )
+    assert made == [[*times.values()], [*sizes.values()], "0:03–0:04", "videos/a%20b/c%3Fd%23e%25"]
 
 
 def test_a_gallery_without_facts_has_no_filters(visit: Visit, serving: Callable[..., str], expect: Any) -> None:

@@ -58,6 +58,31 @@ def test_a_server_that_is_gone_is_named_and_comes_back(visit: Visit, site: Site,
     cards(page)
 
 
+def test_who_types_before_the_gallery_is_there_is_answered(visit: Visit, site: Site, expect: Any) -> None:
+    page = visit("")
+    held: list[Any] = []
+    page.route("**/gallery", lambda route: held.append(route))
+    with page.expect_request("**/gallery"):
+        page.goto(site)
+    page.get_by_role("searchbox").fill("dog")
+    page.keyboard.press("Enter")
+    held[0].continue_()
+    cards(page)
+    expect(page.get_by_role("searchbox")).to_have_value("dog")
+
+
+def test_the_gallery_takes_nothing_that_is_typed(visit: Visit, site: Site, expect: Any) -> None:
+    page = visit("")
+    held: list[Any] = []
+    page.route("**/gallery", lambda route: held.append(route))
+    with page.expect_request("**/gallery"):
+        page.goto(site)
+    page.get_by_role("searchbox").fill("a dog in")
+    held[0].continue_()
+    expect(page.locator("#notice")).to_be_visible()
+    expect(page.get_by_role("searchbox")).to_have_value("a dog in")
+
+
 def test_only_the_last_question_is_answered(visit: Visit, site: Site, expect: Any) -> None:
     page = visit(site, refused=True)
     held: list[Any] = []
@@ -73,8 +98,18 @@ def test_only_the_last_question_is_answered(visit: Visit, site: Site, expect: An
 
 
 def test_nothing_found_says_so(visit: Visit, site: Site, expect: Any) -> None:
-    page = visit(site + "?q=dog&category=no+such+category")
+    page = visit(site + "?q=dog&min_seconds=1000000")
     expect(page.locator("#notice")).to_contain_text("No video passes these filters.")
+    page.locator("#notice").get_by_role("button", name="Clear filters").click()
+    cards(page)
+
+
+def test_filters_that_are_refused_can_be_cleared(visit: Visit, site: Site, expect: Any) -> None:
+    page = visit("", refused=True)
+    refusal = {"status": 400, "json": {"detail": "The videos have no categories here."}}
+    page.route("**/search?*category*", lambda route: route.fulfill(**refusal))
+    page.goto(site + "?q=dog&category=animals")
+    expect(page.get_by_role("alert").first).to_contain_text("no categories here")
     page.locator("#notice").get_by_role("button", name="Clear filters").click()
     cards(page)
 

@@ -29,9 +29,11 @@ function addressOf({ words, similar, video, answers, filters }) {
   return parameters.size ? `?${parameters}` : location.pathname;
 }
 
-/** Make a step in the history; `place` is the result that the focus was on, for the way back. */
+/** Make a step in the history, none for what is shown; `place` is the result with the focus, for the way back. */
 export function goTo(wanted, place) {
   const before = history.state ?? {};
+  const here = location.search || location.pathname;
+  if (addressOf(wanted) === here && (wanted.upload ?? null) === (before.upload ?? null)) return;
   history.replaceState({ ...before, place }, "");
   const state = { depth: (before.depth ?? 0) + 1, upload: wanted.upload ?? null, known: wanted.known ?? null };
   history.pushState(state, "", addressOf(wanted));

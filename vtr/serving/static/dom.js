@@ -47,8 +47,9 @@ export function clock(seconds) {
 
 /** Return a moment as a stretch of time: 0:03–0:06. */
 export function stretch(moment) {
-  const [start, end] = [clock(Math.floor(moment.start_seconds)), clock(Math.ceil(moment.end_seconds))];
-  return start === end ? start : `${start}–${end}`;
+  const start = Math.floor(moment.start_seconds);
+  const end = Math.max(start + 1, Math.round(moment.end_seconds));
+  return `${clock(start)}–${clock(end)}`;
 }
 
 /** Return how large a file is, in words. */

@@ -54,13 +54,13 @@ async function findByUpload(signal) {
   return found.get(wanted.answers);
 }
 
-/** Show what the address wants, from the first result on. */
-async function show() {
+/** Show what the address wants, from the first result on. `typed` is what the search box keeps if it wants nothing. */
+async function show(typed = "") {
   asked.abort();
   const mine = (asked = new AbortController());
   wanted = wantedNow();
   limit = STEP;
-  showQuestion();
+  showQuestion(typed);
   byId("further").hidden = byId("notice").hidden = byId("sending").hidden = true;
   const anything = wanted.words || wanted.similar || wanted.video;
   if (!anything || !gallery.videos) return welcome();
@@ -125,11 +125,11 @@ async function further() {
   }
 }
 
-function showQuestion() {
+function showQuestion(typed) {
   const asking = Boolean(wanted.words || wanted.similar || wanted.video);
   document.title = asking ? `Videos ${question()} · vtr` : "vtr: search videos";
   document.body.classList.toggle("asking", asking);
-  words.value = wanted.words ?? "";
+  words.value = wanted.words ?? typed;
   showFilters(wanted.filters, gallery.videos > 0 && !wanted.video);
   const { file } = uploads[wanted.upload] ?? {};
   byId("asked").hidden = !(wanted.similar || file);
@@ -171,7 +171,9 @@ function refuse(error) {
   byId("legend").hidden = true;
   const lost = wanted.video && !uploads[wanted.upload];
   const title = lost ? "The video is not here any more" : TITLES[error.status] ?? "That did not work";
-  const buttons = lost ? { "Choose a video": () => byId("pick").click() } : { "Try again": gallery ? show : start };
+  const again = { "Try again": gallery ? () => show() : start };
+  const buttons = lost ? { "Choose a video": () => byId("pick").click() } : again;
+  if (Object.keys(wanted.filters).length && !wanted.video) buttons["Clear filters"] = clearFilters;
   notice(title, error.message, { bad: true, buttons });
 }
 
@@ -223,7 +225,7 @@ async function loadGallery() {
   setExperts(gallery.experts);
   offerFilters(gallery);
   byId("size").textContent = several(gallery.videos, "video");
-  byId("size").title = gallery.gallery;
+  byId("size").title = `${gallery.gallery}. ${gallery.finds}`;
   byId("pick").hidden = !(gallery.uploads && gallery.videos);
   document.querySelector(".zone[data-answers=captions]").hidden = !gallery.captions;
 }
@@ -234,7 +236,7 @@ async function start() {
   } catch (error) {
     return refuse(error);
   }
-  return show();
+  return show(words.value);
 }
 
 function keys(event) {
@@ -254,14 +256,18 @@ function keys(event) {
 
 function listen() {
   watchTheme();
-  watchFiles((file, answers) => gallery && take(file, answers));
+  watchFiles(async (file, answers) => {
+    await started;
+    if (gallery) take(file, answers);
+  });
   watchFilters(() => {
     const filters = filtersNow();
     if (filters) go({ ...wanted, filters });
   }, clearFilters);
-  byId("form").addEventListener("submit", (event) => {
+  byId("form").addEventListener("submit", async (event) => {
     event.preventDefault();
     const text = words.value.trim();
+    await started; // who types faster than the gallery comes is answered all the same
     if (gallery && text) go({ words: text, filters: wanted.filters });
     else if (gallery) byId("status").textContent = "Type what to look for, for example: a man is cooking.";
   });
@@ -283,5 +289,5 @@ function listen() {
   });
 }
 
+const started = start();
 listen();
-start();

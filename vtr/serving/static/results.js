@@ -74,13 +74,10 @@ export class Results {
     find("score").title = "score";
     tell(find("category"), hit.category);
     tell(find("length"), hit.duration_seconds == null ? "" : clock(hit.duration_seconds));
-    tell(find("when"), hit.moment ? stretch(hit.moment) : "");
-    find("when").title = "best moment";
-    tell(find("snippet"), hit.snippet ? `“${hit.snippet.text}”` : "");
-    find("snippet").title = hit.snippet?.expert === "ocr" ? "words shown" : "words spoken";
-    find("snippet").classList.toggle("shown", hit.snippet?.expert === "ocr");
+    const how = hit.snippet?.expert === "ocr" ? "shows" : "says";
+    tell(find("snippet"), hit.snippet && `${how} “${hit.snippet.text}”`);
     find("similar").setAttribute("aria-label", `More like result ${hit.rank}: ${title}`);
-    this.#track(find("track"), hit);
+    this.#moment(find("when"), find("track"), hit);
     fillBar(find("weights"), hit, longest);
     if (hit.has_file) thumb.prepend(picture(hit, card));
     else tell(find("note"), "The server has no file of this video");
@@ -88,14 +85,16 @@ export class Results {
     return card;
   }
 
-  /** Draw where in the video its best moment lies. */
-  #track(track, hit) {
-    track.hidden = !(hit.moment && hit.duration_seconds > 0);
-    if (track.hidden) return;
-    const share = (seconds) => Math.min(100, Math.max(0, (100 * seconds) / hit.duration_seconds));
-    const start = share(hit.moment.start_seconds);
+  /** Say and draw where in the video its best moment lies; nothing where that is the whole of it. */
+  #moment(when, track, { moment, duration_seconds: duration }) {
+    const share = (seconds) => Math.min(100, Math.max(0, (100 * seconds) / duration));
+    const [start, end] = duration > 0 && moment ? [share(moment.start_seconds), share(moment.end_seconds)] : [0, 100];
+    const whole = duration > 0 && end - start > 95;
+    tell(when, moment && !whole ? stretch(moment) : "");
+    when.title = "best moment";
+    track.hidden = end - start > 95;
     track.firstChild.style.left = `${Math.min(start, 97)}%`;
-    track.firstChild.style.width = `${Math.max(3, share(hit.moment.end_seconds) - start)}%`;
+    track.firstChild.style.width = `${Math.max(3, end - start)}%`;
   }
 
   #listen(card, hit, place) {
