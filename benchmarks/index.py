@@ -65,9 +65,9 @@ def _page(
         f"`.venv/bin/python benchmarks/index.py {' '.join(sys.argv[1:])}` made it on {today}.",
         "",
         *paragraph(
-            f"{cpu()}, {machine['threads']} threads, {machine['memory'] / GIB:.0f} GiB; faiss {machine['faiss']}, torch "
-            f"{machine['torch']}, Python {platform.python_version()}. {count:,} clustered vectors of {dim}; building may "
-            f"hold {limit:g} GiB. Times are medians of what ran in turn in one process."
+            f"{cpu()}, {machine['threads']} threads, {machine['memory'] / GIB:.0f} GiB; faiss {machine['faiss']}, "
+            f"torch {machine['torch']}, Python {platform.python_version()}. {count:,} clustered vectors of {dim}; "
+            f"building may hold {limit:g} GiB. Times are medians of what ran in turn in one process."
         ),
         "",
         "## Flat against torch and numpy: the best ten",
@@ -82,7 +82,7 @@ def _page(
         "",
         "## Kinds",
         "",
-        "| kind | parameters | candidates | recall@10 | times as fast as Flat | build | peak beyond | on disk | opened in |",
+        "| kind | parameters | candidates | recall@10 | times Flat | build | peak beyond | on disk | opened in |",
         "|---|---|---:|---:|---:|---:|---:|---:|---:|",
     ]
     best = 0.0
@@ -107,8 +107,8 @@ def _page(
         "",
         *paragraph(
             "Recall and speed are of single queries that tuning never saw, with ranking by the score. "
-            "Peak is memory beyond that of the process before, without mapped files; opened in: from the call to the first "
-            "answer in a fresh process, files in the page cache."
+            "Peak is memory beyond that of the process before, without mapped files; opened in: from the call to the "
+            "first answer in a fresh process, files in the page cache."
         ),
     ]
     return lines, targets
