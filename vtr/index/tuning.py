@@ -36,6 +36,9 @@ QUERIES, HELD_OUT = 512, 256
 DEPTHS = (10, 20, 40, 100, 200, 400, 1000)
 """Candidates for ten results that are tried."""
 
+ROWS = 4096
+"""Items that are scored with all queries at once."""
+
 TIMED = 16
 SURE = 1.64
 """Standard errors below the mean that must still reach the target: true means are higher 95 times in 100."""
@@ -179,7 +182,7 @@ def _truth(gallery: Gallery, asked: Asked) -> Rows:
     count = min(BEST, gallery.total)
     scores = np.full((len(queries), count), -np.inf, np.float32)
     best = np.zeros((len(queries), count), np.int64)
-    for rows in gallery.blocks():
+    for rows in (block[at : at + ROWS] for block in gallery.blocks() for at in range(0, len(block), ROWS)):
         some = np.concatenate([scores, asked.score(queries, *gallery.gather(rows))], axis=1)
         order = np.argpartition(-some, count - 1, axis=1)[:, :count]
         best = np.where(
