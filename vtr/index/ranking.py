@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from vtr.index.gallery import Gallery
-from vtr.index.segment import Rows, Vectors
-from vtr.similarity import TINY, ExactGallery, exact_scores, flat_texts, flat_videos
+from vtr.index.segment import Rows, Vectors, rows_at_once
+from vtr.similarity import TINY, ExactGallery, exact_pairs, exact_scores, flat_texts, flat_videos
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
 SMALL = 1000
@@ -70,6 +70,10 @@ class Asked(Protocol):
         """Return the scores [q, n] of some queries with n items."""
         ...
 
+    def score_pairs(self, queries: Rows, vectors: Tensor, per_expert: Tensor) -> NDArray[np.float32]:
+        """Return the scores [n] of n queries, each with the item in its place."""
+        ...
+
     def score_all(self, queries: Rows) -> NDArray[np.float32] | None:
         """Return the scores [q, N] of some queries with all items, None where the gallery is not held for that."""
         ...
@@ -90,6 +94,10 @@ class Words:
     def score(self, queries: Rows, vectors: Tensor, per_expert: Tensor) -> NDArray[np.float32]:
         videos = VideoEmbeddings(("",) * len(vectors), vectors, per_expert)
         return _numpy(exact_scores(text_rows(self._texts, queries), videos))
+
+    def score_pairs(self, queries: Rows, vectors: Tensor, per_expert: Tensor) -> NDArray[np.float32]:
+        videos = VideoEmbeddings(("",) * len(vectors), vectors, per_expert)
+        return _numpy(exact_pairs(self._texts, videos, torch.from_numpy(queries), torch.arange(len(vectors))))
 
     def score_all(self, queries: Rows) -> NDArray[np.float32] | None:
         return None if self._held is None else _numpy(self._held.score(text_rows(self._texts, queries)))
@@ -115,6 +123,10 @@ class Clips:
     def score(self, queries: Rows, vectors: Tensor, per_expert: Tensor) -> NDArray[np.float32]:
         texts = TextEmbeddings(("",) * len(vectors), vectors, per_expert)
         return _numpy(exact_scores(texts, video_rows(self._videos, queries)).T)
+
+    def score_pairs(self, queries: Rows, vectors: Tensor, per_expert: Tensor) -> NDArray[np.float32]:
+        texts = TextEmbeddings(("",) * len(vectors), vectors, per_expert)
+        return _numpy(exact_pairs(texts, self._videos, torch.arange(len(vectors)), torch.from_numpy(queries)))
 
     def score_all(self, queries: Rows) -> NDArray[np.float32] | None:
         del queries
@@ -203,8 +215,13 @@ def all_scores(gallery: Gallery, asked: Asked, queries: Rows, allowed: Rows | No
 def candidate_scores(gallery: Gallery, asked: Asked, queries: Rows, candidates: Rows) -> NDArray[np.float32]:
     """Return the scores [q, K] of each query with its own candidates [q, K]; minus infinity where one is -1."""
     scores = np.empty(candidates.shape, np.float32)
-    for at, rows in enumerate(candidates):
-        scores[at] = asked.score(queries[at : at + 1], *gallery.gather(np.maximum(rows, 0)))[0]
+    at_once = max(1, rows_at_once(gallery.width) // max(1, candidates.shape[1]))
+    for at in range(0, len(candidates), at_once):
+        rows = candidates[at : at + at_once]
+        pairs = np.repeat(queries[at : at + at_once], rows.shape[1])
+        scores[at : at + at_once] = asked.score_pairs(pairs, *gallery.gather(np.maximum(rows, 0).ravel())).reshape(
+            rows.shape
+        )
     return np.where(candidates < 0, np.float32(-np.inf), scores)
 
 
