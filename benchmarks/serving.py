@@ -95,7 +95,8 @@ def main() -> int:
     arguments = parser.parse_args()
     run = str(Path(arguments.run).resolve())
     threads = max(1, (os.cpu_count() or 1) - 1)
-    os.environ |= {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": str(ROOT)}
+    paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
+    os.environ |= {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)}
     asked = _call(Job("queries", run))
     load = under_load(run, asked["queries"], arguments.clients, arguments.seconds, arguments.k)
     batch = max(1, round(load.batch))
