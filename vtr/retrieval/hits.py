@@ -16,12 +16,26 @@ class Moment:
 
 
 @dataclass(frozen=True, slots=True)
+class Stretch:
+    """Which part of which video an item of a gallery is, where items are not whole videos.
+
+    Attributes:
+        video_id: the video.
+        start_seconds, end_seconds: from the video's beginning.
+    """
+
+    video_id: str
+    start_seconds: float
+    end_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Snippet:
     """Words that a video says or shows.
 
     Attributes:
         text: as heard or read.
-        expert: which expert kept it, "speech" or "ocr".
+        expert: which expert kept it, for example "speech" or "ocr".
         start_seconds: when it begins, None where it has no time.
     """
 
@@ -40,9 +54,11 @@ class Hit:
         video_id: the video found, or the one a found caption describes.
         path: where the video lies (see `vtr.annotations.locators`), None when there is no file.
         caption: the caption found, or one that the video found is known by; None where it has none.
-        moment: the stretch of the video that matches best, None where features have no times or it was not asked for.
-        shares: expert -> what it adds to the score; they add up to the score. Empty where it was not asked for.
-        snippet: words of the video near its best moment, None where it has none.
+        moment: the stretch of the video that matches best, None where features have no times, where a caption was
+            found, or where it was not asked for.
+        shares: expert -> what it adds to the score, see `vtr.similarity.expert_shares`; they add up to the score.
+            "hubs" is what a model that corrects for hubs takes off. Empty where it was not asked for.
+        snippet: words of the video near its best moment, None where it has none or it was not asked for.
         category: the video's, None where it is not known.
         duration_seconds: the video's, None where it is not known.
         has_speech: whether words are spoken in it.

@@ -22,6 +22,7 @@ from vtr.models.text import TextInput
 from vtr.retrieval.filters import ANY, Filters
 from vtr.retrieval.galleries import embed_and_index, largest_gallery
 from vtr.retrieval.hits import Hit
+from vtr.retrieval.library import open_library
 from vtr.retrieval.query_bank import query_banks
 from vtr.types import Annotations, ExpertFeatures, Part, TextEmbeddings, VideoBatch, VideoEmbeddings
 from vtr.workspace import Run
@@ -85,6 +86,10 @@ class Retriever:
             WorkspaceError: the run is not trained, or the gallery has no features.
         """
         opened = run if isinstance(run, Run) else Run.open(Path(run), workspace)
+        if split is None and part is None and (library := open_library(opened)) is not None:
+            bank = query_banks(opened, library.indexed, captions=False).texts if qb_norm else None
+            model, config = load_model(opened.checkpoints / "best", "cpu")
+            return cls(model, config, library.indexed.index, load_annotations(library.workspace), bank)
         if split is None and part is None and (largest := largest_gallery(opened, captions=captions)) is not None:
             split, part = largest
         indexed = embed_and_index(opened, split, part, available_only=True)
