@@ -97,7 +97,30 @@ def _open(run: Path, model: str | None, weights: str | None, overrides: Sequence
     """Return the run, made first where `model` says of what."""
     from vtr.workspace import Run
 
-    return Run.open(run)
+    if model is None:
+        if weights is not None:
+            raise typer.BadParameter(
+                "it goes with --model; a trained model weights its experts", param_hint="--weights"
+            )
+        return Run.open(run)
+    from feature_extraction.untrained import choose
+    from vtr.retrieval.untrained import make_untrained
+
+    return make_untrained(run, *choose(model, _numbers(weights), overrides))
+
+
+def _numbers(weights: str | None) -> dict[str, float]:
+    """Return expert -> number, of "clip=2,speech=1"."""
+    found: dict[str, float] = {}
+    for pair in weights.split(",") if weights else ():
+        name, _, number = pair.partition("=")
+        try:
+            found[name.strip()] = float(number)
+        except ValueError:
+            raise typer.BadParameter(
+                f"'{pair}': NAME=NUMBER was expected, as in clip=2,speech=1", param_hint="--weights"
+            ) from None
+    return found
 
 
 def _extractor(run: Run, overrides: Sequence[str]) -> Extract:
@@ -120,8 +143,8 @@ def _settings(run: Run, library: Workspace, overrides: Sequence[str]) -> Extract
     from vtr.store.reader import FeatureStore
     from vtr.workspace import read_manifest
 
-    if run.extraction.exists():
-        return load(ExtractConfig, run.extraction, overrides)
+    if run.extraction.exists():  # made without training, with these settings and --set
+        return load(ExtractConfig, run.extraction)
     held, own = FeatureStore(library.store), FeatureStore(run.workspace.store)
     store = held if held.experts else own
     try:

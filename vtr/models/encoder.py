@@ -41,9 +41,24 @@ def load_encoder(model: str) -> nn.Module:
         UnavailableError: it cannot be loaded, or its weights are incomplete.
     """
     source = resolve_text_model(model)
+    return load_pretrained(source, "AutoModel", model)
+
+
+def load_pretrained(source: str, model_class: str, model: str | None = None) -> nn.Module:
+    """Return pretrained weights as a class of `transformers`, in float32.
+
+    Args:
+        source: a folder or a hub name.
+        model_class: the class, "AutoModel".
+        model: what the user calls it, by default `source`.
+
+    Raises:
+        UnavailableError: they cannot be loaded, or are incomplete.
+    """
+    model = model or source
     encoder, info = _load(
         model,
-        lambda auto: auto.AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True),
+        lambda auto: getattr(auto, model_class).from_pretrained(source, dtype=torch.float32, output_loading_info=True),
     )
     lacking = sorted(name for name in info["missing_keys"] if "pooler" not in name)  # no state depends on the pooler
     if lacking:

@@ -12,7 +12,7 @@ from vtr.config import TrainConfig
 from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.embeddings import EmbeddedPart
 from vtr.errors import WorkspaceError
-from vtr.models import RetrievalModel
+from vtr.models import RetrievalModel, text_input
 from vtr.models.saved import load_model
 from vtr.models.text import TextInput
 from vtr.retrieval.library import coverage
@@ -48,7 +48,7 @@ class Embedder:
 
     @cached_property
     def _texts(self) -> TextInput:
-        return TextInput(self._loaded[1].text)
+        return text_input(self._loaded[1])
 
     def features(self, store: FeatureStore, video_ids: Sequence[str]) -> dict[str, dict[str, ExpertFeatures]]:
         """Return video id -> expert -> features, of the model's experts; a video without any has no entry.

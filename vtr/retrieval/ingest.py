@@ -29,7 +29,7 @@ from vtr.types import Annotations, Caption
 from vtr.workspace import MANIFEST, Run, Workspace, read_manifest
 
 Extract = Callable[[Workspace, Sequence[str], bool], None]
-"""(the library's workspace, videos to be read once more, whether to try again what failed): extracts what is lacking."""
+"""(the library's workspace, videos to be read once more, whether to try again what failed): extracts the others too."""
 
 BATCH = 256
 """Videos that are read at once: they are searched before the next are read."""
@@ -194,6 +194,8 @@ class Ingestion:
             ids: those that the library holds already are passed over.
             captions: video id -> ids of its captions that are taken along.
         """
+        if not ids:
+            return
         known, held = load_annotations(self.run.workspace), annotations_of(self.library.workspace).video_by_id
         chosen = [known.video_by_id[video_id] for video_id in ids if video_id not in held]
         texts = {v.id: [known.caption_by_id[i] for i in captions.get(v.id, ())] for v in chosen}

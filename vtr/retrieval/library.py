@@ -299,9 +299,17 @@ def open_library(run: Run) -> Library | None:
     """Return a run's library, None where the run has none, or was opened on another workspace than its own.
 
     Raises:
-        WorkspaceError: another model embedded it, or a file of it is damaged.
+        WorkspaceError: another model embedded it, or a file of it is damaged; or there is nothing else to search, as
+            the run was made without training, and it is empty.
     """
-    return None if run.gallery is not None else LibraryFolder(run.library).open(run)
+    if run.gallery is not None:
+        return None
+    folder = LibraryFolder(run.library)
+    if (library := folder.open(run)) is None and run.workspace.root.resolve() == folder.workspace.root.resolve():
+        raise WorkspaceError(
+            f"{run.root} holds no video in which anything was found. Run `vtr ingest {run.root} FOLDER`."
+        )
+    return library
 
 
 def library_output(run: Run) -> str | None:

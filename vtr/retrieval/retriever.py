@@ -16,9 +16,9 @@ from vtr.embeddings import EmbeddedPart
 from vtr.errors import InputError
 from vtr.evaluation.postprocess import QueryBank
 from vtr.index.search import Found, RetrievalIndex, video_rows
+from vtr.models import text_input
 from vtr.models.base import RetrievalModel
 from vtr.models.saved import load_model
-from vtr.models.text import TextInput
 from vtr.retrieval.filters import ANY, Filters
 from vtr.retrieval.galleries import embed_and_index, largest_gallery
 from vtr.retrieval.hits import Hit
@@ -56,7 +56,7 @@ class Retriever:
         self.annotations = annotations
         self._index = index
         self._bank = bank
-        self._text_input = TextInput(config.text)
+        self._text_input = text_input(config)
         self._one_at_a_time = threading.Lock()  # tokenisers are not thread-safe
         self._in_gallery = {video_id: row for row, video_id in enumerate(self.part.videos.ids)}
 
