@@ -43,8 +43,8 @@ def choose(model: str, weights: Mapping[str, float], overrides: Sequence[str]) -
     if IMAGE in config.experts and IMAGE not in here:
         reason = lost.get(IMAGE, "its packages are not installed")
         raise UnavailableError(
-            f"--model {model}: {reason} Give such a folder to --model; or use --model text, which needs no such weights "
-            "and finds words that are spoken or shown."
+            f"--model {model}: {reason} Give such a folder to --model; or use --model text, which needs no such "
+            "weights and finds words that are spoken or shown."
         )
     tell({name: why for name, why in lost.items() if name != IMAGE}, here)
     config = config.model_copy(update={"experts": tuple(here)})

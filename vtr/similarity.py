@@ -171,3 +171,32 @@ def exact_pairs(texts: TextEmbeddings, videos: VideoEmbeddings, text_rows: Tenso
         numerators = (texts.vectors[rows].double() * videos.vectors[columns].double() * counted).flatten(1).sum(1)
         scores[pairs] = _divide(numerators, counted.flatten(1).sum(1)).float()
     return scores
+
+
+def expert_shares(
+    texts: TextEmbeddings, videos: VideoEmbeddings, text_rows: Tensor, video_rows: Tensor, dim: int
+) -> Tensor:
+    """Return [N, E + 1] float64: what each expert adds to the scores of N pairs of a text and a video.
+
+    An expert's share is `w_e(t) a_e(v) <t_e, v_e> / sum_e w_e(t) a_e(v)` over the first `dim` numbers of the vectors.
+    The numbers behind them correct for hubs, and what they add is the last column. A row adds up to the pair's score.
+
+    Args:
+        texts, videos: T texts and V videos.
+        text_rows, video_rows: [N] int64 each, the pairs.
+        dim: how many numbers of each expert's vector compare; the rest of them correct.
+
+    Raises:
+        ValueError: texts and videos differ in experts or dimension.
+    """
+    _check(texts, videos)
+    shares = torch.empty((len(text_rows), texts.vectors.shape[1] + 1), dtype=torch.float64)
+    for at in range(0, len(text_rows), PAIRS_BLOCK):
+        pairs = slice(at, at + PAIRS_BLOCK)
+        rows, columns = text_rows[pairs], video_rows[pairs]
+        counted = texts.weights[rows].double() * videos.present[columns].double()
+        products = texts.vectors[rows].double() * videos.vectors[columns].double() * counted.unsqueeze(-1)
+        whole = counted.sum(1, keepdim=True)
+        shares[pairs, :-1] = _divide(products[..., :dim].sum(2), whole)
+        shares[pairs, -1:] = _divide(products[..., dim:].sum((1, 2)).unsqueeze(1), whole)
+    return shares

@@ -25,7 +25,7 @@ import numpy as np
 from numpy.lib import format as npy
 from numpy.typing import NDArray
 
-from vtr.errors import WorkspaceError
+from vtr.errors import InputError, WorkspaceError
 from vtr.files import atomic_directory, atomic_file, cannot_write, read_json, write_json
 from vtr.model_config import Aggregate
 from vtr.progress import progress
@@ -81,6 +81,26 @@ def open_cached(store: FeatureStore, cache: Path, expert: str, aggregate: Aggreg
             whole = folder / f"{aggregate}.npy"
             if not whole.exists():
                 _write_aggregate(folder, whole, aggregate)
+    return _opened(folder, whole)
+
+
+def find_cached(store: FeatureStore, expert: str, aggregate: Aggregate) -> CachedFeatures | None:
+    """Return an expert's features from the cache, None where they are not there or are not those of the store.
+
+    Raises:
+        WorkspaceError: the expert is not in the store.
+    """
+    if store.cache is None:
+        return None
+    folder = store.cache / "features" / expert / store.fingerprint([expert])
+    whole = folder / f"{aggregate}.npy"
+    try:
+        return _opened(folder, whole) if whole.exists() else None
+    except (OSError, InputError):  # another process has just begun to replace it
+        return None
+
+
+def _opened(folder: Path, whole: Path) -> CachedFeatures:
     values, seconds, aggregates = (_mapped(path) for path in (folder / "values.npy", folder / "seconds.npy", whole))
     row_of = {video_id: row for row, video_id in enumerate(read_json(folder / "videos.json"))}
     return CachedFeatures(values, seconds, np.load(folder / "offsets.npy", allow_pickle=False), aggregates, row_of)

@@ -24,14 +24,14 @@ import torch
 
 from vtr.coverage import Coverage
 from vtr.embeddings import EmbeddedPart, load_part, save_part
-from vtr.errors import WorkspaceError
+from vtr.errors import VtrError, WorkspaceError
 from vtr.files import atomic_directory, lock, read_json, remove_temporaries, write_json
 from vtr.index.build import FLAT, MAKE, build_index, held_kind
 from vtr.index.search import RetrievalIndex
 from vtr.retrieval.galleries import Indexed
 from vtr.retrieval.hits import Stretch
 from vtr.types import Part, TextEmbeddings, VideoEmbeddings
-from vtr.workspace import FORMAT, MANIFEST, Run, Workspace, fingerprint, read_manifest
+from vtr.workspace import FORMAT, MANIFEST, Workspace, fingerprint, read_manifest
 
 SPLIT = "library"
 """The split of the library's workspace, and what its gallery is called."""
@@ -111,11 +111,13 @@ class Library:
         workspace: its videos, captions and features.
         indexed: its embeddings and index.
         items: row id -> which stretch of which video it is, for the rows that are not whole videos.
+        generation: changes whenever the library does.
     """
 
     workspace: Workspace
     indexed: Indexed
     items: Mapping[str, Stretch]
+    generation: str
 
 
 class LibraryFolder:
@@ -189,29 +191,36 @@ class LibraryFolder:
         if (held := self.state()) is not None and row_ids:
             self._change(self._without(held, frozenset(row_ids)))
 
-    def open(self, run: Run) -> Library | None:
-        """Return the library as it is now, None where nothing has been put in.
+    def counts(self) -> dict[str, int]:
+        """Return how many videos, rows of them, and captions the index holds; it reads one file."""
+        if not (self.index / MANIFEST).exists():
+            return {"videos": 0, "captions": 0}
+        counts: dict[str, int] = read_manifest(self.index, MAKE)["counts"]
+        return counts
+
+    def open(self, trained: str) -> Library:
+        """Return the library as it is now.
+
+        Args:
+            trained: the output of the run whose model it is searched with.
 
         Raises:
-            WorkspaceError: another model embedded it, or a file of it is damaged.
+            WorkspaceError: there is no index, another model embedded it, or a file of it is damaged.
         """
         for _ in range(TRIES):
             output = self.output()
-            if output is None:
-                return None
             try:
-                return self._open(run, self._read_state(self._states / f"{output}.json"))
-            except (WorkspaceError, OSError):
+                return self._open(trained, self._read_state(self._states / f"{output}.json"))
+            except (VtrError, OSError):
                 if self.output() == output:
                     raise
         raise WorkspaceError(f"{self.root} changed {TRIES} times while it was read. Try again once `vtr ingest` rests.")
 
-    def _open(self, run: Run, state: State) -> Library:
-        trained = str(read_manifest(run.root, "vtr train")["output"])
+    def _open(self, trained: str, state: State) -> Library:
         if state.train != trained:
             raise WorkspaceError(
-                f"{self.root} was embedded by model {state.train}, and the run's model is now {trained}. Run "
-                f"`vtr ingest {run.root}`, which embeds it again."
+                f"{self.root} was embedded by model {state.train}, and the run's model is {trained}. Run "
+                f"`vtr ingest {self.root.parent}`, which embeds it again, and start again."
             )
         part = self.embedded(state)
         index = RetrievalIndex.open(self.index, part, embed_output=state.output)
@@ -222,7 +231,7 @@ class LibraryFolder:
             for item in self.items(state).values()
             if item.start_seconds is not None and item.end_seconds is not None
         }
-        return Library(self.workspace, indexed, stretches)
+        return Library(self.workspace, indexed, stretches, state.output)
 
     def _without(self, state: State, rows: frozenset[str]) -> State:
         """Return a state in which some rows no longer count; parts of which nothing is left go."""
@@ -293,28 +302,6 @@ class LibraryFolder:
         for folder in self._embeddings.glob("[!.]*") if self._embeddings.is_dir() else ():
             if folder.name not in named:
                 shutil.rmtree(folder, ignore_errors=True)
-
-
-def open_library(run: Run) -> Library | None:
-    """Return a run's library, None where the run has none, or was opened on another workspace than its own.
-
-    Raises:
-        WorkspaceError: another model embedded it, or a file of it is damaged; or there is nothing else to search, as
-            the run was made without training, and it is empty.
-    """
-    if run.gallery is not None:
-        return None
-    folder = LibraryFolder(run.library)
-    if (library := folder.open(run)) is None and run.workspace.root.resolve() == folder.workspace.root.resolve():
-        raise WorkspaceError(
-            f"{run.root} holds no video in which anything was found. Run `vtr ingest {run.root} FOLDER`."
-        )
-    return library
-
-
-def library_output(run: Run) -> str | None:
-    """Return what changes whenever the library's index does, None where there is no library. It reads one file."""
-    return None if run.gallery is not None else LibraryFolder(run.library).output()
 
 
 def coverage(number: int) -> Coverage:

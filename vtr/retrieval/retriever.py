@@ -9,26 +9,29 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from vtr.annotations.tables import load_annotations
 from vtr.config import TrainConfig
 from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.embeddings import EmbeddedPart
-from vtr.errors import InputError
+from vtr.errors import InputError, VtrError
 from vtr.evaluation.postprocess import QueryBank
-from vtr.index.search import Found, RetrievalIndex, video_rows
+from vtr.index.search import RetrievalIndex, video_rows
 from vtr.models import text_input
 from vtr.models.base import RetrievalModel
 from vtr.models.saved import load_model
+from vtr.progress import say
+from vtr.retrieval.answering import Answering
 from vtr.retrieval.filters import ANY, Filters
+from vtr.retrieval.finds import describe
 from vtr.retrieval.galleries import embed_and_index, largest_gallery
-from vtr.retrieval.hits import Hit
-from vtr.retrieval.library import open_library
-from vtr.retrieval.query_bank import query_banks
-from vtr.types import Annotations, ExpertFeatures, Part, TextEmbeddings, VideoBatch, VideoEmbeddings
-from vtr.workspace import Run
-
-Features = Mapping[str, ExpertFeatures]
-"""Expert -> the features of one video."""
+from vtr.retrieval.gallery import Gallery, Pick
+from vtr.retrieval.hits import Hit, Stretch
+from vtr.retrieval.library_source import library_source
+from vtr.retrieval.moments import Moments
+from vtr.retrieval.source import PartSource, Source
+from vtr.retrieval.stored import Features, StoredFeatures
+from vtr.store.reader import FeatureStore
+from vtr.types import Annotations, Part, TextEmbeddings, VideoBatch, VideoEmbeddings
+from vtr.workspace import Run, read_manifest
 
 
 class Retriever:
@@ -40,6 +43,12 @@ class Retriever:
         index: the gallery.
         annotations: the gallery's videos and captions.
         bank: what training captions say about the gallery's videos; words are then answered in the order of QB-Norm.
+        items: row id of the gallery -> the part of a video that the row is; None where each row is a video. Each video
+            is then answered once, by its best row.
+        store: the videos' features; without it there are no moments and snippets, and fewer facts.
+        generation: which generation of its index the gallery is, changed whenever the index is.
+        source: where the gallery is opened anew, for `refresh`.
+        finds: what this gallery can find, in one or two sentences; by default what its experts read.
     """
 
     def __init__(
@@ -49,16 +58,23 @@ class Retriever:
         index: RetrievalIndex,
         annotations: Annotations,
         bank: QueryBank | None = None,
+        *,
+        items: Mapping[str, Stretch] | None = None,
+        store: FeatureStore | None = None,
+        generation: str = "",
+        source: Source | None = None,
+        finds: str | None = None,
     ) -> None:
         self.model = model
         self.config = config
-        self.part: EmbeddedPart = index.part
-        self.annotations = annotations
-        self._index = index
-        self._bank = bank
+        gallery = Gallery(index, annotations, bank, items=items, store=store, generation=generation)
+        self._searched = self._prepare(gallery)
+        self._source = source
+        self._finds = finds
         self._text_input = text_input(config)
         self._one_at_a_time = threading.Lock()  # tokenisers are not thread-safe
-        self._in_gallery = {video_id: row for row, video_id in enumerate(self.part.videos.ids)}
+        self._refreshing = threading.Lock()
+        self._refused = ""
 
     @classmethod
     def load(
@@ -78,7 +94,8 @@ class Retriever:
         Args:
             run: a trained run.
             workspace: search this workspace's videos instead of those the run was trained on.
-            split, part: the gallery; by default the largest that is indexed, else see `vtr.data.corpus.resolve_part`.
+            split, part: the gallery; by default the run's library, else the largest that is indexed, else see
+                `vtr.data.corpus.resolve_part`.
             captions: by default the largest that is indexed and has captions.
             qb_norm: answer words in the order of QB-Norm; its bank of training captions is made where it is missing.
 
@@ -86,16 +103,34 @@ class Retriever:
             WorkspaceError: the run is not trained, or the gallery has no features.
         """
         opened = run if isinstance(run, Run) else Run.open(Path(run), workspace)
-        if split is None and part is None and (library := open_library(opened)) is not None:
-            bank = query_banks(opened, library.indexed, captions=False).texts if qb_norm else None
-            model, config = load_model(opened.checkpoints / "best", "cpu")
-            return cls(model, config, library.indexed.index, load_annotations(library.workspace), bank)
-        if split is None and part is None and (largest := largest_gallery(opened, captions=captions)) is not None:
-            split, part = largest
-        indexed = embed_and_index(opened, split, part, available_only=True)
-        bank = query_banks(opened, indexed, captions=False).texts if qb_norm else None
+        trained = str(read_manifest(opened.root, "vtr train")["output"])
+        source: Source | None = None
+        if split is None and part is None:
+            source = library_source(opened, trained, captions=captions, qb_norm=qb_norm)
+        if source is None:
+            split, part = (split, part) if split or part else largest_gallery(opened, captions=captions) or (None, None)
+            indexed = embed_and_index(opened, split, part, available_only=True)
+            source = PartSource(opened, indexed.split, indexed.part, qb_norm, trained)
+        found = source.open()
         model, config = load_model(opened.checkpoints / "best", "cpu")
-        return cls(model, config, indexed.index, load_annotations(opened.workspace), bank)
+        return cls(
+            *(model, config, found.index, found.annotations, found.bank),
+            items=found.items,
+            store=found.store,
+            generation=found.generation,
+            source=source,
+            finds=model.finds,
+        )
+
+    @property
+    def part(self) -> EmbeddedPart:
+        """The embeddings of the gallery."""
+        return self._searched.gallery.part
+
+    @property
+    def annotations(self) -> Annotations:
+        """The gallery's videos and captions."""
+        return self._searched.gallery.annotations
 
     @property
     def gallery(self) -> str:
@@ -105,7 +140,7 @@ class Retriever:
     @property
     def num_videos(self) -> int:
         """How many videos are searched."""
-        return len(self.part.videos.ids)
+        return len(self._searched.gallery.rows_of)
 
     @property
     def num_captions(self) -> int:
@@ -115,72 +150,151 @@ class Retriever:
     @property
     def order(self) -> str:
         """What videos are ordered by for words: "score", or "QB-Norm"."""
-        return "score" if self._bank is None else "QB-Norm"
+        return "score" if self._searched.gallery.bank is None else "QB-Norm"
 
-    def search(self, queries: Sequence[str], k: int = 10, *, filters: Filters = ANY) -> list[list[Hit]]:
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """What the score adds up, the keys of `Hit.shares`; "hubs" is last, where the model corrects for them."""
+        return self._searched.scored
+
+    @property
+    def categories(self) -> Mapping[str, int]:
+        """Category -> how many of the gallery's videos are of it, in alphabetical order."""
+        return self._searched.gallery.row_facts.categories
+
+    @property
+    def has_durations(self) -> bool:
+        """Whether the duration of any video is known, so that it can be filtered by."""
+        return self._searched.gallery.row_facts.has_durations
+
+    @property
+    def has_speech(self) -> bool:
+        """Whether words are spoken in any video, as far as an expert heard."""
+        return self._searched.gallery.row_facts.has_speech
+
+    @property
+    def finds(self) -> str:
+        """What this gallery can find, in one or two sentences."""
+        return self._finds or describe(self.model.experts, self._searched.gallery.store)
+
+    @property
+    def generation(self) -> str:
+        """Which generation of its index the gallery is."""
+        return self._searched.gallery.generation
+
+    def refresh(self) -> bool:
+        """Open the gallery anew where its index has changed on disk, and return whether it was.
+
+        Searches under way end with the gallery they began with. A gallery that cannot be opened, since it is just being
+        replaced or is damaged, leaves the one there is; that is said once.
+        """
+        if self._source is None or not self._refreshing.acquire(blocking=False):
+            return False
+        try:
+            now = self._source.generation()
+            if now == self.generation:
+                return False
+            self._searched = self._prepare(self._source.open())
+            self._refused = ""
+        except VtrError as error:
+            if str(error) != self._refused:
+                say(f"the gallery is not opened anew, the one before is still searched: {error}")
+            self._refused = str(error)
+            return False
+        else:
+            return True
+        finally:
+            self._refreshing.release()
+
+    def search(
+        self, queries: Sequence[str], k: int = 10, *, filters: Filters = ANY, details: bool = True
+    ) -> list[list[Hit]]:
         """Return the best `k` videos for each query, best first.
 
+        Args:
+            queries: what to look for.
+            k: how many videos, fewer where there are fewer.
+            filters: which videos may answer.
+            details: also find moments, shares and snippets.
+
         Raises:
-            InputError: a query is empty.
+            InputError: a query is empty, or a filter asks for what is not known here.
         """
-        del filters
         if any(not query.strip() for query in queries):
             raise InputError('the query is empty. Say what to look for, for example "a man is cooking".')
         with self._one_at_a_time, torch.inference_mode():
             texts = self.model.embed_texts(self._text_input.batch(queries, queries))
-        found = self._index.videos_for(texts, k) if self._bank is None else self._normalised(texts, k, self._bank)
-        return self._video_hits(found)
+        searched = self._searched
+        best = searched.gallery.best(texts, k, filters, normalised=True)
+        return [searched.hits(texts, picks, words, details) for picks, words in zip(best, queries, strict=True)]
 
-    def similar(self, video_id: str, k: int = 10, *, filters: Filters = ANY) -> list[Hit]:
+    def similar(self, video_id: str, k: int = 10, *, filters: Filters = ANY, details: bool = True) -> list[Hit]:
         """Return the best `k` other videos like one of the gallery, best first.
 
-        Raises:
-            InputError: the gallery has no such video.
-        """
-        if (row := self._in_gallery.get(video_id)) is None:
-            raise InputError(f"the gallery has no video '{video_id}'. Ids are those that a search answers.")
-        alike = self._alike(video_rows(self.part.videos, np.asarray([row])), k + 1, filters)
-        others = [hit for hit in alike if hit.video_id != video_id][:k]
-        return [Hit(rank, hit.score, hit.video_id, hit.path, hit.caption) for rank, hit in enumerate(others, 1)]
+        A video of several rows is alike by the two rows that are most alike.
 
-    def similar_to(self, features: Features, k: int = 10, *, filters: Filters = ANY) -> list[Hit]:
+        Raises:
+            InputError: the gallery has no such video, or a filter asks for what is not known here.
+        """
+        searched = self._searched
+        if (rows := searched.gallery.rows_of.get(video_id)) is None:
+            raise InputError(f"the gallery has no video '{video_id}'. Ids are those that a search answers.")
+        asked = self._as_texts(video_rows(searched.gallery.part.videos, np.asarray(rows)))
+        alike = self._alike(searched.gallery, asked, k + 1, filters)
+        others = [pick for pick in alike if searched.gallery.video_ids[pick.row] != video_id]
+        return searched.hits(asked, others[:k], "", details)
+
+    def similar_to(self, features: Features, k: int = 10, *, filters: Filters = ANY, details: bool = True) -> list[Hit]:
         """Return the best `k` videos like one that need not be in the gallery, best first.
 
         Raises:
-            InputError: none of the model's experts found anything, or features have another dim.
+            InputError: none of the model's experts found anything, features have another dim, or a filter asks for what
+                is not known here.
         """
-        return self._alike(self._embed(features), k, filters)
+        searched, asked = self._searched, self._as_texts(self._embed(features))
+        return searched.hits(asked, self._alike(searched.gallery, asked, k, filters), "", details)
 
-    def captions_for(self, features: Features, k: int = 10) -> list[Hit]:
+    def captions_for(self, features: Features, k: int = 10, *, details: bool = True) -> list[Hit]:
         """Return the best `k` captions for a video, which need not be in the gallery, best first.
 
         Raises:
             InputError: none of the model's experts found anything, or features have another dim.
             WorkspaceError: the gallery has no captions.
         """
-        return self._caption_hits(self._index.captions_for(self._embed(features), k))
+        return self._searched.captions(self._embed(features), k, details)
 
     def video_path(self, video_id: str) -> str | None:
         """Return where a video of the gallery lies, None for any other id or where there is no file."""
-        return self.annotations.video_by_id[video_id].path if video_id in self._in_gallery else None
+        return self._searched.gallery.path(video_id)
 
-    def _normalised(self, texts: TextEmbeddings, k: int, bank: QueryBank) -> Found:
-        """Return the best videos in the order of QB-Norm, with their scores as they are.
+    def duration_seconds(self, video_id: str) -> float | None:
+        """Return how long a video of the gallery is, None for any other id or where it is not known."""
+        gallery = self._searched.gallery
+        return gallery.facts.duration_seconds(video_id) if video_id in gallery.rows_of else None
 
-        Every video of the gallery is scored: one that the index ranks low may come up when hubs go down.
-        """
-        scores = self._index.scores(texts)
-        rows = np.argsort(-bank.normalise(scores), axis=1, kind="stable")[:, :k]
-        return Found(rows, np.take_along_axis(scores, rows, axis=1))
+    def _prepare(self, gallery: Gallery) -> Answering:
+        """Return a gallery ready to be searched: what is known of its videos is read now, not by the first search."""
+        _ = gallery.row_facts
+        if gallery.store is None:
+            return Answering(gallery, self.model.dim)
+        choice = FeatureChoice.of(self.config)
+        stored = StoredFeatures(gallery.store, self.model.experts, gallery.facts.times, choice.aggregate)
+        return Answering(gallery, self.model.dim, Moments(self.model, choice, stored, gallery.items))
 
-    def _alike(self, videos: VideoEmbeddings, k: int, filters: Filters) -> list[Hit]:
-        """Return the best videos for a video: the mean over the experts that both have of their cosines."""
-        del filters
+    def _as_texts(self, videos: VideoEmbeddings) -> TextEmbeddings:
+        """Return videos as queries: the score is the mean over the experts that both have of their cosines."""
         matched = videos.vectors.clone()
         matched[:, :, self.model.dim :] = 0  # what corrects for hubs says nothing of two videos
         present = videos.present.float()
-        asked = TextEmbeddings(videos.ids, matched, present / present.sum(dim=1, keepdim=True).clamp_min(1))
-        return self._video_hits(self._index.videos_for(asked, k))[0]
+        return TextEmbeddings(videos.ids, matched, present / present.sum(dim=1, keepdim=True).clamp_min(1))
+
+    def _alike(self, gallery: Gallery, asked: TextEmbeddings, k: int, filters: Filters) -> list[Pick]:
+        """Return the best videos for any of some queries, each by its best row and query."""
+        found = (pick for picks in gallery.best(asked, k, filters) for pick in picks)
+        best: dict[str, Pick] = {}
+        for pick in sorted(found, key=lambda pick: (-pick.score, pick.row, pick.query)):
+            best.setdefault(gallery.video_ids[pick.row], pick)
+        return list(best.values())[:k]
 
     def _embed(self, features: Features) -> VideoEmbeddings:
         with torch.inference_mode():
@@ -200,27 +314,3 @@ class Retriever:
                 )
         of_one = {name: {"": found} for name, found in known.items()}
         return FeatureTable([""], of_one, self.model.expert_dims, FeatureChoice.of(self.config)).batch([0])
-
-    def _video_hits(self, found: Found) -> list[list[Hit]]:
-        return [
-            [
-                self._video_hit(rank, row, score)
-                for rank, (row, score) in enumerate(zip(rows.tolist(), scores.tolist(), strict=True), 1)
-                if row >= 0
-            ]
-            for rows, scores in zip(found.rows, found.scores, strict=True)
-        ]
-
-    def _video_hit(self, rank: int, row: int, score: float) -> Hit:
-        video_id = self.part.videos.ids[row]
-        captions = self.annotations.captions_by_video[video_id]
-        return Hit(rank, score, video_id, self.video_path(video_id), captions[0].text if captions else None)
-
-    def _caption_hits(self, found: Found) -> list[Hit]:
-        hits = []
-        for rank, (row, score) in enumerate(zip(found.rows[0].tolist(), found.scores[0].tolist(), strict=True), 1):
-            if row >= 0:
-                caption = self.annotations.caption_by_id[self.part.texts.ids[row]]
-                path = self.video_path(caption.video_id)
-                hits.append(Hit(rank, score, caption.video_id, path, caption.text))
-        return hits

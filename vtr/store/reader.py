@@ -12,6 +12,7 @@ from vtr.files import StorePath, sha256_file
 from vtr.store.schema import SCHEMA
 from vtr.store.shard_file import covered_by, decoded, read_found, rows_of, side_table
 from vtr.store.texts import FoundText
+from vtr.store.times import FeatureTimes
 from vtr.types import ExpertFeatures, ExpertSpec
 from vtr.workspace import MANIFEST, fingerprint, read_manifest
 
@@ -93,6 +94,11 @@ class FeatureStore:
         spec = self.spec(expert)
         for path, row in self._rows(expert, wanted, spec=spec):
             yield row["video_id"], decoded(path, row, spec)
+
+    def times(self, expert: str) -> FeatureTimes:
+        """Return when the features of all videos are, without reading their values."""
+        rows = self._rows(expert, columns=("video_id", "start_seconds", "end_seconds"))
+        return FeatureTimes.of((row["video_id"], row["start_seconds"], row["end_seconds"]) for _, row in rows)
 
     def texts(self, expert: str) -> dict[str, tuple[str, ...]]:
         """Return video id -> the texts an expert kept (words on screen, words spoken); empty for other experts."""

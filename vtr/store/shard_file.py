@@ -46,15 +46,21 @@ def rows_of(
         if spec is not None and held != spec:
             raise WorkspaceError(f"{path} was made by {held}, the store's manifest says {spec}. {mend(path.parent)}")
         try:
-            if wanted is not None and wanted.isdisjoint(file.read(columns=["video_id"])["video_id"].to_pylist()):
-                return
-            table = file.read(columns=list(columns))
+            groups = list(range(file.num_row_groups)) if wanted is None else _groups_of(file, wanted)
+            table = file.read_row_groups(groups, columns=list(columns))
         except (OSError, pa.ArrowException) as error:
             raise WorkspaceError(f"{path} is damaged ({error}). {mend(path)}") from error
     if wanted is not None:
         table = table.filter(pc.is_in(table["video_id"], value_set=pa.array(sorted(wanted), pa.string())))
     for cells in zip(*(_cells(name, table[name]) for name in columns), strict=True):
         yield dict(zip(columns, cells, strict=True))
+
+
+def _groups_of(file: pq.ParquetFile, wanted: frozenset[str]) -> list[int]:
+    """Return the row groups that hold some of the videos."""
+    numbers = range(file.num_row_groups)
+    ids = (file.read_row_group(number, columns=["video_id"])["video_id"].to_pylist() for number in numbers)
+    return [number for number, held in zip(numbers, ids, strict=True) if not wanted.isdisjoint(held)]
 
 
 def _cells(name: str, column: pa.ChunkedArray) -> Iterator[Any]:
