@@ -269,8 +269,12 @@ class LibraryFolder:
                 "parts": [{"name": p.name, "output": p.output, "gone": list(p.gone)} for p in state.parts],
             },
         )
-        self._build(state)
+        self._flip(state)
         self._tidy(state)
+
+    def _flip(self, state: State) -> None:
+        """Make a state what is searched, at one stroke."""
+        self._build(state)
 
     def _build(self, state: State) -> None:
         """Put an index of a state in the place of the one that is there."""
