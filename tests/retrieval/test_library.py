@@ -160,9 +160,7 @@ def test_windows_are_told(tmp_path: Path, make_part: MakePart) -> None:
     part, library = make_part(3, 0), LibraryFolder(tmp_path / "library")
     renamed = replace(part.videos, ids=("a", "b@0-30", "b@30-61"), vectors=torch.clone(part.videos.vectors))
     stretches = [(None, None), (0.0, 30.0), (30.0, 61.0)]
-    items = [
-        Item(i, i[0], start, end, "x") for i, (start, end) in zip(renamed.ids, stretches, strict=True)
-    ]
+    items = [Item(i, i[0], start, end, "x") for i, (start, end) in zip(renamed.ids, stretches, strict=True)]
     library.add(replace(part, videos=renamed), items, "model")
     opened = library.open("model").items
     assert {key: (s.video_id, s.start_seconds, s.end_seconds) for key, s in opened.items()} == {

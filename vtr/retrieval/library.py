@@ -25,7 +25,7 @@ import torch
 from vtr.coverage import Coverage
 from vtr.embeddings import EmbeddedPart, load_part, save_part
 from vtr.errors import VtrError, WorkspaceError
-from vtr.files import atomic_directory, lock, read_json, remove_temporaries, write_json
+from vtr.files import TEMPORARY_PREFIX, atomic_directory, lock, read_json, remove_temporaries, write_json
 from vtr.index.build import FLAT, MAKE, build_index, held_kind
 from vtr.index.search import RetrievalIndex
 from vtr.retrieval.galleries import Indexed
@@ -168,7 +168,8 @@ class LibraryFolder:
 
     def mend(self) -> None:
         """Remove what killed changes left; where the index has gone, build it of the state that is there."""
-        for folder in (self.root, self._embeddings, self._states):
+        _restore(self.workspace.annotations)
+        for folder in (self.root, self.workspace.root, self._embeddings, self._states):
             if folder.is_dir():
                 remove_temporaries(folder)
         state = self.state()
@@ -306,6 +307,16 @@ class LibraryFolder:
         for folder in self._embeddings.glob("[!.]*") if self._embeddings.is_dir() else ():
             if folder.name not in named:
                 shutil.rmtree(folder, ignore_errors=True)
+
+
+def _restore(folder: Path) -> None:
+    """Put a folder back that was moved aside for a new one by a process killed before that was there."""
+    if folder.exists():
+        return
+    for old in folder.parent.glob(f"{TEMPORARY_PREFIX}*-{folder.name}"):
+        if (old / MANIFEST).exists():
+            old.rename(folder)
+            return
 
 
 def coverage(number: int) -> Coverage:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from vtr.annotations.locators import absolute, relative
 from vtr.annotations.tables import load_annotations, save
 from vtr.errors import WorkspaceError
 from vtr.files import lock, read_json, write_json
@@ -53,7 +54,7 @@ class Records:
 
     @classmethod
     def load(cls, root: Path) -> Records:
-        """Read a library's records, new ones where there are none.
+        """Read a library's records, new ones where there are none; folders absolute.
 
         Raises:
             WorkspaceError: they are damaged.
@@ -63,21 +64,26 @@ class Records:
             return cls()
         content: dict[str, Any] = read_json(path)
         try:
+            place = root.resolve()
+            prefixes = {absolute(folder, place): prefix for folder, prefix in content["prefixes"].items()}
             files = {video_id: Record(**record) for video_id, record in content["files"].items()}
-            return cls(content["prefixes"], files, content["former"], content["took"], float(content["window_seconds"]))
+            files = {i: replace(record, folder=absolute(record.folder, place)) for i, record in files.items()}
+            former = {video_id: path and absolute(path, place) for video_id, path in content["former"].items()}
+            return cls(prefixes, files, former, content["took"], float(content["window_seconds"]))
         except (KeyError, TypeError, AttributeError) as error:
             raise WorkspaceError(f"{path} is damaged ({error}). Delete {root} and ingest again.") from error
 
     def save(self, root: Path) -> None:
-        """Write them, whole or not at all."""
-        files = {video_id: asdict(record) for video_id, record in self.files.items()}
+        """Write them, whole or not at all; folders relative to the library, so that both can be moved together."""
+        place = root.resolve()
+        files = {i: asdict(record) | {"folder": relative(record.folder, place)} for i, record in self.files.items()}
         write_json(
             root / RECORDS,
             {
                 "format": FORMAT,
-                "prefixes": self.prefixes,
+                "prefixes": {relative(folder, place): prefix for folder, prefix in self.prefixes.items()},
                 "files": files,
-                "former": self.former,
+                "former": {video_id: path and relative(path, place) for video_id, path in self.former.items()},
                 "took": self.took,
                 "window_seconds": self.window_seconds,
             },

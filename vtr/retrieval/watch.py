@@ -27,7 +27,7 @@ def watch(
     """Put in what comes into the folders, until interrupted.
 
     A file is read once two looks in a row have found it the same. What goes wrong with one time of putting in is told,
-    and the watch goes on. Folders of frames and tar files are put in at the start only.
+    and it is tried again after the next look. Folders of frames and tar files are put in at the start only.
 
     Args:
         ingestion: puts videos in.
@@ -39,14 +39,19 @@ def watch(
     folders = [Path(folder) for folder in request.folders]
     before = _look(folders)
     done: Sizes | None = None
+    told: str | None = None
     while True:
         wait(every_seconds)
         now = _look(folders)
         still = {path for path, size in now.items() if before.get(path) == size}
         settled = {path: now[path] for path in still}
         if done is None or any(done.get(path) != size for path, size in settled.items()) or done.keys() - now.keys():
-            _put_in(ingestion, replace(request, accept=_accepts(still, done is None)), tell)
-            done = settled
+            problem = _put_in(ingestion, replace(request, accept=_accepts(still, done is None)), tell)
+            if problem is None:
+                done = settled
+            elif problem != told:
+                say(f"error: {problem} The watch goes on.")
+            told = problem
         before = now
 
 
@@ -54,14 +59,15 @@ def _accepts(still: set[str], first: bool) -> Callable[[str], bool]:
     return lambda path: path in still or (first and not Path(path).is_file())
 
 
-def _put_in(ingestion: Ingestion, request: Request, tell: Callable[[IngestSummary], None]) -> None:
+def _put_in(ingestion: Ingestion, request: Request, tell: Callable[[IngestSummary], None]) -> str | None:
+    """Return what went wrong, None where nothing did."""
     try:
         summary = ingestion.ingest(request)
     except VtrError as error:
-        say(f"error: {error} The watch goes on.")
-        return
+        return str(error)
     if summary.new or summary.changed or summary.removed or summary.failed:
         tell(summary)
+    return None
 
 
 def _look(folders: list[Path]) -> Sizes:
