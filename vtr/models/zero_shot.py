@@ -20,7 +20,7 @@ from vtr.config import TextConfig
 from vtr.errors import ConfigError
 from vtr.model_config import TextSideConfig, ZeroShotConfig
 from vtr.models.base import RetrievalModel
-from vtr.models.encoder import Pooling, identity, load_encoder, load_pretrained, load_tokenizer, pool
+from vtr.models.encoder import Pooling, identity, load_encoder, load_text_side, load_tokenizer, pool
 from vtr.models.text import STATES_BATCH, TextInput
 from vtr.types import TextBatch, TextEmbeddings, VideoBatch, VideoEmbeddings
 from vtr.workspace import fingerprint
@@ -149,7 +149,7 @@ def _paired(side: TextSideConfig) -> Callable[[list[str]], Tensor]:
     """Return what embeds texts with the text side of CLIP or SigLIP."""
     how = PAIRED[side.kind]
     tokenizer = load_tokenizer(side.model)
-    model: Any = load_pretrained(side.model, how.model_class).eval()
+    model: Any = load_text_side(side.model, how.model_class).eval()
     most = int(model.config.max_position_embeddings)
 
     def encode(texts: list[str]) -> Tensor:
