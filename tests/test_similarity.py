@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from vtr.similarity import ExactGallery, flat_scores, flat_texts, flat_videos, score_matrix
+from vtr import similarity
+from vtr.similarity import ExactGallery, expert_shares, flat_scores, flat_texts, flat_videos, score_matrix
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
 
@@ -48,6 +49,30 @@ def test_candidates_get_the_same_scores(missing: bool) -> None:
     candidates = torch.tensor([[0, 6, 2], [1, 1, 3], [4, 5, 6], [2, 0, 1], [3, 2, 5]])
     expected = score_matrix(texts, videos).gather(1, candidates)
     torch.testing.assert_close(ExactGallery(videos).score_candidates(texts, candidates), expected.float())
+
+
+@pytest.mark.parametrize("missing", [False, True])
+@pytest.mark.parametrize("dim", [4, 3])
+def test_shares_are_what_each_expert_adds_to_the_score(
+    missing: bool, dim: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of 4 numbers an expert, those from `dim` on are the last share, of all experts together."""
+    monkeypatch.setattr(similarity, "PAIRS_BLOCK", 8)
+    texts, videos = embeddings(missing)
+    text_rows, video_rows = (grid.flatten() for grid in torch.meshgrid(torch.arange(5), torch.arange(7), indexing="ij"))
+    shares = expert_shares(texts, videos, text_rows, video_rows, dim)
+    assert shares.dtype == torch.float64 and shares.shape == (35, 4)
+    for pair, (t, v) in enumerate(zip(text_rows.tolist(), video_rows.tolist(), strict=True)):
+        held = [e for e in range(3) if videos.present[v, e]]
+        weight = sum(texts.weights[t, e].item() for e in held)
+        expected = [0.0] * 4
+        for e in held:
+            for number in range(4):
+                product = texts.vectors[t, e, number].item() * videos.vectors[v, e, number].item()
+                expected[e if number < dim else 3] += texts.weights[t, e].item() * product / weight
+        assert shares[pair].tolist() == pytest.approx(expected, abs=1e-12)
+    scores = score_matrix(texts, videos)[text_rows, video_rows]
+    torch.testing.assert_close(shares.sum(1), scores, atol=1e-12, rtol=0)
 
 
 def test_with_all_experts_the_score_is_one_inner_product() -> None:

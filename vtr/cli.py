@@ -16,7 +16,7 @@ from vtr.cli_evaluate import compare, evaluate
 from vtr.cli_experiments import runs, sweep
 from vtr.cli_extract import experts, extract, features
 from vtr.cli_import import imports
-from vtr.cli_index import index
+from vtr.cli_index import export, index
 from vtr.cli_ingest import ingest
 from vtr.cli_options import (
     AvailableOnlyOption,
@@ -172,6 +172,7 @@ def embed(
 
 
 app.command()(index)
+app.command()(export)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(sweep)

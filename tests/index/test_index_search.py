@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from vtr.embeddings import EmbeddedPart
 from vtr.errors import ConfigError, WorkspaceError
 from vtr.files import read_json, write_json
-from vtr.index import search
-from vtr.index.build import CAPTIONS, IDS, VIDEOS, build_index, held_kind, is_current
+from vtr.index import ranking
+from vtr.index.build import build_index, held_kind, is_current
 from vtr.index.search import RetrievalIndex
 from vtr.similarity import exact_scores
 from vtr.types import TextEmbeddings, VideoEmbeddings
@@ -59,9 +59,9 @@ def opened(folder: Path, part: EmbeddedPart) -> RetrievalIndex:
 def test_both_directions_equal_sorted_loops(
     tmp_path: Path, make_part: MakePart, monkeypatch: pytest.MonkeyPatch, missing: float, small: int, gather_cost: int
 ) -> None:
-    monkeypatch.setattr(search, "SMALL", small)
-    monkeypatch.setattr(search, "FIRST_CANDIDATES", 3)
-    monkeypatch.setattr(search, "GATHER_COST", gather_cost)
+    monkeypatch.setattr(ranking, "SMALL", small)
+    monkeypatch.setattr(ranking, "FIRST_CANDIDATES", 3)
+    monkeypatch.setattr(ranking, "GATHER_COST", gather_cost)
     part = make_part(40, 3, missing)
     index = opened(tmp_path, part)
     scores = loop_scores(part.texts, part.videos)
@@ -79,11 +79,11 @@ def test_masked_experts_need_the_widening(make_part: MakePart, tmp_path: Path, m
     part = make_part(60, 1, 0.6, seed=3)
     index = opened(tmp_path, part)
     right = best(loop_scores(part.texts, part.videos), 3)
-    monkeypatch.setattr(search, "SMALL", 10)
-    monkeypatch.setattr(search, "GATHER_COST", 0)
-    monkeypatch.setattr(search, "FIRST_CANDIDATES", 6)
+    monkeypatch.setattr(ranking, "SMALL", 10)
+    monkeypatch.setattr(ranking, "GATHER_COST", 0)
+    monkeypatch.setattr(ranking, "FIRST_CANDIDATES", 6)
     np.testing.assert_array_equal(index.videos_for(part.texts, 3).rows, right)
-    monkeypatch.setattr(search, "_ceiling", lambda last, _: np.full(len(last), -np.inf))  # never widen
+    monkeypatch.setattr(ranking, "_ceiling", lambda last, *_: np.full(len(last), -np.inf))  # never widen
     assert (index.videos_for(part.texts, 3).rows != right).any()
 
 
@@ -96,7 +96,7 @@ def test_masked_experts_need_the_widening(make_part: MakePart, tmp_path: Path, m
 def test_the_best_of_candidates_in_order(scores: NDArray[np.float32], wanted: int, random: Random) -> None:
     """Against sorting Python tuples: falling score, then rising row."""
     candidates = np.asarray([random.sample(range(70_000), 9) for _ in range(3)])
-    rows, kept = search._best(candidates, scores, wanted)
+    rows, kept = ranking._best(candidates, scores, wanted)
     for query in range(3):
         pairs = sorted(zip((-scores[query]).tolist(), candidates[query].tolist(), strict=True))[:wanted]
         assert rows[query].tolist() == [row for _, row in pairs]
@@ -107,7 +107,7 @@ def test_blocks_do_not_change_answers(make_part: MakePart, tmp_path: Path, monke
     part = make_part(30, 4, 0.3)
     index = opened(tmp_path, part)
     whole = index.videos_for(part.texts, 30), index.captions_for(part.videos, 120)
-    monkeypatch.setattr(search, "BLOCK_SCORES", 100)
+    monkeypatch.setattr(ranking, "BLOCK_SCORES", 100)
     for before, after in zip(
         whole, (index.videos_for(part.texts, 30), index.captions_for(part.videos, 120)), strict=True
     ):
@@ -168,15 +168,19 @@ def test_index_of_other_embeddings(make_part: MakePart, tmp_path: Path) -> None:
         RetrievalIndex.open(tmp_path, renamed, embed_output="abc")
 
 
-@pytest.mark.parametrize("name", [VIDEOS, CAPTIONS, IDS])
+@pytest.mark.parametrize("name", ["videos.f32", "captions.arrow", "videos.keys", "captions.owners"])
 def test_damaged_index(make_part: MakePart, tmp_path: Path, name: str) -> None:
     part = make_part(5)
     build_index(tmp_path, part, embed_output="abc")
-    content = (tmp_path / name).read_bytes()
-    (tmp_path / name).write_bytes(content[: len(content) // 2])
-    with pytest.raises(WorkspaceError, match=f"damaged: {name} has changed since.*run `vtr index RUN` again"):
-        RetrievalIndex.open(tmp_path, part, embed_output="abc")
-    (tmp_path / name).unlink()
+    path = tmp_path / "000001" / name
+    content = path.read_bytes()
+    for damage in (content[: len(content) // 2], bytes([content[0] ^ 1]) + content[1:]):
+        path.write_bytes(damage)
+        with pytest.raises(
+            WorkspaceError, match=f"damaged: 000001/{name} has changed since.*run `vtr index RUN` again"
+        ):
+            RetrievalIndex.open(tmp_path, part, embed_output="abc")
+    path.unlink()
     with pytest.raises(WorkspaceError, match=f"{name} is missing"):
         RetrievalIndex.open(tmp_path, part, embed_output="abc")
 
@@ -187,11 +191,14 @@ def test_damage_behind_a_right_checksum(make_part: MakePart, tmp_path: Path) -> 
     build_index(tmp_path, other, embed_output="abc")
     index = RetrievalIndex.open(tmp_path, part, embed_output="abc")
     with pytest.raises(WorkspaceError, match="index of the videos holds other vectors"):
-        index.check()
-    opened(tmp_path, part).check()
+        index.check(part)
+    swapped = replace(part, texts=replace(part.texts, weights=part.texts.weights.flip(1)))
+    with pytest.raises(WorkspaceError, match="index of the captions holds other vectors"):
+        opened(tmp_path, part).check(swapped)
+    opened(tmp_path, part).check(part)
     manifest = read_json(tmp_path / "manifest.json")
     write_json(tmp_path / "manifest.json", manifest | {"dim": 9})
-    with pytest.raises(WorkspaceError, match="5 vectors of 32, 5 of 9 were expected"):
+    with pytest.raises(WorkspaceError, match=r"videos.f32 holds 640 bytes, \(5, 36\) of float32 were expected"):
         RetrievalIndex.open(tmp_path, part, embed_output="abc")
 
 
@@ -210,7 +217,7 @@ def test_an_approximate_index_ranks_its_candidates_by_the_score(tmp_path: Path, 
     scores = exact_scores(part.texts, part.videos).numpy()
     index = approximate(tmp_path, part, "IVF20,Flat", "nprobe=2")
     assert (index.exact, index.kind) == (False, "IVF20,Flat nprobe=2")
-    index.check()
+    index.check(part)
     found = index.videos_for(part.texts, 60)
     there = found.rows >= 0
     assert not there.all()  # two of twenty lists do not hold sixty videos for every query

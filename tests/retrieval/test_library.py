@@ -31,7 +31,7 @@ def some(part: EmbeddedPart, rows: Sequence[int]) -> EmbeddedPart:
 
 def held(library: LibraryFolder) -> dict[str, np.ndarray]:
     """Return row id -> vectors, and caption id -> vectors, of what a reader sees."""
-    part = library.open("model").indexed.embedded
+    part = library.open("model").indexed.index.part
     found = dict(zip(part.videos.ids, part.videos.vectors.numpy(), strict=True))
     assert len(found) == len(part.videos.ids)
     return found | dict(zip(part.texts.ids, part.texts.vectors.numpy(), strict=True))
@@ -52,9 +52,9 @@ def test_batches_make_what_one_part_would(tmp_path: Path, make_part: MakePart) -
         part = some(whole, range(at, at + 10))
         library.add(part, items_of(part), "model")
     opened = library.open("model").indexed
-    assert opened.embedded.videos.ids == whole.videos.ids
-    assert opened.embedded.video_of_text.tolist() == whole.video_of_text.tolist()
-    assert opened.embedded.texts_plain == whole.texts_plain
+    assert opened.index.part.videos.ids == whole.videos.ids
+    assert opened.index.part.video_of_text.tolist() == whole.video_of_text.tolist()
+    assert opened.index.part.texts_plain == whole.texts_plain
     scores = score_matrix(whole.texts, whole.videos).numpy()
     found = opened.index.videos_for(whole.texts, 5)
     assert np.allclose(found.scores, -np.sort(-scores, axis=1)[:, :5], atol=1e-6)
@@ -109,7 +109,7 @@ def test_a_change_that_was_killed_is_not_seen_and_is_tidied(
     library.add(first, items_of(first), "model")
     before = sorted((tmp_path / "library" / "embeddings").iterdir())
     with monkeypatch.context() as patch:
-        patch.setattr(LibraryFolder, "_flip", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
+        patch.setattr(module, "add_videos", lambda *_, **__: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             library.add(second, items_of(second), "model")
     assert same(held(library), wanted(first))
@@ -135,17 +135,17 @@ def test_a_reader_begins_anew_when_the_library_changes_under_it(
 ) -> None:
     first, second, library = make_part(4, seed=1), make_part(9, seed=2), LibraryFolder(tmp_path / "library")
     library.add(first, items_of(first), "model")
-    real, changed = LibraryFolder.embedded, []
+    real, changed = LibraryFolder._read_state, []
 
-    def embedded(self: LibraryFolder, state: module.State) -> EmbeddedPart:
-        part = real(self, state)
+    def read(self: LibraryFolder, path: Path) -> module.State:
+        state = real(self, path)
         if not changed:
             changed.append(True)
             library.add(second, items_of(second), "model")
-        return part
+        return state
 
-    monkeypatch.setattr(LibraryFolder, "embedded", embedded)
-    assert same(held(library), wanted(second) | {})
+    monkeypatch.setattr(LibraryFolder, "_read_state", read)
+    assert same(held(library), wanted(second))
 
 
 def test_a_damaged_state_is_named(tmp_path: Path, make_part: MakePart) -> None:

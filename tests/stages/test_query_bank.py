@@ -25,7 +25,7 @@ from vtr.retrieval.query_bank import Banks, query_banks
 from vtr.similarity import exact_scores
 from vtr.stages.evaluate import evaluate
 from vtr.stages.index import index as build
-from vtr.stages.search import search
+from vtr.stages.search import Question, search
 from vtr.types import PARTS, Part
 from vtr.workspace import Run, Workspace
 
@@ -248,7 +248,7 @@ def test_a_single_query_gets_the_order_of_its_row_and_raw_scores(run: Run) -> No
 def test_the_kind_of_index_does_not_matter(run: Run) -> None:
     """An approximate index would look into one of three lists; QB-Norm looks at every video."""
     ids, expected = gallery_of(run).embedded.videos.ids, list(rankings(run))
-    build(run, "full", "test", factory="IVF3,Flat")
+    build(run, "full", "test", factory="IVF3,Flat", parameters="nprobe=1")
     asked = {"split": "full", "part": "test"}
     normalised, plain = Retriever.load(run, **asked, qb_norm=True), Retriever.load(run, **asked)
     for text, items, _ in expected:
@@ -259,7 +259,8 @@ def test_the_kind_of_index_does_not_matter(run: Run) -> None:
 def test_the_answer_shows_the_order_and_the_raw_scores(run: Run) -> None:
     text, items, scores = next(found for found in rankings(run) if found[2] != sorted(found[2], reverse=True))
     ids = gallery_of(run).embedded.videos.ids
-    found = search(run, text, None, top=6, split="full", part="test", as_json=True, qb_norm=True, extract=never)
+    asked = {"top": 6, "split": "full", "part": "test", "as_json": True, "qb_norm": True}
+    (found,) = search(run, Question(text), **asked, extract=never)
     answer = json.loads(found)
     assert [hit["video_id"] for hit in answer["results"]] == [ids[item] for item in items]
     assert [hit["score"] for hit in answer["results"]] == pytest.approx(scores, abs=1e-5)

@@ -25,7 +25,7 @@ from vtr.similarity import score_matrix
 from vtr.stages.evaluate import evaluate
 from vtr.stages.imports import import_ce_checkpoint, import_mmt_checkpoint
 from vtr.stages.report import report
-from vtr.stages.search import search
+from vtr.stages.search import Question, search
 from vtr.stages.status import status
 from vtr.training.embed import embed
 from vtr.training.train import train
@@ -93,7 +93,7 @@ def test_an_imported_run_is_a_run_like_any_other(shared: Path, tmp_path: Path) -
     run = take_over(shared, "mmt_release_1ka", tmp_path)
     text = str(evaluate(run, None, None, device="cpu"))
     assert "1k-A test: 8 of 8; 1 caption a video" in text
-    answer = search(run, "a man talks", None, top=2, split=None, part=None, as_json=True, extract=None)  # type: ignore[arg-type]
+    (answer,) = search(run, Question("a man talks"), top=2, as_json=True, extract=None)  # type: ignore[arg-type]
     assert len(json.loads(answer)["results"]) == 2
     shown = status(run.workspace.root)
     assert "stale" not in shown and "elsewhere, by its authors" in shown

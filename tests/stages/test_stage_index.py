@@ -21,12 +21,13 @@ def test_index_follows_embed_and_is_kept(run: Run) -> None:
     made = index(run, None, None)
     assert made.fresh
     assert str(made).startswith("full test: 6 of 6; 6 videos and 12 captions indexed in")
-    before = (made.folder / "videos.faiss").stat().st_mtime_ns
+    before = (made.folder / "000001" / "videos.f32").stat().st_mtime_ns
     again = index(run, None, None)
     assert not again.fresh
-    assert (again.folder / "videos.faiss").stat().st_mtime_ns == before
+    assert (again.folder / "000001" / "videos.f32").stat().st_mtime_ns == before
     assert read_json(made.folder / "manifest.json")["inputs"] == {
-        "embed": read_json(run.embeddings / "full-test" / "manifest.json")["output"]
+        "embed": read_json(run.embeddings / "full-test" / "manifest.json")["output"],
+        "train": read_json(run.root / "manifest.json")["output"],
     }
 
 

@@ -1,183 +1,218 @@
-"""Embeddings to FAISS: one inner-product index of the videos, one of the captions; flat, and so exact, unless asked."""
+"""Embeddings to an index: segments of vectors and ids, and what FAISS makes of them; exact unless asked otherwise."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import faiss
-import numpy as np
-from torch import Tensor
 
-from vtr.embeddings import EmbeddedPart
-from vtr.errors import ConfigError, WorkspaceError
-from vtr.files import atomic_file, read_json, sha256_file, write_json
-from vtr.similarity import flat_texts, flat_videos
-from vtr.workspace import MANIFEST, check_made_from, fingerprint, read_manifest, write_manifest
+from vtr.embeddings import CAPTIONS, VIDEOS, EmbeddedPart, HeldPart, PartSource
+from vtr.errors import ConfigError
+from vtr.files import atomic_directory, lock
+from vtr.index.kinds import AUTO, FLAT, choose, fill
+from vtr.index.layout import (
+    LAYOUT,
+    MAKE,
+    SegmentEntry,
+    State,
+    commit,
+    segment_files,
+    sweep_unnamed,
+)
+from vtr.index.segment import Items, Written, open_segment, write_segment
+from vtr.index.tuning import describe, draw_curve, tune
+from vtr.progress import say
+from vtr.workspace import MANIFEST, read_manifest
 
-VIDEOS, CAPTIONS, IDS = "videos.faiss", "captions.faiss", "ids.json"
-MAKE = "vtr index RUN"
-CHECKED = 4096
-"""Vectors that are compared at once."""
+TARGET_RECALL = 0.99
+"""The recall of the best ten that approximate indexes are tuned to."""
 
-FLAT = "Flat"
-"""The FAISS factory string of the exact index."""
+
+def default_memory_limit() -> int:
+    """Return half of the machine's memory, in bytes."""
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") // 2
 
 
 def build_index(
-    folder: Path, part: EmbeddedPart, *, embed_output: str, factory: str = FLAT, parameters: str = ""
+    folder: Path,
+    part: EmbeddedPart | PartSource,
+    *,
+    embed_output: str,
+    factory: str = FLAT,
+    parameters: str = "",
+    target_recall: float = TARGET_RECALL,
+    memory_limit: int | None = None,
+    train_output: str | None = None,
 ) -> None:
-    """Write the indexes, the ids of their rows and the manifest into `folder`, each atomically, the manifest last.
+    """Write an index of some embeddings into `folder`, and remove the one that was there.
 
-    The vectors are `flat_videos` and `flat_texts`, so an inner product is the score's numerator. A part without
-    captions gets no caption index.
+    Who searches meanwhile sees the old index or the new one. The embeddings are read a batch at a time and need not fit
+    into memory. A part without captions gets no index of captions.
 
     Args:
         folder: where to.
         part: the embeddings.
         embed_output: their fingerprint, the `output` of their manifest.
-        factory: FAISS's name of the kind of index, for example "IVF64,Flat" or "HNSW32"; "Flat" is exact.
-        parameters: FAISS's search parameters, for example "nprobe=8"; set whenever the index is read.
+        factory: FAISS's name of the kind of index, for example "IVF64,Flat" or "HNSW32"; "Flat" is exact; "auto"
+            chooses by the number of vectors and the memory limit, see `vtr.index.kinds.choose`.
+        parameters: FAISS's search parameters, for example "nprobe=8"; chosen to reach the target where there are none.
+        target_recall: the recall of the best ten that an approximate index is tuned to, between 0 and 1.
+        memory_limit: bytes that building may hold beyond the files it maps; None for half of the machine's memory.
+        train_output: the fingerprint of the model that made the embeddings.
 
     Raises:
         ConfigError: FAISS does not know the factory or the parameters, or cannot train the index on these vectors.
-        WorkspaceError: the folder cannot be written.
+        WorkspaceError: the folder cannot be written, or another process writes into it.
     """
-    vectors = {VIDEOS: flat_videos(part.videos)}
-    if part.texts.ids:
-        vectors[CAPTIONS] = flat_texts(part.texts)
-    made = {name: _make(rows, factory, parameters) for name, rows in vectors.items()}
-    for old in (MANIFEST, CAPTIONS):  # a half-renewed folder must not look finished
-        (folder / old).unlink(missing_ok=True)
-    for name, index in made.items():
-        _write(folder / name, index)
-    write_json(folder / IDS, {VIDEOS: part.videos.ids, CAPTIONS: part.texts.ids})
-    checksums = {name: sha256_file(folder / name) for name in (*vectors, IDS)}
-    write_manifest(
-        folder,
-        "index",
-        output=fingerprint(checksums),
-        inputs={"embed": embed_output},
-        config={"factory": factory, "parameters": parameters},
-        counts={"videos": len(part.videos.ids), "captions": len(part.texts.ids)},
-        dim=vectors[VIDEOS].shape[1],
-        checksums=checksums,
+    if not 0 < target_recall <= 1:
+        raise ConfigError(f"the target recall is {target_recall}, a number above 0 and up to 1 was expected.")
+    source = HeldPart(part) if isinstance(part, EmbeddedPart) else part
+    config = {
+        "factory": factory,
+        "parameters": parameters,
+        "target_recall": target_recall,
+        "memory_limit": memory_limit,
+    }
+    inputs = {"embed": embed_output} | ({} if train_output is None else {"train": train_output})
+    with lock(folder / ".lock", f"index into {folder}"):
+        sweep_unnamed(folder)
+        before = _generation(folder)
+        commit(folder, make_main(folder, source, before, config, inputs))
+
+
+def make_main(
+    folder: Path, source: PartSource, generation: int, config: Mapping[str, Any], inputs: Mapping[str, str]
+) -> State:
+    """Write a main segment, and return the state of an index that has no other. The folder's lock must be held.
+
+    Args:
+        folder: the index.
+        source: all it is to hold.
+        generation: of the index that is there, 0 for none.
+        config, inputs: see `State`.
+
+    Raises:
+        ConfigError: see `build_index`.
+    """
+    state = State(
+        generation,
+        source.experts,
+        source.dim,
+        source.coverage,
+        dict(inputs),
+        dict(config),
+        kinds={},
+        segments=(),
+        files={},
     )
+    name = state.next_name()
+    with atomic_directory(folder / name) as temporary:
+        written = write_segment(temporary, source)
+        kinds = {kind: _index_side(temporary, source, written, kind, config) for kind in (VIDEOS, CAPTIONS)}
+    entry = SegmentEntry(name, written.videos, written.captions, written.patterns)
+    return replace(state, kinds=kinds, segments=(entry,), files=segment_files(folder, name))
 
 
-def is_current(folder: Path, embed_output: str, factory: str = FLAT, parameters: str = "") -> bool:
-    """Return whether `folder` holds a finished index of these embeddings and of this kind."""
-    if not (folder / MANIFEST).exists() or held_kind(folder) != (factory, parameters):
-        return False
-    return bool(read_manifest(folder, MAKE)["inputs"].get("embed") == embed_output)
+def add_segment(folder: Path, state: State, source: PartSource) -> State:
+    """Write a further segment, which is searched exactly, and return the state with it. The lock must be held."""
+    name = state.next_name()
+    with atomic_directory(folder / name) as temporary:
+        written = write_segment(temporary, source)
+    entry = SegmentEntry(name, written.videos, written.captions, written.patterns)
+    files = dict(state.files) | segment_files(folder, name)
+    return replace(state, segments=(*state.segments, entry), files=files)
 
 
-def held_kind(folder: Path) -> tuple[str, str] | None:
-    """Return factory and parameters of the index in `folder`, current or stale; None where there is none."""
-    return _kind(read_manifest(folder, MAKE)) if (folder / MANIFEST).exists() else None
-
-
-def _kind(manifest: Mapping[str, Any]) -> tuple[str, str]:
-    config = manifest["config"]
-    return config.get("factory", FLAT), config.get("parameters", "")  # early indexes, all flat, do not say
-
-
-@dataclass(frozen=True, slots=True)
-class Loaded:
-    """The indexes of a part.
-
-    Attributes:
-        videos, captions: the index of the videos and that of the captions, None where there are none.
-        factory, parameters: see `build_index`.
-    """
-
-    videos: faiss.Index
-    captions: faiss.Index | None
-    factory: str = FLAT
-    parameters: str = ""
-
-
-def load_index(folder: Path, part: EmbeddedPart, *, embed_output: str) -> Loaded:
-    """Return the indexes that `build_index` wrote for these embeddings.
-
-    Raises:
-        WorkspaceError: the index is missing, damaged, of other embeddings, or made by a newer vtr.
-    """
-    manifest = read_manifest(folder, MAKE)
-    check_made_from(folder, "embed", manifest["inputs"], embed_output, MAKE)
-    for name, expected in manifest["checksums"].items():
-        if not (folder / name).exists() or sha256_file(folder / name) != expected:
-            state = "has changed since it was written" if (folder / name).exists() else "is missing"
-            raise _damaged(folder, f"{name} {state}")
-    ids = read_json(folder / IDS)
-    if (tuple(ids[VIDEOS]), tuple(ids[CAPTIONS])) != (part.videos.ids, part.texts.ids):
-        raise _damaged(folder, f"its ids are not those of the {len(part.videos.ids)} videos that were embedded")
-    factory, parameters = _kind(manifest)
-    videos = _read(folder / VIDEOS, len(part.videos.ids), manifest["dim"])
-    captions = _read(folder / CAPTIONS, len(part.texts.ids), manifest["dim"]) if part.texts.ids else None
-    for index in (videos, captions):
-        if index is not None and parameters:
-            faiss.ParameterSpace().set_index_parameters(index, parameters)  # type: ignore[arg-type]
-    return Loaded(videos, captions, factory, parameters)
-
-
-def check_vectors(index: faiss.Index, expected: Tensor, what: str) -> None:
-    """Check that an index holds exactly these vectors [N, D].
-
-    Raises:
-        WorkspaceError: it holds others.
-    """
-    for at in range(0, index.ntotal, CHECKED):
-        some = expected[at : at + CHECKED]
-        if not np.array_equal(index.reconstruct_n(at, len(some)), as_float32(some)):
-            raise WorkspaceError(
-                f"the index of the {what} holds other vectors than the embeddings. Run `{MAKE}` again."
-            )
-
-
-def as_float32(vectors: Tensor) -> Any:
-    """Return the array FAISS wants: float32, on the CPU, rows contiguous."""
-    return np.ascontiguousarray(vectors.cpu().numpy(), np.float32)
-
-
-def _make(vectors: Tensor, factory: str, parameters: str) -> faiss.Index:
-    rows = as_float32(vectors)
-    try:
-        index = faiss.index_factory(rows.shape[1], factory, faiss.METRIC_INNER_PRODUCT)
-        index.train(rows)
-        index.add(rows)
-        if parameters:
-            faiss.ParameterSpace().set_index_parameters(index, parameters)  # type: ignore[arg-type]
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[-1]
+def _index_side(
+    folder: Path, source: PartSource, written: Written, kind: str, config: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Write what FAISS makes of the videos or of the captions of a segment, and return what the manifest says of it."""
+    experts, dim = len(source.experts), source.dim
+    segment = open_segment(folder, written.videos, written.captions, experts, dim)
+    items: Items = getattr(segment, kind)
+    limit = config["memory_limit"] or default_memory_limit()
+    factory = config["factory"]
+    if factory == AUTO:
+        factory = choose(len(items), experts * dim, limit)
+    if factory == FLAT and config["parameters"]:
         raise ConfigError(
-            f"FAISS cannot make an index '{factory}' with parameters '{parameters}' of {len(rows)} vectors of "
-            f"{rows.shape[1]}: {reason}. Examples: --factory Flat; --factory IVF64,Flat --parameters nprobe=8."
-        ) from error
-    return index
+            f"FAISS cannot make an index '{FLAT}' with parameters '{config['parameters']}' of {len(items)} vectors of "
+            f"{experts * dim}: the exact kind has none. Leave out --parameters, or choose another --factory."
+        )
+    if factory == FLAT or not len(items):
+        return {"factory": FLAT, "parameters": ""}
+    index = fill(items, factory, config["parameters"], limit, folder)
+    target = config["target_recall"]
+    tuned = tune(segment, kind, replace(items, approximate=index), factory, config["parameters"], target)
+    say(describe(tuned, kind, target))
+    if config["factory"] == AUTO and not tuned.reached:
+        say(f"{kind}: {FLAT} is taken instead")
+        return {"factory": FLAT, "parameters": ""}
+    draw_curve(folder / f"{kind}.curve.svg", tuned, kind, target)
+    _write(folder / f"{kind}.faiss", index)
+    return tuned.facts()
 
 
 def _write(path: Path, index: faiss.Index) -> None:
-    with atomic_file(path) as temporary:
-        try:
-            faiss.write_index(index, str(temporary))
-        except RuntimeError as error:  # how FAISS reports a full disk
-            raise OSError(str(error).strip().splitlines()[-1]) from error
-
-
-def _read(path: Path, count: int, dim: int) -> faiss.Index:
+    lists = path.parent / "lists.ivfdata"
+    if lists.exists():  # FAISS keeps the file's name: it must be the one it will have
+        own = lists.rename(path.with_suffix(".ivfdata"))
+        inverted: Any = faiss.extract_index_ivf(index).invlists
+        on_disk: Any = faiss.downcast_InvertedLists(inverted)
+        on_disk.filename = str(own)
     try:
-        index = faiss.read_index(str(path))
-    except RuntimeError as error:
-        raise _damaged(path.parent, f"FAISS cannot read {path.name}") from error
-    if (index.ntotal, index.d) != (count, dim):
-        raise _damaged(
-            path.parent, f"{path.name} holds {index.ntotal} vectors of {index.d}, {count} of {dim} were expected"
-        )
-    return index
+        faiss.write_index(index, str(path))
+    except RuntimeError as error:  # how FAISS reports a full disk
+        raise OSError(str(error).strip().splitlines()[-1]) from error
 
 
-def _damaged(folder: Path, what: str) -> WorkspaceError:
-    return WorkspaceError(f"the index {folder} is damaged: {what}. Delete the folder and run `{MAKE}` again.")
+def _generation(folder: Path) -> int:
+    return int(read_manifest(folder, MAKE).get("generation", 0)) if (folder / MANIFEST).exists() else 0
+
+
+def is_current(
+    folder: Path,
+    embed_output: str,
+    factory: str = FLAT,
+    parameters: str = "",
+    target_recall: float = TARGET_RECALL,
+    train_output: str | None = None,
+) -> bool:
+    """Return whether `folder` holds a finished index of these embeddings and of this kind, in the layout of today."""
+    if not (folder / MANIFEST).exists() or held_kind(folder) != (factory, parameters):
+        return False
+    manifest = read_manifest(folder, MAKE)
+    made_from = manifest["inputs"]
+    return (
+        manifest.get("layout") == LAYOUT
+        and (factory == FLAT or manifest["config"].get("target_recall") == target_recall)
+        and made_from.get("embed") == embed_output
+        and train_output in (None, made_from.get("train"))
+    )
+
+
+def held_kind(folder: Path) -> tuple[str, str] | None:
+    """Return the factory and the parameters that were asked for the index in `folder`, of any layout, current or stale.
+
+    None says that there is none.
+    """
+    if not (folder / MANIFEST).exists():
+        return None
+    config = read_manifest(folder, MAKE)["config"]
+    return config.get("factory", FLAT), config.get("parameters", "")  # early indexes, all flat, do not say
+
+
+def held_target(folder: Path) -> float:
+    """Return the recall that the index in `folder` was tuned to, `TARGET_RECALL` where none says."""
+    if not (folder / MANIFEST).exists():
+        return TARGET_RECALL
+    return float(read_manifest(folder, MAKE)["config"].get("target_recall", TARGET_RECALL))
+
+
+def is_early(folder: Path) -> bool:
+    """Return whether `folder` holds an index of a layout that is read no more."""
+    return (folder / MANIFEST).exists() and read_manifest(folder, MAKE).get("layout") != LAYOUT

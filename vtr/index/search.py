@@ -1,135 +1,252 @@
-"""Search: FAISS proposes candidates by the score's numerator, and the score itself ranks them.
-
-With all experts present the numerator is the score. With experts masked it is not, and an item that FAISS ranks low may
-score high. So the candidates are widened until no item outside them can score higher than the results: its numerator is
-at most the last candidate's, and its denominator is bounded by the weights. Where that would take a large share of the
-gallery, the whole of it is scored. Answers of a flat index are therefore exact. An approximate index does not know what
-it missed: its candidates are ranked by the score, and that is all.
-"""
+"""An index that is searched: videos by words, captions by videos, from files that are mapped into memory."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
 
-import faiss
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
-from vtr.embeddings import EmbeddedPart
+from vtr.coverage import Coverage
+from vtr.embeddings import CAPTIONS, VIDEOS, CaptionBatch, EmbeddedPart
 from vtr.errors import WorkspaceError
-from vtr.index.build import FLAT, Loaded, as_float32, check_vectors, load_index
-from vtr.similarity import TINY, ExactGallery, exact_scores, flat_texts, flat_videos
+from vtr.index.gallery import Gallery
+from vtr.index.gpu import gpu_wanted
+from vtr.index.kinds import set_parameters
+from vtr.index.layout import MAKE, State, open_state, patterns
+from vtr.index.ranking import (
+    Asked,
+    Clips,
+    Found,
+    Words,
+    all_scores,
+    search_approximately,
+    search_exactly,
+    text_rows,
+    video_rows,
+)
+from vtr.index.segment import Rows, Segment
+from vtr.similarity import ExactGallery, flat_videos
 from vtr.types import TextEmbeddings, VideoEmbeddings
+from vtr.workspace import check_made_from
 
-SMALL = 1000
-"""In galleries up to this size FAISS lists all items, and there is nothing to widen."""
+__all__ = ["Found", "RetrievalIndex", "Rows", "text_rows", "video_rows"]
 
-FIRST_CANDIDATES = 100
-"""How many candidates larger galleries start with, at least; twice the results wanted, if that is more."""
+EXACT_AMONG = 200_000
+"""Up to so many allowed rows are answered exactly, whatever the kind of index."""
 
-WIDEN = 4
-GATHER_COST = 200
-"""Scoring one gathered candidate costs about as much as scoring so many items of the whole gallery in one product."""
+HELD_BYTES = 1 << 28
+"""Galleries whose vectors take at most so much in float64 are held so; others are converted a block at a time."""
 
-MOST_LISTED = 2048
-"""FAISS lists no more on a GPU. Beyond that the whole gallery is scored."""
-
-MOST_QUERIES = 2048
-"""Queries whose vectors are unfolded at once."""
-
-BLOCK_SCORES = 1 << 23
-"""Candidates looked at together, over all queries of a block."""
-
-ROUNDING = 1e-5
-"""What float32 inner products may be wrong by."""
-
-Rows = NDArray[np.int64]
-Number = TypeVar("Number", np.float32, np.int64)
-
-Score = Callable[[Rows, Rows], NDArray[np.float32]]
-"""(queries [q], candidates [q, K]) -> scores [q, K]."""
-
-Ceiling = Callable[[Rows, NDArray[np.float32]], NDArray[np.float64]]
-"""(queries [q], numerators [q]) -> the highest score possible with at most this numerator."""
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """The best items of Q queries.
-
-    Attributes:
-        rows: [Q, K] int64, rows of the gallery, best first; equal scores in the gallery's order; -1 where an
-            approximate index found fewer than K.
-        scores: [Q, K] float32, `vtr.similarity`'s scores, descending; minus infinity where nothing was found.
-    """
-
-    rows: Rows
-    scores: NDArray[np.float32]
+Allowed = NDArray[np.bool_]
 
 
 class RetrievalIndex:
-    """The indexes of one embedded part. Answers are exact where `exact` is True.
+    """The index of one embedded part: videos and captions. Answers are exact where `exact` is True.
+
+    It holds all that searching needs, mapped into memory: ids, texts, vectors. Rows count the videos, or the captions,
+    that there are to find, in the order of `video_ids` and `caption_ids`. It may be used from several threads.
 
     Args:
-        part: the embeddings that were indexed.
-        loaded: the index of `flat_videos` and that of `flat_texts`.
+        state: what the manifest says.
+        segments: what it names.
+        device: where FAISS searches: "cpu", "cuda", or "auto" for a GPU where there is one.
+
+    Attributes:
+        state: see above.
+        kind: what FAISS was asked to make, and its search parameters.
     """
 
-    def __init__(self, part: EmbeddedPart, loaded: Loaded) -> None:
-        self.part = part
-        self.kind = " ".join(filter(None, (loaded.factory, loaded.parameters)))
-        self.exact = loaded.factory == FLAT
-        self._videos = loaded.videos
-        self._captions = loaded.captions
-        self._gallery = ExactGallery(part.videos)
-        self._patterns = torch.unique(part.videos.present.double(), dim=0)
+    def __init__(self, state: State, segments: Sequence[Segment], *, device: str = "cpu") -> None:
+        self.state = state
+        gpu = gpu_wanted(device)
+        self._segments = tuple(segments)
+        for side in (VIDEOS, CAPTIONS):
+            index = getattr(self._segments[0], side).approximate
+            if index is not None:
+                set_parameters(index, state.kinds[side]["parameters"])
+        self._videos = Gallery([s.videos for s in segments], [s.live_videos() for s in segments], gpu=gpu)
+        self._captions = Gallery([s.captions for s in segments], [s.live_captions() for s in segments], gpu=gpu)
+        self._patterns = torch.tensor(patterns(state), dtype=torch.float64).reshape(-1, len(state.experts))
 
     @classmethod
-    def open(cls, folder: Path, part: EmbeddedPart, *, embed_output: str) -> RetrievalIndex:
-        """Read what `build_index` wrote for these embeddings.
+    def open(
+        cls,
+        folder: Path,
+        part: EmbeddedPart | None = None,
+        *,
+        embed_output: str | None = None,
+        train_output: str | None = None,
+        device: str = "cpu",
+    ) -> RetrievalIndex:
+        """Map what `build_index` wrote into memory.
+
+        Args:
+            folder: where it is.
+            part: the embeddings it should be of, None to take it as it is.
+            embed_output: their fingerprint, None not to ask.
+            train_output: the fingerprint of the model that queries come from, None not to ask.
+            device: see the class.
 
         Raises:
-            WorkspaceError: it is missing, damaged, or of other embeddings.
+            WorkspaceError: it is missing, damaged, of an early layout, or of other embeddings or another model.
+            UnavailableError: the device is not there.
         """
-        return cls(part, load_index(folder, part, embed_output=embed_output))
+        state, segments = open_state(folder)
+        for stage, output in (("embed", embed_output), ("train", train_output)):
+            if output is not None and (stage == "embed" or stage in state.inputs):
+                check_made_from(folder, stage, state.inputs, output, MAKE)
+        opened = cls(state, segments, device=device)
+        if part is not None and (opened.video_ids, opened.caption_ids) != (part.videos.ids, part.texts.ids):
+            raise WorkspaceError(
+                f"the index {folder} is damaged: its ids are not those of the {len(part.videos.ids)} videos that were "
+                f"embedded. Delete the folder and run `{MAKE}` again."
+            )
+        return opened
 
-    def check(self) -> None:
-        """Check that exact indexes hold exactly the embeddings; approximate ones may hold something like them.
+    @property
+    def exact(self) -> bool:
+        """Whether nothing is missed, in both directions."""
+        return self._videos.exact and self._captions.exact
+
+    @property
+    def kind(self) -> str:
+        """The kind of index and its search parameters; that of the captions too, where it is another."""
+        kinds = [
+            " ".join(filter(None, (self.state.kinds[side]["factory"], self.state.kinds[side]["parameters"])))
+            for side in (VIDEOS, CAPTIONS)
+        ]
+        return kinds[0] if kinds[0] == kinds[1] or not self.num_captions else f"{kinds[0]}, captions {kinds[1]}"
+
+    @property
+    def generation(self) -> str:
+        """Changes whenever the index does."""
+        return self.state.output
+
+    @property
+    def experts(self) -> tuple[str, ...]:
+        """The experts' names, the order of axis 1 of the vectors."""
+        return self.state.experts
+
+    @property
+    def coverage(self) -> Coverage:
+        """How much of a part it is."""
+        return self.state.coverage
+
+    @property
+    def num_videos(self) -> int:
+        """How many videos there are to find."""
+        return self._videos.total
+
+    @property
+    def num_captions(self) -> int:
+        """How many captions there are to find."""
+        return self._captions.total
+
+    @cached_property
+    def video_ids(self) -> tuple[str, ...]:
+        """The videos' ids, row after row."""
+        return self._videos.column("id")
+
+    @cached_property
+    def caption_ids(self) -> tuple[str, ...]:
+        """The captions' ids, row after row."""
+        return self._captions.column("id")
+
+    @cached_property
+    def caption_texts(self) -> tuple[str, ...]:
+        """The captions' texts, row after row."""
+        return self._captions.column("text")
+
+    @cached_property
+    def video_of_caption(self) -> Rows:
+        """[T] the row of the video that each caption describes."""
+        found, before = [np.zeros(0, np.int64)], 0
+        for segment in self._segments:
+            live, owners = segment.live_videos(), np.asarray(segment.owners)
+            if live is not None:
+                owners = np.searchsorted(live, owners[segment.live_captions()])
+            found.append(owners + before)
+            before += len(segment.videos) if live is None else len(live)
+        return np.concatenate(found)
+
+    def videos_at(self, rows: Rows) -> VideoEmbeddings:
+        """Return some of its videos. An expert's vector is zero where the expert does not count."""
+        ids = self.video_ids
+        return VideoEmbeddings(tuple(ids[row] for row in rows.tolist()), *self._videos.gather(rows))
+
+    def captions_at(self, rows: Rows) -> CaptionBatch:
+        """Return some of its captions."""
+        ids, plain = self.caption_ids, self.caption_texts
+        texts = TextEmbeddings(tuple(ids[row] for row in rows.tolist()), *self._captions.gather(rows))
+        return CaptionBatch(texts, tuple(plain[row] for row in rows.tolist()), self.video_of_caption[rows])
+
+    def video_blocks(self) -> Iterator[Rows]:
+        """Yield the rows of all videos, some at a time."""
+        return self._videos.blocks()
+
+    def caption_blocks(self) -> Iterator[Rows]:
+        """Yield the rows of all captions, some at a time."""
+        return self._captions.blocks()
+
+    @cached_property
+    def part(self) -> EmbeddedPart:
+        """All it holds. Vectors are mapped; copied where videos were added or removed since it was built."""
+        return EmbeddedPart(
+            self.experts,
+            VideoEmbeddings(self.video_ids, *self._videos.whole()),
+            TextEmbeddings(self.caption_ids, *self._captions.whole()),
+            self.caption_texts,
+            self.video_of_caption,
+            self.coverage,
+        )
+
+    def check(self, part: EmbeddedPart) -> None:
+        """Check that it holds exactly these embeddings, in their order.
 
         Raises:
-            WorkspaceError: they hold others.
+            WorkspaceError: it holds others.
         """
-        if not self.exact:
-            return
-        check_vectors(self._videos, flat_videos(self.part.videos), "videos")
-        if self._captions is not None:
-            check_vectors(self._captions, flat_texts(self.part.texts), "captions")
+        for what, gallery, vectors, per_expert in (
+            (
+                "videos",
+                self._videos,
+                flat_videos(part.videos).reshape(part.videos.vectors.shape),
+                part.videos.present,
+            ),
+            ("captions", self._captions, part.texts.vectors, part.texts.weights),
+        ):
+            same = gallery.total == len(vectors)
+            for rows in gallery.blocks() if same else ():
+                held = gallery.gather(rows)
+                chosen = torch.from_numpy(rows)
+                same = (
+                    same and torch.equal(held[0], vectors[chosen]) and torch.equal(held[1], per_expert[chosen].float())
+                )
+            if not same:
+                raise WorkspaceError(
+                    f"the index of the {what} holds other vectors than the embeddings. Run `{MAKE}` again."
+                )
 
-    def videos_for(self, texts: TextEmbeddings, wanted: int) -> Found:
+    def videos_for(self, texts: TextEmbeddings, wanted: int, among: Allowed | None = None) -> Found:
         """Return the best `wanted` videos of each text (all, where there are fewer).
 
+        Args:
+            texts: Q texts.
+            wanted: K.
+            among: [V] bool, the videos to look at, None for all. The answer is then exact, but for approximate indexes
+                with more than `EXACT_AMONG` videos to look at.
+
         Raises:
-            ValueError: the texts have other experts or another dimension than the gallery.
+            ValueError: the texts have other experts or another dimension than the gallery, or the mask another length.
         """
-        _check_shapes(texts, self.part.videos)
-        flat = as_float32(flat_texts(texts))
-        denominators = texts.weights.double() @ self._patterns.T  # [Q, patterns of present experts]
-
-        def score(queries: Rows, candidates: Rows) -> NDArray[np.float32]:
-            some = text_rows(texts, queries)
-            if candidates.shape[1] == self._videos.ntotal:
-                return _take(self._gallery.score(some).numpy(), candidates)
-            found: NDArray[np.float32] = self._gallery.score_candidates(some, torch.from_numpy(candidates)).numpy()
-            return found
-
-        def ceiling(queries: Rows, last: NDArray[np.float32]) -> NDArray[np.float64]:
-            return _ceiling(last, denominators[queries].numpy())
-
-        return self._search(self._videos, flat, wanted, score, ceiling)
+        self._check_shapes(texts.vectors, "texts")
+        asked = Words(texts, self._held, self._patterns)
+        return self._search(self._videos, asked, wanted, among, VIDEOS)
 
     def scores(self, texts: TextEmbeddings) -> NDArray[np.float32]:
         """Return the exact scores [Q, V] of some texts with every video of the gallery.
@@ -137,159 +254,54 @@ class RetrievalIndex:
         Raises:
             ValueError: the texts have other experts or another dimension than the gallery.
         """
-        found: NDArray[np.float32] = self._gallery.score(texts).numpy()
-        return found
+        self._check_shapes(texts.vectors, "texts")
+        asked = Words(texts, self._held, self._patterns)
+        return all_scores(self._videos, asked, np.arange(len(texts.ids)), None)
 
-    def captions_for(self, videos: VideoEmbeddings, wanted: int) -> Found:
+    def captions_for(self, videos: VideoEmbeddings, wanted: int, among: Allowed | None = None) -> Found:
         """Return the best `wanted` captions of each video (all, where there are fewer).
+
+        Args:
+            videos: Q videos.
+            wanted: K.
+            among: [T] bool, the captions to look at; see `videos_for`.
 
         Raises:
             WorkspaceError: the part has no captions.
-            ValueError: the videos have other experts or another dimension than the captions.
+            ValueError: the videos have other experts or dim than the captions, or the mask another length.
         """
-        if self._captions is None:
+        if not self.num_captions:
             raise WorkspaceError(
-                f"{self.part.coverage} has no captions to answer with. Search it with words, or prepare it with "
+                f"{self.coverage} has no captions to answer with. Search it with words, or prepare it with "
                 "--captions and train, embed and index again."
             )
-        texts, total = self.part.texts, self._captions.ntotal
-        _check_shapes(texts, videos)
-        flat = as_float32(flat_videos(videos))
+        self._check_shapes(videos.vectors, "videos")
+        return self._search(self._captions, Clips(videos, self._captions), wanted, among, CAPTIONS)
 
-        def score(queries: Rows, candidates: Rows) -> NDArray[np.float32]:
-            asked = video_rows(videos, queries)
-            if candidates.shape[1] == total:
-                return _take(exact_scores(texts, asked).numpy().T, candidates)
-            pairs = (
-                exact_scores(text_rows(texts, rows), video_rows(asked, np.asarray([at])))[:, 0]
-                for at, rows in enumerate(candidates)
+    @cached_property
+    def _held(self) -> ExactGallery | None:
+        """The videos in float64, where these are few."""
+        if 8 * self._videos.total * self._videos.width > HELD_BYTES:
+            return None
+        return ExactGallery(VideoEmbeddings(("",) * self._videos.total, *self._videos.whole()))
+
+    def _check_shapes(self, vectors: Tensor, what: str) -> None:
+        experts, dim = len(self.experts), self.state.dim
+        if tuple(vectors.shape[1:]) != (experts, dim):
+            raise ValueError(
+                f"{what} {tuple(vectors.shape)} and an index of [N, {experts}, {dim}]: [Q, E, D] with the same experts "
+                "and dim expected"
             )
-            return torch.stack(list(pairs)).numpy()
 
-        def ceiling(queries: Rows, last: NDArray[np.float32]) -> NDArray[np.float64]:
-            present = videos.present[torch.from_numpy(queries)].to(texts.weights.dtype)
-            return _ceiling(last, (present @ texts.weights.T).double().numpy())
-
-        return self._search(self._captions, flat, wanted, score, ceiling)
-
-    def _search(self, index: faiss.Index, flat: Any, wanted: int, score: Score, ceiling: Ceiling) -> Found:
-        if self.exact:
-            return _search(index, flat, wanted, score, ceiling)
-        return _search_approximately(index, flat, wanted, score)
-
-
-def text_rows(texts: TextEmbeddings, rows: Rows) -> TextEmbeddings:
-    """Return some of the texts, in the order of `rows`."""
-    chosen = torch.from_numpy(rows)
-    return TextEmbeddings(tuple(texts.ids[row] for row in rows), texts.vectors[chosen], texts.weights[chosen])
-
-
-def video_rows(videos: VideoEmbeddings, rows: Rows) -> VideoEmbeddings:
-    """Return some of the videos, in the order of `rows`."""
-    chosen = torch.from_numpy(rows)
-    return VideoEmbeddings(tuple(videos.ids[row] for row in rows), videos.vectors[chosen], videos.present[chosen])
-
-
-def _search(
-    index: faiss.Index,
-    flat: Any,
-    wanted: int,
-    score: Score,
-    ceiling: Ceiling,
-) -> Found:
-    """Return the best `wanted` rows of each query to an exact index.
-
-    Args:
-        flat: [Q, E*D] what FAISS is asked with.
-        score, ceiling: see there.
-    """
-    total = index.ntotal
-    wanted = min(wanted, total)
-    rows, scores = np.empty((len(flat), wanted), np.int64), np.empty((len(flat), wanted), np.float32)
-    left: Rows = np.arange(len(flat))
-    breadth = _worth_listing(max(FIRST_CANDIDATES, 2 * wanted), total)
-    while len(left):
-        unsure = [left[:0]]
-        for queries in _blocks(left, breadth):
-            if breadth == total > SMALL:
-                candidates = np.broadcast_to(np.arange(total), (len(queries), total))
-            else:
-                numerators, candidates = index.search(flat[queries], breadth)
-            rows[queries], scores[queries] = _best(candidates, score(queries, candidates), wanted)
-            if breadth < total:
-                beaten = scores[queries, -1] < ceiling(queries, numerators[:, -1]) + ROUNDING
-                unsure.append(queries[beaten])
-        left = np.concatenate(unsure)
-        breadth = _worth_listing(WIDEN * breadth, total)
-    return Found(rows, scores)
-
-
-def _worth_listing(breadth: int, total: int) -> int:
-    """Return how many candidates to list: so many, or all where scoring them one by one would take longer."""
-    return breadth if total > SMALL and GATHER_COST * breadth < total and breadth <= MOST_LISTED else total
-
-
-def _search_approximately(index: faiss.Index, flat: Any, wanted: int, score: Score) -> Found:
-    """Return the best `wanted` rows of each query among an approximate index's candidates.
-
-    Args:
-        flat: [Q, E*D] what FAISS is asked with.
-        score: see there.
-    """
-    total = index.ntotal
-    wanted, breadth = min(wanted, total), min(total, max(FIRST_CANDIDATES, 2 * wanted))
-    rows, scores = np.empty((len(flat), wanted), np.int64), np.empty((len(flat), wanted), np.float32)
-    for queries in _blocks(np.arange(len(flat)), breadth):
-        _, candidates = index.search(flat[queries], breadth)
-        missing = candidates < 0
-        found = np.where(missing, np.float32(-np.inf), score(queries, np.where(missing, 0, candidates)))
-        best, scores[queries] = _best(np.where(missing, total, candidates), found, wanted)
-        rows[queries] = np.where(best < total, best, -1)
-    return Found(rows, scores)
-
-
-def _best(candidates: Rows, scores: NDArray[np.float32], wanted: int) -> tuple[Rows, NDArray[np.float32]]:
-    """Return the best `wanted` candidates of each query and their scores; equal scores in the gallery's order.
-
-    Score and row are packed into one integer, so that the order is whole and a partial sort finds the best.
-    """
-    bits = (scores + np.float32(0)).view(np.int32).astype(np.int64)  # + 0 makes -0.0 equal to 0.0
-    falling = np.where(bits < 0, bits & 0x7FFFFFFF, -bits)  # grows as the score falls
-    keys = (falling << 32) + candidates
-    if wanted < keys.shape[1]:
-        keys = np.partition(keys, wanted - 1, axis=1)[:, :wanted]
-    keys.sort(axis=1)
-    falling = keys >> 32
-    bits = np.where(falling > 0, falling | -0x80000000, -falling).astype(np.int32)
-    return keys & 0xFFFFFFFF, bits.view(np.float32)
-
-
-def _ceiling(last: NDArray[np.float32], denominators: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Return [Q]: the highest score an item can have whose numerator is at most `last` [Q].
-
-    Args:
-        denominators: [Q, n] those that occur in the gallery; at TINY and below the score is 0.
-    """
-    something = denominators > TINY
-    least = np.where(something, denominators, np.inf).min(1)
-    most = np.where(something, denominators, 0.0).max(1)
-    bound = np.where(last > 0, last / least, last / np.maximum(most, TINY))
-    return np.asarray(np.where(something.all(1), bound, np.maximum(bound, 0.0)))
-
-
-def _take(values: NDArray[Number], columns: Rows) -> NDArray[Number]:
-    return np.take_along_axis(values, columns, axis=1)
-
-
-def _blocks(queries: Rows, breadth: int) -> Iterator[Rows]:
-    step = max(1, min(MOST_QUERIES, BLOCK_SCORES // max(1, breadth)))
-    for at in range(0, len(queries), step):
-        yield queries[at : at + step]
-
-
-def _check_shapes(texts: TextEmbeddings, videos: VideoEmbeddings) -> None:
-    if texts.vectors.shape[1:] != videos.vectors.shape[1:]:
-        raise ValueError(
-            f"text vectors {tuple(texts.vectors.shape)} and video vectors {tuple(videos.vectors.shape)}: "
-            "[T, E, D] and [V, E, D] with the same experts expected"
-        )
+    def _search(self, gallery: Gallery, asked: Asked, wanted: int, among: Allowed | None, side: str) -> Found:
+        allowed: Rows | None = None
+        if among is not None:
+            if among.shape != (gallery.total,):
+                raise ValueError(f"a mask of {among.shape} for {gallery.total} {side}: one value each was expected")
+            allowed = np.flatnonzero(among)
+        if not gallery.exact and (allowed is None or len(allowed) > EXACT_AMONG):
+            depth = int(self.state.kinds[side]["candidates"])
+            found = search_approximately(gallery, asked, wanted, allowed, depth)
+            if found is not None:
+                return found
+        return search_exactly(gallery, asked, wanted, allowed)

@@ -16,7 +16,7 @@ from vtr.models.base import RetrievalModel
 from vtr.models.caption_regression import CaptionRegression, spread_states
 from vtr.models.gating import GatedEmbeddingUnits, MixtureWeights
 from vtr.models.hubs import COLUMNS, HubCorrection, correct_texts, correct_videos
-from vtr.similarity import score_matrix
+from vtr.similarity import flat_scores, flat_texts, flat_videos
 from vtr.types import ExpertBatch, TextBatch, TextEmbeddings, VideoBatch, VideoEmbeddings
 
 REGRESSION = "caption_regression"
@@ -42,14 +42,18 @@ class Fitted:
 
 @dataclass(frozen=True)
 class _Bank:
-    """What hubs are measured against, embedded with some weights.
+    """What hubs are measured against, embedded with some weights; flat, as every batch is scored with it.
 
     Attributes:
+        texts, weights: [T, E*D] and [T, E], see `vtr.similarity.flat_texts`.
+        videos, present: [V, E*D] and [V, E], see `vtr.similarity.flat_videos`.
         of_texts, of_videos: the mean of h over the bank's own.
     """
 
-    texts: TextEmbeddings
-    videos: VideoEmbeddings
+    texts: Tensor
+    weights: Tensor
+    videos: Tensor
+    present: Tensor
     of_texts: Tensor
     of_videos: Tensor
 
@@ -138,7 +142,8 @@ class MoEE(RetrievalModel):
             return embedded
         bank = self._embedded_bank(self.hubs)
         with torch.autocast(features.device.type, enabled=False):
-            level = self.hubs.level(score_matrix(bank.texts, embedded), 0)
+            scores = flat_scores(bank.texts, flat_videos(embedded), bank.weights, embedded.present)
+            level = self.hubs.level(scores, 0)
         return correct_videos(embedded, level - bank.of_videos)
 
     def embed_texts(self, texts: TextBatch) -> TextEmbeddings:
@@ -148,7 +153,8 @@ class MoEE(RetrievalModel):
             return embedded
         bank = self._embedded_bank(self.hubs)
         with torch.autocast(embedded.vectors.device.type, enabled=False):
-            level = self.hubs.level(score_matrix(embedded, bank.videos), 1)
+            scores = flat_scores(flat_texts(embedded), bank.videos, embedded.weights, bank.present)
+            level = self.hubs.level(scores, 1)
         return correct_texts(embedded, level - bank.of_texts)
 
     def pooled(self, videos: VideoBatch) -> tuple[Tensor, Tensor]:
@@ -204,9 +210,10 @@ class MoEE(RetrievalModel):
                 names = [tuple(map(str, range(len(some)))) for some in (hubs.states, hubs.features)]
                 texts = self._embed_states(names[0], hubs.states)
                 videos = self._embed_pooled(names[1], hubs.features, hubs.present, hubs.predicted)
-                scores = score_matrix(texts, videos)
+                flat = (flat_texts(texts), texts.weights, flat_videos(videos), videos.present)
+                scores = flat_scores(flat[0], flat[2], texts.weights, videos.present)
                 of_texts, of_videos = hubs.level(scores, 1).mean(), hubs.level(scores, 0).mean()
-            bank = self._bank = _Bank(texts, videos, of_texts, of_videos)
+            bank = self._bank = _Bank(*flat, of_texts, of_videos)
         return bank
 
     def _predicted(self, ids: Sequence[str], features: Tensor, present: Tensor) -> Tensor:

@@ -20,6 +20,9 @@ from vtr.types import TextEmbeddings, VideoEmbeddings
 HUBS = "hubs"
 """What the share of the numbers that correct for hubs is called."""
 
+MOMENTS_AT_ONCE = 64
+"""Videos whose windows are in memory at once."""
+
 NO_SHARES: Mapping[str, float] = {}
 
 
@@ -40,8 +43,8 @@ class Answering:
     @property
     def scored(self) -> tuple[str, ...]:
         """What the score adds up, the keys of shares."""
-        experts = self.gallery.part.experts
-        return (*experts, HUBS) if self.gallery.part.videos.vectors.shape[2] > self._dim else experts
+        index = self.gallery.index
+        return (*index.experts, HUBS) if index.state.dim > self._dim else index.experts
 
     def hits(self, asked: TextEmbeddings, picks: Sequence[Pick], words: str, details: bool) -> list[Hit]:
         """Return the results of picks, which may answer several queries.
@@ -58,8 +61,9 @@ class Answering:
         shares, snippets = [NO_SHARES] * len(picks), list[Snippet | None]([None] * len(picks))
         if details:
             moments = self._best_moments(asked, picks)
-            queries, rows = (torch.tensor([pick[at] for pick in picks], dtype=torch.int64) for at in (2, 0))
-            shares = self._shares(asked, gallery.part.videos, queries, rows)
+            videos = gallery.index.videos_at(np.array([pick.row for pick in picks], np.int64))
+            queries = torch.tensor([pick.query for pick in picks], dtype=torch.int64)
+            shares = self._shares(asked, videos, queries, torch.arange(len(picks)))
             snippets = [gallery.facts.snippet(*of_one, words) for of_one in zip(ids, moments, strict=True)]
         hits = []
         for at, (pick, video_id) in enumerate(zip(picks, ids, strict=True)):
@@ -73,16 +77,16 @@ class Answering:
         Raises:
             WorkspaceError: the gallery has no captions.
         """
-        texts = self.gallery.part.texts
         found = self.gallery.index.captions_for(video, k)
         rows, scores = found.rows[0][found.rows[0] >= 0], found.scores[0][found.rows[0] >= 0]
+        texts = self.gallery.index.captions_at(rows).texts
         shares = [NO_SHARES] * len(rows)
         if details:
-            at = torch.from_numpy(rows)
+            at = torch.arange(len(rows))
             shares = self._shares(texts, video, at, torch.zeros_like(at))
         hits = []
-        for rank, (row, score, of_experts) in enumerate(zip(rows.tolist(), scores.tolist(), shares, strict=True), 1):
-            caption = self.gallery.annotations.caption_by_id[texts.ids[row]]
+        for rank, (caption_id, score, of_experts) in enumerate(zip(texts.ids, scores.tolist(), shares, strict=True), 1):
+            caption = self.gallery.annotations.caption_by_id[caption_id]
             hits.append(self._hit(rank, score, caption.video_id, caption.text, None, of_experts, None))
         return hits
 
@@ -106,9 +110,11 @@ class Answering:
         found: dict[Pick, Moment | None] = {}
         for query in sorted({pick.query for pick in picks}):
             some = [pick for pick in picks if pick.query == query]
-            item_ids = [self.gallery.part.videos.ids[pick.row] for pick in some]
-            best = self._moments.best(text_rows(asked, np.asarray([query])), item_ids)
-            found |= dict(zip(some, best, strict=True))
+            of_one = text_rows(asked, np.asarray([query]))
+            for at in range(0, len(some), MOMENTS_AT_ONCE):
+                block = some[at : at + MOMENTS_AT_ONCE]
+                best = self._moments.best(of_one, [self.gallery.index.video_ids[pick.row] for pick in block])
+                found |= dict(zip(block, best, strict=True))
         return [found[pick] for pick in picks]
 
     def _shares(
@@ -117,7 +123,7 @@ class Answering:
         """Return what each expert adds to the scores of pairs; an expert that does not count has no entry."""
         names = self.scored
         counted = texts.weights[text_at] * videos.present[video_at] > 0
-        counted = pad(counted, (0, 1), value=len(names) > len(self.gallery.part.experts))
+        counted = pad(counted, (0, 1), value=names[-1] == HUBS)
         found = expert_shares(texts, videos, text_at, video_at, self._dim)
         return [
             dict(zip(compress(names, there), shares[there].tolist(), strict=True))

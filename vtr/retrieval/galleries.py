@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
-from vtr.embeddings import EmbeddedPart, load_part
+from vtr.embeddings import EmbeddedPart, PartFiles, load_part
 from vtr.errors import ConfigError
-from vtr.files import lock
-from vtr.index.build import FLAT, MAKE, build_index, held_kind, is_current
+from vtr.index.build import build_index, held_kind, held_target, is_current, is_early
+from vtr.index.kinds import FLAT
 from vtr.index.search import RetrievalIndex
+from vtr.progress import say
 from vtr.training.embed import embed
 from vtr.types import PARTS, Part
 from vtr.workspace import MANIFEST, Run, read_manifest
@@ -22,7 +24,7 @@ class Indexed:
     Attributes:
         split, part: what it is a part of.
         folder: where the index is.
-        embedded: the embeddings.
+        embeddings: where its embeddings are.
         index: answers queries.
         output: the index's fingerprint.
         fresh: False when it was there and current.
@@ -31,16 +33,21 @@ class Indexed:
     split: str
     part: Part
     folder: Path
-    embedded: EmbeddedPart
+    embeddings: Path
     index: RetrievalIndex
     output: str
     fresh: bool
 
+    @cached_property
+    def embedded(self) -> EmbeddedPart:
+        """The embeddings, read into memory when they are first asked for; searching needs the index alone."""
+        return load_part(self.embeddings)
+
     def __str__(self) -> str:
-        counts = f"{len(self.embedded.videos.ids)} videos and {len(self.embedded.texts.ids)} captions"
+        counts = f"{self.index.num_videos} videos and {self.index.num_captions} captions"
         state = "" if self.fresh else " (current, nothing to do)"
         kind = "" if self.index.exact else f" (approximate: {self.index.kind})"
-        return f"{self.embedded.coverage}; {counts} indexed in {self.folder}{kind}{state}"
+        return f"{self.index.coverage}; {counts} indexed in {self.folder}{kind}{state}"
 
 
 def embed_and_index(
@@ -61,12 +68,20 @@ def embed_and_index(
     return index_part(run, embedded.split, embedded.part)
 
 
-def index_part(run: Run, split: str, part: Part, factory: str | None = None, parameters: str = "") -> Indexed:
+def index_part(
+    run: Run,
+    split: str,
+    part: Part,
+    factory: str | None = None,
+    parameters: str = "",
+    *,
+    target_recall: float | None = None,
+    memory_limit: int | None = None,
+    device: str = "cpu",
+) -> Indexed:
     """Return one embedded part indexed; see `vtr.stages.index.index`."""
     name = f"{split}-{part}"
-    embeddings, folder = run.embeddings / name, run.index / name
-    embed_output = str(read_manifest(embeddings, "vtr embed RUN")["output"])
-    loaded = load_part(embeddings)
+    files, folder = PartFiles.open(run.embeddings / name), run.index / name
     held = held_kind(folder)
     if factory is None:
         if parameters and held is None:
@@ -74,12 +89,25 @@ def index_part(run: Run, split: str, part: Part, factory: str | None = None, par
                 f"--parameters {parameters} belong to a kind of index, and {folder} has none. Add --factory."
             )
         factory, parameters = (held[0], parameters or held[1]) if held is not None else (FLAT, "")
-    fresh = not is_current(folder, embed_output, factory, parameters)
+    if target_recall is None:
+        target_recall = held_target(folder)
+    train_output = files.made_by or None
+    fresh = not is_current(folder, files.output, factory, parameters, target_recall, train_output)
     if fresh:
-        with lock(folder / ".lock", f"index into {folder}"):
-            build_index(folder, loaded, embed_output=embed_output, factory=factory, parameters=parameters)
-    opened = RetrievalIndex.open(folder, loaded, embed_output=embed_output)
-    return Indexed(split, part, folder, loaded, opened, str(read_manifest(folder, MAKE)["output"]), fresh)
+        if is_early(folder):
+            say(f"{folder} holds an index of an earlier layout; it is made anew")
+        build_index(
+            folder,
+            files,
+            embed_output=files.output,
+            factory=factory,
+            parameters=parameters,
+            target_recall=target_recall,
+            memory_limit=memory_limit,
+            train_output=train_output,
+        )
+    opened = RetrievalIndex.open(folder, embed_output=files.output, train_output=train_output, device=device)
+    return Indexed(split, part, folder, files.folder, opened, opened.generation, fresh)
 
 
 def largest_gallery(

@@ -9,7 +9,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from vtr.embeddings import EmbeddedPart
 from vtr.evaluation.postprocess import QueryBank
 from vtr.index.search import Found, RetrievalIndex
 from vtr.retrieval.facts import Facts, RowFacts
@@ -60,13 +59,12 @@ class Gallery:
         generation: str = "",
     ) -> None:
         self.index = index
-        self.part: EmbeddedPart = index.part
         self.annotations = annotations
         self.bank = bank
         self.items = items
         self.store = store
         self.generation = generation
-        ids = self.part.videos.ids
+        ids = index.video_ids
         of_row = items or {}
         self.video_ids = tuple(of_row[row_id].video_id if row_id in of_row else row_id for row_id in ids)
         self.rows_of: dict[str, list[int]] = {}
@@ -117,10 +115,10 @@ class Gallery:
             breadth *= WIDEN
 
     def _rows_for(self, texts: TextEmbeddings, wanted: int, mask: Mask | None, bank: QueryBank | None) -> Found:
-        if bank is None and mask is None:
-            return self.index.videos_for(texts, wanted)
-        scores = self.index.scores(texts)  # of all: QB-Norm may bring up one that the index ranks low
-        keys = scores if bank is None else bank.normalise(scores)
+        if bank is None:
+            return self.index.videos_for(texts, wanted, among=mask)
+        scores = self.index.scores(texts)  # of all: one that the index ranks low may come up when hubs go down
+        keys = bank.normalise(scores)
         if mask is not None:
             keys = np.where(mask, keys, -np.inf)
         rows = np.argsort(-keys, axis=1, kind="stable")[:, :wanted]

@@ -26,7 +26,10 @@ from vtr.coverage import Coverage
 from vtr.embeddings import EmbeddedPart, load_part, save_part
 from vtr.errors import VtrError, WorkspaceError
 from vtr.files import TEMPORARY_PREFIX, atomic_directory, lock, read_json, remove_temporaries, write_json
-from vtr.index.build import FLAT, MAKE, build_index, held_kind
+from vtr.index.build import build_index, held_kind
+from vtr.index.change import add_videos, remove_videos
+from vtr.index.kinds import FLAT
+from vtr.index.layout import MAKE
 from vtr.index.search import RetrievalIndex
 from vtr.retrieval.galleries import Indexed
 from vtr.retrieval.hits import Stretch
@@ -109,15 +112,13 @@ class Library:
 
     Attributes:
         workspace: its videos, captions and features.
-        indexed: its embeddings and index.
+        indexed: its index.
         items: row id -> which stretch of which video it is, for the rows that are not whole videos.
-        generation: changes whenever the library does.
     """
 
     workspace: Workspace
     indexed: Indexed
     items: Mapping[str, Stretch]
-    generation: str
 
 
 class LibraryFolder:
@@ -183,14 +184,20 @@ class LibraryFolder:
         kept = held.parts if held is not None and held.train == train else ()
         if held is not None and len(kept) >= MOST_PARTS:
             kept = (self._store(self.embedded(held), list(self.items(held).values()), train),)
-        rows = frozenset(item.row_id for item in items)
-        base = State(held.number if held else 0, train, kept)
-        self._change(self._without(base, rows), self._store(part, items, train))
+        base = self._without(State(held.number if held else 0, train, kept), {item.row_id for item in items})
+        state = self._next(base, self._store(part, items, train))
+        if kept:
+            add_videos(self.index, part, embed_output=state.output)
+        else:
+            self._build(state)
+        self._tidy(state)
 
     def drop(self, row_ids: Collection[str]) -> None:
         """Take rows out, with their captions."""
         if (held := self.state()) is not None and row_ids:
-            self._change(self._without(held, frozenset(row_ids)))
+            state = self._next(self._without(held, row_ids))
+            remove_videos(self.index, sorted(row_ids), embed_output=state.output)
+            self._tidy(state)
 
     def counts(self) -> dict[str, int]:
         """Return how many videos, rows of them, and captions the index holds; it reads one file."""
@@ -223,23 +230,21 @@ class LibraryFolder:
                 f"{self.root} was embedded by model {state.train}, and the run's model is {trained}. Run "
                 f"`vtr ingest {self.root.parent}`, which embeds it again, and start again."
             )
-        part = self.embedded(state)
-        index = RetrievalIndex.open(self.index, part, embed_output=state.output)
-        output = str(read_manifest(self.index, MAKE)["output"])
-        indexed = Indexed(SPLIT, PART, self.index, part, index, output, fresh=False)
+        index = RetrievalIndex.open(self.index, embed_output=state.output, train_output=trained)
+        indexed = Indexed(SPLIT, PART, self.index, self._embeddings, index, index.generation, fresh=False)
         stretches = {
             item.row_id: Stretch(item.video_id, item.start_seconds, item.end_seconds)
             for item in self.items(state).values()
             if item.start_seconds is not None and item.end_seconds is not None
         }
-        return Library(self.workspace, indexed, stretches, state.output)
+        return Library(self.workspace, indexed, stretches)
 
-    def _without(self, state: State, rows: frozenset[str]) -> State:
+    def _without(self, state: State, rows: Collection[str]) -> State:
         """Return a state in which some rows no longer count; parts of which nothing is left go."""
         parts = []
         for part in state.parts:
             ids = pq.read_table(self._embeddings / part.name / ITEMS, columns=["row_id"])["row_id"].to_pylist()
-            gone = {*part.gone, *rows.intersection(ids)}
+            gone = {*part.gone, *set(rows).intersection(ids)}
             if len(gone) < len(ids):
                 parts.append(PartOf(part.name, part.output, tuple(sorted(gone))))
         return State(state.number, state.train, tuple(parts))
@@ -259,7 +264,8 @@ class LibraryFolder:
         state = self.state()
         return state.parts if state else ()
 
-    def _change(self, base: State, added: PartOf | None = None) -> None:
+    def _next(self, base: State, added: PartOf | None = None) -> State:
+        """Write down the state that follows, which the index is then made to name."""
         state = State(base.number + 1, base.train, (*base.parts, *([added] if added else [])))
         write_json(
             self._states / f"{state.output}.json",
@@ -270,20 +276,19 @@ class LibraryFolder:
                 "parts": [{"name": p.name, "output": p.output, "gone": list(p.gone)} for p in state.parts],
             },
         )
-        self._flip(state)
-        self._tidy(state)
-
-    def _flip(self, state: State) -> None:
-        """Make a state what is searched, at one stroke."""
-        self._build(state)
+        return state
 
     def _build(self, state: State) -> None:
-        """Put an index of a state in the place of the one that is there."""
+        """Build an index of a state in the place of the one that is there, of the same kind."""
         factory, parameters = held_kind(self.index) or (FLAT, "")
-        with atomic_directory(self.index) as temporary:
-            build_index(
-                temporary, self.embedded(state), embed_output=state.output, factory=factory, parameters=parameters
-            )
+        build_index(
+            self.index,
+            self.embedded(state),
+            embed_output=state.output,
+            factory=factory,
+            parameters=parameters,
+            train_output=state.train,
+        )
 
     def _read_state(self, path: Path) -> State:
         content = read_json(path)

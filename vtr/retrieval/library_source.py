@@ -11,7 +11,7 @@ from vtr.retrieval.gallery import Gallery
 from vtr.retrieval.library import LibraryFolder
 from vtr.retrieval.query_bank import query_banks
 from vtr.store.reader import FeatureStore
-from vtr.workspace import Run
+from vtr.workspace import Run, read_manifest
 
 
 def library_source(run: Run, trained: str, *, captions: bool = False, qb_norm: bool = False) -> LibrarySource | None:
@@ -59,10 +59,8 @@ class LibrarySource:
     qb_norm: bool = False
 
     def generation(self) -> str:
-        """Return the fingerprint of what the index holds."""
-        if (output := self.library.output()) is None:
-            raise WorkspaceError(f"{self.library.root} has no index. Run `vtr ingest {self.run.root}`.")
-        return output
+        """Return the fingerprint of the index."""
+        return str(read_manifest(self.library.index, f"vtr ingest {self.run.root}")["output"])
 
     def open(self) -> Gallery:
         """Return the library as it is now."""
@@ -75,5 +73,5 @@ class LibrarySource:
             bank,
             items=opened.items or None,
             store=FeatureStore(workspace.store, workspace.cache),
-            generation=opened.generation,
+            generation=opened.indexed.output,
         )

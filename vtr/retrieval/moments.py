@@ -29,6 +29,9 @@ WINDOWS_AT_ONCE = 64
 HELD_BYTES = 1 << 27
 """What the windows' embeddings that are kept may take."""
 
+EQUAL = 1e-6
+"""Scores that differ by less do so by rounding."""
+
 ROUNDING = 1e-3
 """Seconds that the last window is longer, so that a feature at the very end lies in it."""
 
@@ -150,8 +153,9 @@ class Moments:
             at = 0
             scores = score_matrix(asked, _joined([videos for _, videos in several]))[0]
             for item_id, videos in several:
-                best = int(scores[at : at + len(videos.ids)].argmax())
-                chosen[item_id] = windows[item_id].moments[best]
+                own = scores[at : at + len(videos.ids)]
+                first = int((own >= own.max() - EQUAL).nonzero()[0])
+                chosen[item_id] = windows[item_id].moments[first]
                 at += len(videos.ids)
         return [chosen[item_id] for item_id in item_ids]
 

@@ -14,7 +14,7 @@ from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.embeddings import EmbeddedPart
 from vtr.errors import InputError, VtrError
 from vtr.evaluation.postprocess import QueryBank
-from vtr.index.search import RetrievalIndex, video_rows
+from vtr.index.search import RetrievalIndex
 from vtr.models import text_input
 from vtr.models.base import RetrievalModel
 from vtr.models.saved import load_model
@@ -43,8 +43,8 @@ class Retriever:
         index: the gallery.
         annotations: the gallery's videos and captions.
         bank: what training captions say about the gallery's videos; words are then answered in the order of QB-Norm.
-        items: row id of the gallery -> the part of a video that the row is; None where each row is a video. Each video
-            is then answered once, by its best row.
+        items: row id of the gallery -> the part of a video that the row is, where it is not a whole one. Each video is
+            answered once, by its best row.
         store: the videos' features; without it there are no moments and snippets, and fewer facts.
         generation: which generation of its index the gallery is, changed whenever the index is.
         source: where the gallery is opened anew, for `refresh`.
@@ -104,14 +104,17 @@ class Retriever:
         """
         opened = run if isinstance(run, Run) else Run.open(Path(run), workspace)
         trained = str(read_manifest(opened.root, "vtr train")["output"])
-        source: Source | None = None
+        source: Source
+        library = None
         if split is None and part is None:
-            source = library_source(opened, trained, captions=captions, qb_norm=qb_norm)
-        if source is None:
+            library = library_source(opened, trained, captions=captions, qb_norm=qb_norm)
+        if library is None:
             split, part = (split, part) if split or part else largest_gallery(opened, captions=captions) or (None, None)
             indexed = embed_and_index(opened, split, part, available_only=True)
-            source = PartSource(opened, indexed.split, indexed.part, qb_norm, trained)
-        found = source.open()
+            of_part = PartSource(opened, indexed.split, indexed.part, qb_norm, trained)
+            source, found = of_part, of_part.gallery(indexed)
+        else:
+            source, found = library, library.open()
         model, config = load_model(opened.checkpoints / "best", "cpu")
         return cls(
             *(model, config, found.index, found.annotations, found.bank),
@@ -124,8 +127,8 @@ class Retriever:
 
     @property
     def part(self) -> EmbeddedPart:
-        """The embeddings of the gallery."""
-        return self._searched.gallery.part
+        """The embeddings of the gallery, mapped into memory where they can be."""
+        return self._searched.gallery.index.part
 
     @property
     def annotations(self) -> Annotations:
@@ -135,7 +138,7 @@ class Retriever:
     @property
     def gallery(self) -> str:
         """What is searched, in words, with its coverage."""
-        return str(self.part.coverage)
+        return str(self._searched.gallery.index.coverage)
 
     @property
     def num_videos(self) -> int:
@@ -145,7 +148,7 @@ class Retriever:
     @property
     def num_captions(self) -> int:
         """How many captions a video can be answered with."""
-        return len(self.part.texts.ids)
+        return self._searched.gallery.index.num_captions
 
     @property
     def order(self) -> str:
@@ -239,7 +242,7 @@ class Retriever:
         searched = self._searched
         if (rows := searched.gallery.rows_of.get(video_id)) is None:
             raise InputError(f"the gallery has no video '{video_id}'. Ids are those that a search answers.")
-        asked = self._as_texts(video_rows(searched.gallery.part.videos, np.asarray(rows)))
+        asked = self._as_texts(searched.gallery.index.videos_at(np.asarray(rows)))
         alike = self._alike(searched.gallery, asked, k + 1, filters)
         others = [pick for pick in alike if searched.gallery.video_ids[pick.row] != video_id]
         return searched.hits(asked, others[:k], "", details)

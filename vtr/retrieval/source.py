@@ -7,7 +7,7 @@ from typing import Protocol
 
 from vtr.annotations.tables import load_annotations
 from vtr.errors import WorkspaceError
-from vtr.index.build import MAKE
+from vtr.index.layout import MAKE
 from vtr.retrieval.galleries import Indexed, index_part
 from vtr.retrieval.gallery import Gallery
 from vtr.retrieval.query_bank import query_banks

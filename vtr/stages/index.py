@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from vtr.annotations.tables import annotations_fingerprint
 from vtr.data.corpus import resolve_part
+from vtr.index.layout import verify
+from vtr.index.search import RetrievalIndex
 from vtr.retrieval.galleries import Indexed, index_part
 from vtr.store.reader import FeatureStore
 from vtr.types import Part
@@ -11,15 +13,26 @@ from vtr.workspace import Run, check_made_from, read_manifest
 
 
 def index(
-    run: Run, split: str | None, part: Part | None, *, factory: str | None = None, parameters: str = ""
+    run: Run,
+    split: str | None,
+    part: Part | None,
+    *,
+    factory: str | None = None,
+    parameters: str = "",
+    target_recall: float | None = None,
+    memory_limit: int | None = None,
+    device: str = "cpu",
 ) -> Indexed:
-    """Build the indexes of one embedded part. An index that is there and current stays.
+    """Build the index of one embedded part. An index that is there and current stays.
 
     Args:
         run: a trained run.
         split, part: see `vtr.data.corpus.resolve_part`.
         factory, parameters: see `vtr.index.build.build_index`. Without a factory an index that is there keeps its kind,
             also where it is made anew; where there is none, it is the exact one.
+        target_recall: see `vtr.index.build.build_index`; None for that of the index that is there, or 0.99.
+        memory_limit: see there.
+        device: where FAISS searches.
 
     Raises:
         ConfigError: FAISS cannot make such an index, or there are parameters and no factory that they belong to.
@@ -37,4 +50,29 @@ def index(
     }
     for stage, output in current.items():
         check_made_from(embeddings, stage, inputs, output, make)
-    return index_part(run, name, chosen, factory, parameters)
+    return index_part(
+        run,
+        name,
+        chosen,
+        factory,
+        parameters,
+        target_recall=target_recall,
+        memory_limit=memory_limit,
+        device=device,
+    )
+
+
+def verify_index(run: Run, split: str | None, part: Part | None) -> str:
+    """Hold every file of an index against its checksum, and return what was found, in words.
+
+    Raises:
+        WorkspaceError: there is no index, or it is damaged, or of other embeddings than the run's.
+    """
+    trained = read_manifest(run.root, f"vtr train WS --config CONFIG --out {run.root}")
+    name, chosen = resolve_part(run.workspace, trained["config"]["split"], split, part)
+    folder, embeddings = run.index / f"{name}-{chosen}", run.embeddings / f"{name}-{chosen}"
+    size = verify(folder)
+    output = str(read_manifest(embeddings, f"vtr embed {run.root}")["output"])
+    opened = RetrievalIndex.open(folder, embed_output=output, train_output=str(trained["output"]))
+    counts = f"{opened.num_videos} videos and {opened.num_captions} captions"
+    return f"{folder}: {counts}, {size / 2**20:.1f} MiB, as they were written"

@@ -49,7 +49,7 @@ def check_index(
     Raises:
         WorkspaceError: an exact index does not hold the embeddings.
     """
-    index.check()
+    index.check(part)
     by_text = index.videos_for(part.texts, LISTED)
     by_video = index.captions_for(video_rows(part.videos, v2t.queries), LISTED)
     best_text, best_video = _best_scores(part, scores)

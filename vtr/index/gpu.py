@@ -1,0 +1,47 @@
+"""FAISS on a GPU, where its GPU build and a GPU are there, else on the CPU. Scores are the CPU's either way."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import faiss
+
+from vtr.errors import UnavailableError
+from vtr.index.segment import Items, read_blocks
+
+MOST_LISTED = 2048
+"""FAISS lists no more on a GPU. Longer lists are made on the CPU."""
+
+
+def gpu_wanted(device: str) -> bool:
+    """Return whether FAISS is to search on a GPU.
+
+    Args:
+        device: "cpu", "cuda", or "auto" for a GPU where there is one.
+
+    Raises:
+        UnavailableError: "cuda" was asked for and there is no GPU, or FAISS's build knows none.
+    """
+    count = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
+    if device == "cuda" and not count:
+        raise UnavailableError(
+            f"FAISS {faiss.__version__} finds no GPU, device 'cuda' needs one. Install vtr[gpu] on a machine with a "
+            "GPU in the place of faiss-cpu, or use --device cpu."
+        )
+    return device != "cpu" and count > 0
+
+
+def to_gpu(items: Items) -> Any:
+    """Return an index of some items on the GPU, None where FAISS has no such kind there.
+
+    Exact kinds are copied there as a flat index of float32; others are moved as they are.
+    """
+    index = items.approximate
+    if index is None:
+        index = faiss.IndexFlatIP(items.vectors.shape[1])
+        for _, block in read_blocks(items):
+            index.add(block)
+    try:
+        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+    except RuntimeError:  # HNSW, for one
+        return None
