@@ -22,7 +22,7 @@ from vtr.training.train import train
 from vtr.workspace import Run
 
 PROGRAM = Path(__file__).with_name("ingest_with_stand_ins.py")
-KILLS = 7
+KILLS = 5
 
 
 def ingest(folder: Path, **variables: str) -> int:
