@@ -12,6 +12,7 @@ from random import Random
 
 import numpy as np
 
+from vtr.coverage import Coverage
 from vtr.embeddings import EmbeddedPart
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
@@ -25,6 +26,7 @@ GROUPS, OF_EACH = 12, 5
 def group(number: int) -> EmbeddedPart:
     """Return one of the groups of videos that are added and removed; ids tell the group."""
     part = make_part(OF_EACH, 2, 0.3, seed=number)
+    part.videos.present[:, 0] = 1  # without any expert, all scores would be 0 and tie
     videos = replace(part.videos, ids=tuple(f"g{number}-{row}" for row in range(OF_EACH)))
     texts = replace(part.texts, ids=tuple(f"g{number}-{row}" for row in range(2 * OF_EACH)))
     return replace(part, videos=videos, texts=texts)
@@ -49,7 +51,7 @@ def groups(members: list[int]) -> EmbeddedPart:
         ),
         tuple(text for part in held for text in part.texts_plain),
         np.concatenate([part.video_of_text + OF_EACH * at for at, part in enumerate(held)]),
-        held[0].coverage,
+        Coverage("full", "test", OF_EACH * len(held), OF_EACH * len(held)),
     )
 
 

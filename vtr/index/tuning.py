@@ -36,6 +36,10 @@ QUERIES, HELD_OUT = 512, 256
 DEPTHS = (10, 20, 40, 100, 200, 400, 1000)
 """Candidates for ten results that are tried."""
 
+ROWS = 4096
+"""Items that are scored with all queries at once."""
+
+NEGLIGIBLE = 1e-3
 TIMED = 16
 SURE = 1.64
 """Standard errors below the mean that must still reach the target: true means are higher 95 times in 100."""
@@ -113,9 +117,18 @@ def tune(segment: Segment, kind: str, items: Items, factory: str, parameters: st
         set_parameters(index, setting)
         return _recalls(index.search(asked.flat[rows], depth)[1], truth[rows])
 
+    def least_depth(setting: str) -> int:
+        """Return the fewest candidates that reach the target, or that find about all this setting finds."""
+        set_parameters(index, setting)
+        found, right = index.search(asked.flat[first], depths[-1])[1], truth[first]
+        most = _recalls(found, right)
+        if _sure(most) < target:
+            return next(d for d in depths if _recalls(found[:, :d], right).mean() >= most.mean() - NEGLIGIBLE)
+        return next((d for d in depths if _sure(measure(setting, d, first)) >= target), depths[-1])
+
     curve: list[Point] = []
     for setting in tried:
-        depth = next((d for d in depths if _sure(measure(setting, d, first)) >= target), depths[-1])
+        depth = least_depth(setting)
         recalls = measure(setting, depth, first)
         seconds = _seconds(lambda row, depth=depth: _one(gallery, asked, row, depth), len(truth))  # type: ignore[misc]
         curve.append(Point(setting, depth, float(recalls.mean()), exact / seconds))
@@ -179,7 +192,7 @@ def _truth(gallery: Gallery, asked: Asked) -> Rows:
     count = min(BEST, gallery.total)
     scores = np.full((len(queries), count), -np.inf, np.float32)
     best = np.zeros((len(queries), count), np.int64)
-    for rows in gallery.blocks():
+    for rows in (block[at : at + ROWS] for block in gallery.blocks() for at in range(0, len(block), ROWS)):
         some = np.concatenate([scores, asked.score(queries, *gallery.gather(rows))], axis=1)
         order = np.argpartition(-some, count - 1, axis=1)[:, :count]
         best = np.where(
