@@ -7,10 +7,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
+from vtr import files
 from vtr.errors import InputError, WorkspaceError
 from vtr.files import (
     TEMPORARY_PREFIX,
@@ -69,9 +71,37 @@ def test_a_folder_that_cannot_be_replaced_stays(tmp_path: Path, monkeypatch: pyt
 
     with monkeypatch.context() as patch:
         patch.setattr(Path, "rename", fail_for_new)
+        patch.setattr(files, "_exchange", lambda *_: False)  # as on a file system that cannot
         with pytest.raises(WorkspaceError, match="No space left"), atomic_directory(folder) as temporary:
             (temporary / "two").write_text("2")
     assert names(tmp_path) == ["made"] and names(folder) == ["one"]
+
+
+def test_a_folder_that_is_replaced_is_there_all_the_time(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    with atomic_directory(folder) as temporary:
+        (temporary / "content").write_text("0")
+    if not files._exchange(folder, folder):
+        pytest.skip("this file system cannot exchange names")
+    over, missed, seen = threading.Event(), [], set()
+
+    def look() -> None:
+        while not over.is_set():
+            try:
+                seen.update(path.name for path in folder.iterdir())
+            except FileNotFoundError:
+                missed.append(True)
+
+    looking = threading.Thread(target=look)
+    looking.start()
+    for number in range(200):
+        with atomic_directory(folder) as temporary:
+            (temporary / "content").write_text(str(number))
+    over.set()
+    looking.join()
+    assert not missed
+    assert seen == {"content"}
+    assert names(tmp_path) == ["made"] and (folder / "content").read_text() == "199"
 
 
 def test_outputs_that_cannot_be_written_are_named(tmp_path: Path) -> None:

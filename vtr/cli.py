@@ -17,6 +17,7 @@ from vtr.cli_experiments import runs, sweep
 from vtr.cli_extract import experts, extract, features
 from vtr.cli_import import imports
 from vtr.cli_index import export, index
+from vtr.cli_ingest import ingest
 from vtr.cli_options import (
     AvailableOnlyOption,
     ConfigOption,
@@ -179,6 +180,7 @@ app.command()(runs)
 
 
 app.command()(search)
+app.command()(ingest)
 
 
 @app.command()

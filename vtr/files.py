@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
 import fcntl
 import hashlib
 import json
@@ -24,6 +25,8 @@ StorePath: TypeAlias = "Path | UPath"
 
 TEMPORARY_PREFIX = ".tmp-"
 PROBES_OUTWAITED = 5
+AT_FDCWD, RENAME_EXCHANGE = -100, 2
+"""Of Linux: names are seen from the working folder; two names change places."""
 
 
 def _temporary(path: Path) -> Path:
@@ -87,6 +90,8 @@ def _replace_directory(path: Path, new: Path) -> None:
     if not path.exists():
         new.rename(path)
         return
+    if _exchange(path, new):
+        return  # what took the new one's name is the old one, which its maker removes
     old = _temporary(path)
     path.rename(old)
     try:
@@ -95,6 +100,16 @@ def _replace_directory(path: Path, new: Path) -> None:
         old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _exchange(first: Path, second: Path) -> bool:
+    """Let two names change places at one stroke; return False where the system or the file system cannot."""
+    try:
+        renameat2 = ctypes.CDLL(None, use_errno=True).renameat2
+    except (OSError, AttributeError):
+        return False
+    done = renameat2(AT_FDCWD, os.fsencode(first.absolute()), AT_FDCWD, os.fsencode(second.absolute()), RENAME_EXCHANGE)
+    return bool(done == 0)
 
 
 def atomic_link(path: Path, target: str) -> None:

@@ -136,11 +136,49 @@ class MoEEConfig(Config):
     over the experts the video has."""
 
 
+class TextSideConfig(Config):
+    """The text encoder in whose space an expert's features lie."""
+
+    kind: Literal["clip", "siglip", "sentence"]
+    """clip, siglip: the text side of such a model. sentence: a sentence encoder, for what is spoken and shown."""
+
+    model: str
+    """A local folder or a hub name; for sentence also packaged:all-minilm-l6-v2."""
+
+    dim: int = Field(ge=1)
+    """Length of its vectors, and of the expert's features."""
+
+
+class ZeroShotConfig(Config):
+    """Search without training: each expert's features are compared with a text encoder made for them."""
+
+    aggregate: ClassVar[Aggregate] = "mean"
+    text_modes: ClassVar[tuple[str, ...]] = ("frozen",)
+
+    name: Literal["zero_shot"]
+    texts: dict[str, TextSideConfig] = Field(min_length=1)
+    """Expert -> the encoder its features are compared with."""
+
+    weights: dict[str, float] = Field(default_factory=dict)
+    """Expert -> how much it counts; 1 where it is not named. What counts is their share of the sum."""
+
+    keep_missing: Literal[True] = True
+    """An expert that a video lacks adds nothing to the score, which is a sum of evidence."""
+
+    @property
+    def dim(self) -> int:
+        """Length of an embedded expert: that of the longest; shorter ones end in zeros."""
+        return max(side.dim for side in self.texts.values())
+
+
 def _model_name(value: Any) -> str:
     return str(value.get("name", "mmt") if isinstance(value, dict) else getattr(value, "name", value))
 
 
 ModelConfig = Annotated[
-    Annotated[MMTConfig, Tag("mmt")] | Annotated[CEConfig, Tag("ce")] | Annotated[MoEEConfig, Tag("moee")],
+    Annotated[MMTConfig, Tag("mmt")]
+    | Annotated[CEConfig, Tag("ce")]
+    | Annotated[MoEEConfig, Tag("moee")]
+    | Annotated[ZeroShotConfig, Tag("zero_shot")],
     Discriminator(_model_name),
 ]

@@ -261,6 +261,16 @@ class Run:
         return self.root / "offline_negatives"
 
     @property
+    def library(self) -> Path:
+        """What `vtr ingest` keeps: the videos put in by hand or by watching a folder, and the index of them all."""
+        return self.root / "library"
+
+    @property
+    def extraction(self) -> Path:
+        """How the videos of a run without training are read, as YAML; trained runs' workspaces say it themselves."""
+        return self.root / "extract.yaml"
+
+    @property
     def report(self) -> Path:
         """The page of results."""
         return self.root / "report.html"

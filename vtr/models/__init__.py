@@ -9,14 +9,27 @@ from torch import nn
 
 from vtr.config import TrainConfig
 from vtr.errors import ConfigError
-from vtr.model_config import CEConfig, ModelConfig, MoEEConfig
+from vtr.model_config import CEConfig, ModelConfig, MoEEConfig, ZeroShotConfig
 from vtr.models.base import RetrievalModel
 from vtr.models.ce import CE
 from vtr.models.encoder import load_encoder
 from vtr.models.mmt import MMT
 from vtr.models.moee import Fitted, MoEE
+from vtr.models.text import TextInput
+from vtr.models.zero_shot import ZeroShot, ZeroShotTexts
 
-__all__ = ["CE", "MMT", "Fitted", "MoEE", "RetrievalModel", "assemble", "build_model", "check_text_mode"]
+__all__ = [
+    "CE",
+    "MMT",
+    "Fitted",
+    "MoEE",
+    "RetrievalModel",
+    "ZeroShot",
+    "assemble",
+    "build_model",
+    "check_text_mode",
+    "text_input",
+]
 
 
 def assemble(
@@ -42,7 +55,18 @@ def assemble(
         return CE(config, expert_dims, text_dim)
     if isinstance(config, MoEEConfig):
         return MoEE(config, expert_dims, text_dim, text_encoder, fitted)
+    if isinstance(config, ZeroShotConfig):
+        return ZeroShot(config, expert_dims, text_dim)
     return MMT(config, expert_dims, text_dim, text_encoder, expert_ids)
+
+
+def text_input(config: TrainConfig) -> TextInput:
+    """Return what makes batches of texts for the model that a configuration names.
+
+    Raises:
+        UnavailableError: a text model cannot be loaded.
+    """
+    return ZeroShotTexts(config.model) if isinstance(config.model, ZeroShotConfig) else TextInput(config.text)
 
 
 def build_model(config: TrainConfig, expert_dims: Mapping[str, int], text_dim: int) -> RetrievalModel:
@@ -70,6 +94,11 @@ def check_text_mode(config: TrainConfig) -> None:
     Raises:
         ConfigError: they do not.
     """
+    if isinstance(config.model, ZeroShotConfig):
+        raise ConfigError(
+            "model.name is zero_shot, which is not trained. Use `vtr ingest RUN FOLDER --model clip`, or set "
+            "model.name to mmt, ce or moee."
+        )
     modes, mode, features = config.model.text_modes, config.text.mode, config.text.features
     if mode not in modes:
         raise ConfigError(

@@ -55,6 +55,11 @@ class RetrievalModel(nn.Module, ABC):
         return self.experts
 
     @property
+    def finds(self) -> str | None:
+        """What can be found with this model, in a sentence or two, where it differs from what its experts read."""
+        return None
+
+    @property
     def embedded_dim(self) -> int:
         """D, the length of an expert's vector in evaluation."""
         return self.dim

@@ -41,9 +41,39 @@ def load_encoder(model: str) -> nn.Module:
         UnavailableError: it cannot be loaded, or its weights are incomplete.
     """
     source = resolve_text_model(model)
+    return load_pretrained(source, "AutoModel", model)
+
+
+def load_text_side(model: str, model_class: str) -> nn.Module:
+    """Return the text side of a model of pictures and texts, such as CLIP, in float32.
+
+    Raises:
+        UnavailableError: it cannot be loaded, or its weights are incomplete.
+    """
+    described = _load(model, lambda auto: auto.AutoConfig.from_pretrained(model))
+    config = described.text_config
+    if hasattr(described, "projection_dim"):  # said of both sides together
+        config.projection_dim = described.projection_dim
+    return load_pretrained(model, model_class, config=config)
+
+
+def load_pretrained(source: str, model_class: str, model: str | None = None, config: Any = None) -> nn.Module:
+    """Return pretrained weights as a class of `transformers`, in float32.
+
+    Args:
+        source: a folder or a hub name.
+        model_class: the class, "AutoModel".
+        model: what the user calls it, by default `source`.
+        config: its configuration, by default that of the source.
+
+    Raises:
+        UnavailableError: they cannot be loaded, or are incomplete.
+    """
+    model = model or source
+    options = {"dtype": torch.float32, "output_loading_info": True} | ({} if config is None else {"config": config})
     encoder, info = _load(
         model,
-        lambda auto: auto.AutoModel.from_pretrained(source, dtype=torch.float32, output_loading_info=True),
+        lambda auto: getattr(auto, model_class).from_pretrained(source, **options),
     )
     lacking = sorted(name for name in info["missing_keys"] if "pooler" not in name)  # no state depends on the pooler
     if lacking:

@@ -67,7 +67,7 @@ def query_banks(
     queries = _training_queries(run, device)
     inputs = {"index": indexed.output, "query bank": str(read_manifest(_training(run), MAKE)["output"])}
     folder = run.query_bank / f"{indexed.split}-{indexed.part}-beta{beta:.10g}"
-    gallery = indexed.embedded
+    gallery = indexed.index.part
     wanted = [TEXTS, VIDEOS] if captions and gallery.texts.ids else [TEXTS]
 
     def is_there() -> bool:

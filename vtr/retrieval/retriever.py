@@ -15,9 +15,9 @@ from vtr.embeddings import EmbeddedPart
 from vtr.errors import InputError, VtrError
 from vtr.evaluation.postprocess import QueryBank
 from vtr.index.search import RetrievalIndex
+from vtr.models import text_input
 from vtr.models.base import RetrievalModel
 from vtr.models.saved import load_model
-from vtr.models.text import TextInput
 from vtr.progress import say
 from vtr.retrieval.answering import Answering
 from vtr.retrieval.filters import ANY, Filters
@@ -25,6 +25,7 @@ from vtr.retrieval.finds import describe
 from vtr.retrieval.galleries import embed_and_index, largest_gallery
 from vtr.retrieval.gallery import Gallery, Pick
 from vtr.retrieval.hits import Hit, Stretch
+from vtr.retrieval.library_source import library_source
 from vtr.retrieval.moments import Moments
 from vtr.retrieval.source import PartSource, Source
 from vtr.retrieval.stored import Features, StoredFeatures
@@ -70,7 +71,7 @@ class Retriever:
         self._searched = self._prepare(gallery)
         self._source = source
         self._finds = finds
-        self._text_input = TextInput(config.text)
+        self._text_input = text_input(config)
         self._one_at_a_time = threading.Lock()  # tokenisers are not thread-safe
         self._refreshing = threading.Lock()
         self._refused = ""
@@ -93,7 +94,8 @@ class Retriever:
         Args:
             run: a trained run.
             workspace: search this workspace's videos instead of those the run was trained on.
-            split, part: the gallery; by default the largest that is indexed, else see `vtr.data.corpus.resolve_part`.
+            split, part: the gallery; by default the run's library, else the largest that is indexed, else see
+                `vtr.data.corpus.resolve_part`.
             captions: by default the largest that is indexed and has captions.
             qb_norm: answer words in the order of QB-Norm; its bank of training captions is made where it is missing.
 
@@ -101,18 +103,26 @@ class Retriever:
             WorkspaceError: the run is not trained, or the gallery has no features.
         """
         opened = run if isinstance(run, Run) else Run.open(Path(run), workspace)
-        if split is None and part is None and (largest := largest_gallery(opened, captions=captions)) is not None:
-            split, part = largest
-        indexed = embed_and_index(opened, split, part, available_only=True)
         trained = str(read_manifest(opened.root, "vtr train")["output"])
+        source: Source
+        library = None
+        if split is None and part is None:
+            library = library_source(opened, trained, captions=captions, qb_norm=qb_norm)
+        if library is None:
+            split, part = (split, part) if split or part else largest_gallery(opened, captions=captions) or (None, None)
+            indexed = embed_and_index(opened, split, part, available_only=True)
+            of_part = PartSource(opened, indexed.split, indexed.part, qb_norm, trained)
+            source, found = of_part, of_part.gallery(indexed)
+        else:
+            source, found = library, library.open()
         model, config = load_model(opened.checkpoints / "best", "cpu")
-        source = PartSource(opened, indexed.split, indexed.part, qb_norm, trained)
-        found = source.gallery(indexed)
         return cls(
             *(model, config, found.index, found.annotations, found.bank),
+            items=found.items,
             store=found.store,
             generation=found.generation,
             source=source,
+            finds=model.finds,
         )
 
     @property

@@ -15,8 +15,8 @@ from vtr.data.texts import CaptionTable
 from vtr.embeddings import EmbeddedPart, save_part
 from vtr.errors import WorkspaceError
 from vtr.files import lock
+from vtr.models import text_input
 from vtr.models.saved import load_model
-from vtr.models.text import TextInput
 from vtr.progress import progress
 from vtr.training.device import choose_device
 from vtr.training.embedding import embed_texts, embed_videos
@@ -112,7 +112,7 @@ def embed_some(
             f"{run.root} was trained on features of dims {dict(model.expert_dims)}; {run.workspace.store} has "
             f"{table.dims}. Extract with the same experts, or train again."
         )
-    texts = CaptionTable(captions, TextInput(config.text), run.workspace)
+    texts = CaptionTable(captions, text_input(config), run.workspace)
     with progress("embed", len(video_ids) + len(captions), "items") as advance:
         videos = embed_videos(model, table, range(len(video_ids)), place, lambda n: advance(n, ""))
         embedded = embed_texts(model, texts, range(len(captions)), place, lambda n: advance(n, ""))
