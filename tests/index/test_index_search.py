@@ -19,7 +19,7 @@ from vtr.embeddings import EmbeddedPart
 from vtr.errors import ConfigError, WorkspaceError
 from vtr.files import read_json, write_json
 from vtr.index import ranking
-from vtr.index.build import build_index, held_kind, is_current
+from vtr.index.build import Settings, build_index, held_settings, is_current
 from vtr.index.search import RetrievalIndex
 from vtr.similarity import exact_scores
 from vtr.types import TextEmbeddings, VideoEmbeddings
@@ -158,9 +158,9 @@ def test_equal_embeddings_tie_whatever_they_are_computed_with(make_part: MakePar
 def test_index_of_other_embeddings(make_part: MakePart, tmp_path: Path) -> None:
     part = make_part(5)
     build_index(tmp_path, part, embed_output="abc")
-    assert is_current(tmp_path, "abc")
-    assert not is_current(tmp_path, "def")
-    assert not is_current(tmp_path / "nowhere", "abc")
+    assert is_current(tmp_path, "abc", Settings())
+    assert not is_current(tmp_path, "def", Settings())
+    assert not is_current(tmp_path / "nowhere", "abc", Settings())
     with pytest.raises(WorkspaceError, match=r"made from embed abc, but embed is now def. Run `vtr index RUN`"):
         RetrievalIndex.open(tmp_path, part, embed_output="def")
     renamed = replace(part, videos=replace(part.videos, ids=tuple("abcde")))
@@ -242,8 +242,13 @@ def test_a_kind_that_faiss_cannot_make_is_an_error(
 
 def test_another_kind_is_not_current(tmp_path: Path, make_part: MakePart) -> None:
     approximate(tmp_path, make_part(40), "IVF4,Flat")
-    assert held_kind(tmp_path) == ("IVF4,Flat", "")
-    assert is_current(tmp_path, "abc", "IVF4,Flat")
-    assert not is_current(tmp_path, "another", "IVF4,Flat")
-    assert not is_current(tmp_path, "abc", "Flat")
-    assert not is_current(tmp_path, "abc", "IVF4,Flat", "nprobe=2")
+    assert held_settings(tmp_path) == Settings("IVF4,Flat")
+    assert is_current(tmp_path, "abc", Settings("IVF4,Flat"))
+    assert is_current(tmp_path, "abc", Settings("IVF4,Flat", memory_limit=1 << 20))
+    assert not is_current(tmp_path, "another", Settings("IVF4,Flat"))
+    assert not is_current(tmp_path, "abc", Settings("Flat"))
+    assert not is_current(tmp_path, "abc", Settings("IVF4,Flat", "nprobe=2"))
+    assert not is_current(tmp_path, "abc", Settings("IVF4,Flat", target_recall=0.5))
+    build_index(tmp_path, make_part(40), embed_output="abc", factory="auto", memory_limit=1 << 20)
+    assert is_current(tmp_path, "abc", Settings("auto", memory_limit=1 << 20))
+    assert not is_current(tmp_path, "abc", Settings("auto", memory_limit=1 << 30))  # it may choose another kind

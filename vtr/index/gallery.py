@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -14,6 +14,23 @@ from torch import Tensor
 from vtr.index.gpu import MOST_LISTED, to_gpu
 from vtr.index.kinds import selecting
 from vtr.index.segment import Items, Rows, Vectors, rows_at_once
+from vtr.similarity import TINY
+
+WEIGHTS_AT_ONCE = 1 << 16
+"""Items whose weights are added up at once."""
+
+
+class Denominators(NamedTuple):
+    """What weights add up to over all items, on some experts.
+
+    Attributes:
+        least, most: of the sums above `TINY`; infinity and 0 where there are none.
+        always: whether all are above.
+    """
+
+    least: float
+    most: float
+    always: bool
 
 
 class Gallery:
@@ -33,6 +50,7 @@ class Gallery:
         self.total = int(self._starts[-1])
         self.width = self.items[0].vectors.shape[1]
         self.experts = self.items[0].per_expert.shape[1]
+        self._denominators: dict[tuple[float, ...], Denominators] = {}
         self._gpu: Any = to_gpu(self.items[0]) if gpu and live[0] is None and len(items[0]) else None
 
     @property
@@ -64,6 +82,21 @@ class Gallery:
         for here, items, local in self._parts(rows):
             vectors[here], per_expert[here] = items.vectors[local], items.per_expert[local]
         return torch.from_numpy(vectors).reshape(len(rows), self.experts, dim), torch.from_numpy(per_expert)
+
+    def denominators(self, present: tuple[float, ...]) -> Denominators:
+        """Return what the items' weights add up to on the experts of a video [E]; it is measured once."""
+        if (known := self._denominators.get(present)) is None:
+            least, most, always = np.inf, 0.0, True
+            for items, live in zip(self.items, self._live, strict=True):
+                for at in range(0, len(items) if live is None else len(live), WEIGHTS_AT_ONCE):
+                    rows: Any = slice(at, at + WEIGHTS_AT_ONCE)
+                    weights = items.per_expert[rows if live is None else live[rows]]
+                    sums = np.asarray(weights, np.float64) @ np.asarray(present)
+                    there = sums[sums > TINY]
+                    always = always and len(there) == len(sums)
+                    least, most = there.min(initial=least), there.max(initial=most)
+            known = self._denominators[present] = Denominators(float(least), float(most), always)
+        return known
 
     def whole(self) -> tuple[Tensor, Tensor]:
         """Return vectors [N, E, D] and availability or weights [N, E] of all rows: mapped where nothing was changed."""

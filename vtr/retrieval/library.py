@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +26,8 @@ from vtr.coverage import Coverage
 from vtr.embeddings import EmbeddedPart, load_part, save_part
 from vtr.errors import VtrError, WorkspaceError
 from vtr.files import TEMPORARY_PREFIX, atomic_directory, lock, read_json, remove_temporaries, write_json
-from vtr.index.build import build_index, held_kind
+from vtr.index.build import Settings, build_index, held_settings
 from vtr.index.change import add_videos, remove_videos
-from vtr.index.kinds import FLAT
 from vtr.index.layout import MAKE
 from vtr.index.search import RetrievalIndex
 from vtr.retrieval.galleries import Indexed
@@ -280,15 +279,9 @@ class LibraryFolder:
 
     def _build(self, state: State) -> None:
         """Build an index of a state in the place of the one that is there, of the same kind."""
-        factory, parameters = held_kind(self.index) or (FLAT, "")
-        build_index(
-            self.index,
-            self.embedded(state),
-            embed_output=state.output,
-            factory=factory,
-            parameters=parameters,
-            train_output=state.train,
-        )
+        settings = asdict(held_settings(self.index) or Settings())
+        part = self.embedded(state)
+        build_index(self.index, part, embed_output=state.output, train_output=state.train, **settings)
 
     def _read_state(self, path: Path) -> State:
         content = read_json(path)
