@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -85,6 +86,36 @@ def test_masked_experts_need_the_widening(make_part: MakePart, tmp_path: Path, m
     np.testing.assert_array_equal(index.videos_for(part.texts, 3).rows, right)
     monkeypatch.setattr(ranking, "_ceiling", lambda last, *_: np.full(len(last), -np.inf))  # never widen
     assert (index.videos_for(part.texts, 3).rows != right).any()
+
+
+@pytest.mark.parametrize("copies", [1, 40])
+def test_unmasked_galleries_need_few_candidates_and_keep_the_order_of_ties(
+    tmp_path: Path, make_part: MakePart, monkeypatch: pytest.MonkeyPatch, copies: int
+) -> None:
+    """Every video, and every caption, is there `copies` times: more often than candidates are spared."""
+    part = make_part(600 // copies, 1, dim=4)
+    again = torch.arange(600 // copies * copies) % (600 // copies)
+    ids = tuple(f"n{row}" for row in range(len(again)))
+    videos = VideoEmbeddings(ids, part.videos.vectors[again], torch.ones((len(again), 4)))
+    texts = TextEmbeddings(ids, part.texts.vectors[again], part.texts.weights[again])
+    index = opened(tmp_path, EmbeddedPart(part.experts, videos, texts, ids, np.arange(len(again)), part.coverage))
+    monkeypatch.setattr(ranking, "SMALL", 10)
+    monkeypatch.setattr(ranking, "GATHER_COST", 0)
+    listed: list[int] = []
+    nearest = ranking.Gallery.nearest
+
+    def counting(gallery: ranking.Gallery, asked: Any, count: int, allowed: Any = None) -> Any:
+        listed.append(count)
+        return nearest(gallery, asked, count, allowed)
+
+    monkeypatch.setattr(ranking.Gallery, "nearest", counting)
+    scores = exact_scores(texts, videos).numpy().astype(np.float64)
+    for search, expected in ((index.videos_for, scores), (index.captions_for, scores.T)):
+        found = search(texts if search == index.videos_for else videos, 5)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(found.rows, best(expected, 5))
+        assert listed[0] == 5 + ranking.SPARE
+        assert (len(listed) > 1) == (copies > 1)
+        listed.clear()
 
 
 @settings(deadline=None, max_examples=60)
