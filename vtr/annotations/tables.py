@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ VIDEO_SCHEMA = pa.schema(
 )
 CAPTION_SCHEMA = pa.schema([("id", pa.string()), ("video_id", pa.string()), ("text", pa.string())])
 MAKE = "vtr prepare msrvtt|folder|list ... --out WS"
+ROWS_AT_ONCE = 1 << 14
 VIDEOS, CAPTIONS, SPLITS, REPORT = "videos.parquet", "captions.parquet", "splits", "report.json"
 
 
@@ -77,13 +78,15 @@ def _is_sound(folder: Path, output: str) -> bool:
     )
 
 
-def _rows(workspace: Workspace, name: str) -> list[dict[str, Any]]:
+def _rows(workspace: Workspace, name: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table, some thousand in memory at a time."""
     path = workspace.annotations / name
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise WorkspaceError(f"{path} is missing or damaged ({error}). Run `{MAKE}` again.") from error
-    return rows
 
 
 def load_annotations(workspace: Workspace) -> Annotations:
