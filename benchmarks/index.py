@@ -3,7 +3,8 @@
     .venv/bin/python benchmarks/index.py --write
     .venv/bin/python benchmarks/index.py --small
 
-Vectors are clustered, of one expert. What is compared runs in turn in one process; builds have a process of their own.
+Vectors are of one expert, in clusters of subjects.
+What is compared runs in turn in one process; builds have a process of their own.
 Exits with 1 where a target is missed. `--write` writes benchmarks/index.md.
 """
 
@@ -66,8 +67,9 @@ def _page(
         "",
         *paragraph(
             f"{cpu()}, {machine['threads']} threads, {machine['memory'] / GIB:.0f} GiB; faiss {machine['faiss']}, "
-            f"torch {machine['torch']}, Python {platform.python_version()}. {count:,} clustered vectors of {dim}; "
-            f"building may hold {limit:g} GiB. Times are medians of what ran in turn in one process."
+            f"torch {machine['torch']}, Python {platform.python_version()}. {count:,} vectors of {dim} "
+            f"in up to 5,000 clusters of 50 subjects; building may hold "
+            f"{limit:g} GiB. Times are medians of what ran in turn in one process."
         ),
         "",
         "## Flat against torch and numpy: the best ten",

@@ -26,7 +26,7 @@ from vtr.index.layout import read_state
 from vtr.index.search import RetrievalIndex
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
-PIECE, CLUSTERS, SPREAD = 50_000, 5_000, 0.7
+PIECE, SUBJECTS, CLUSTERS = 50_000, 50, 5_000
 TUNING_TEXTS, TIMED, BATCH = 1000, 200, 256
 
 
@@ -43,11 +43,17 @@ class Job:
 
 
 def vectors(job: Job, count: int, seed: int) -> NDArray[np.float32]:
-    """Return unit vectors about centres that all seeds share."""
-    clusters = min(CLUSTERS, job.count // 20)
-    centres = np.random.default_rng(0).standard_normal((clusters, job.dim), np.float32)
+    """Return unit vectors about centres, which lie about subjects; all seeds share them.
+
+    A third of a vector's square is its subject's, a third its centre's and a third its own, so the cosine of two is 2/3
+    about one centre, 1/3 about one subject, and 0 else. Dimensions fall off in size, as those of real embeddings do.
+    """
+    clusters, shared = min(CLUSTERS, job.count // 20), np.random.default_rng(0)
+    centres = shared.standard_normal((clusters, job.dim), np.float32)
+    centres += shared.standard_normal((SUBJECTS, job.dim), np.float32)[shared.integers(SUBJECTS, size=clusters)]
     draw = np.random.default_rng(seed)
-    found = centres[draw.integers(clusters, size=count)] + SPREAD * draw.standard_normal((count, job.dim), np.float32)
+    found = centres[draw.integers(clusters, size=count)] + draw.standard_normal((count, job.dim), np.float32)
+    found *= np.arange(1, job.dim + 1, dtype=np.float32) ** -0.5
     return np.asarray(found / np.linalg.norm(found, axis=1, keepdims=True), np.float32)
 
 

@@ -88,6 +88,16 @@ def test_tuning_looks_less_far_for_a_lower_target(tmp_path: Path) -> None:
         build_index(tmp_path, part, embed_output="x", factory="IVF64,Flat", target_recall=1.5)
 
 
+def test_fewer_captions_than_lists_are_searched_exactly(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    part = clustered(600, 40, 0)
+    build_index(tmp_path, part, embed_output="x", factory="IVF64,Flat")
+    assert "captions: 40 are too few for the 64 lists of IVF64,Flat; Flat is taken instead" in capsys.readouterr().err
+    kinds = read_json(tmp_path / "manifest.json")["kinds"]
+    assert (kinds["videos"]["factory"], kinds["captions"]["factory"]) == ("IVF64,Flat", "Flat")
+    with pytest.raises(ConfigError, match="IVF1024,Flat"):
+        build_index(tmp_path, part, embed_output="x", factory="IVF1024,Flat")
+
+
 @pytest.mark.parametrize("missing", [0.0, 0.4])
 @pytest.mark.parametrize("factory", ["Flat", "IVF16,Flat", "HNSW8", "OPQ4,IVF4,PQ4x4"])
 def test_a_mask_is_answered_exactly(tmp_path: Path, make_part: MakePart, factory: str, missing: float) -> None:

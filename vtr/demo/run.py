@@ -187,3 +187,4 @@ def _show(run: Run, results: list[EvaluateSummary], kinds: dict[Kind, tuple[int,
     print(f"\nreport:       {run.report}")
     vtr = sys.argv[0] if sys.argv[0].endswith("vtr") else "vtr"  # as this very command was called
     print(f'first search: {vtr} search {run.root} "a red fish bounces on a beach"')
+    print(f"in a browser: {vtr} serve {run.root}")

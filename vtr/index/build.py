@@ -13,7 +13,7 @@ import faiss
 from vtr.embeddings import CAPTIONS, VIDEOS, EmbeddedPart, HeldPart, PartSource
 from vtr.errors import ConfigError
 from vtr.files import atomic_directory, lock
-from vtr.index.kinds import AUTO, FLAT, choose, fill
+from vtr.index.kinds import AUTO, FLAT, choose, fill, lists_of
 from vtr.index.layout import (
     LAYOUT,
     MAKE,
@@ -149,6 +149,9 @@ def _index_side(
             f"{experts * dim}: the exact kind has none. Leave out --parameters, or choose another --factory."
         )
     if factory == FLAT or not len(items):
+        return {"factory": FLAT, "parameters": ""}
+    if len(items) < (lists := lists_of(factory, experts * dim)) <= max(written.videos, written.captions):
+        say(f"{kind}: {len(items)} are too few for the {lists} lists of {factory}; {FLAT} is taken instead")
         return {"factory": FLAT, "parameters": ""}
     index = fill(items, factory, config["parameters"], limit, folder)
     target = config["target_recall"]

@@ -90,6 +90,15 @@ def fill(items: Items, factory: str, parameters: str, memory_limit: int, scratch
     return index
 
 
+def lists_of(factory: str, width: int) -> int:
+    """Return how many lists a kind of index has: it needs as many vectors. 0 for kinds without, and unknown ones."""
+    try:
+        inverted = faiss.try_extract_index_ivf(faiss.index_factory(width, factory, faiss.METRIC_INNER_PRODUCT))
+    except RuntimeError:  # `fill` says what is wrong with it
+        return 0
+    return 0 if inverted is None else int(inverted.nlist)
+
+
 def set_parameters(index: Any, parameters: str) -> None:
     """Set FAISS's search parameters, for example "nprobe=8"; none are set by "".
 
