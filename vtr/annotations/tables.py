@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import pyarrow as pa
@@ -96,8 +97,12 @@ def load_annotations(workspace: Workspace) -> Annotations:
         WorkspaceError: `vtr prepare` has not been run, or a table is damaged.
     """
     read_manifest(workspace.annotations, MAKE)
-    captions = tuple(Caption(**row) for row in _rows(workspace, CAPTIONS))
-    return Annotations(load_videos(workspace), captions)
+    videos = load_videos(workspace)
+    ids = {video.id: video.id for video in videos}  # captions hold the videos' own strings, not copies
+    captions = (
+        Caption(row["id"], ids.get(row["video_id"], row["video_id"]), row["text"]) for row in _rows(workspace, CAPTIONS)
+    )
+    return Annotations(videos, tuple(captions))
 
 
 def load_videos(workspace: Workspace) -> tuple[Video, ...]:
@@ -110,8 +115,8 @@ def load_videos(workspace: Workspace) -> tuple[Video, ...]:
     root = workspace.root.resolve()
     videos = []
     for row in _rows(workspace, VIDEOS):
-        path = row.pop("path")
-        videos.append(Video(**row, path=path and absolute(path, root)))
+        path, category = row.pop("path"), row.pop("category")
+        videos.append(Video(**row, path=path and absolute(path, root), category=category and intern(category)))
     return tuple(videos)
 
 

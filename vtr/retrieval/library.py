@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -231,12 +232,20 @@ class LibraryFolder:
             )
         index = RetrievalIndex.open(self.index, embed_output=state.output, train_output=trained)
         indexed = Indexed(SPLIT, PART, self.index, self._embeddings, index, index.generation, fresh=False)
-        stretches = {
-            item.row_id: Stretch(item.video_id, item.start_seconds, item.end_seconds)
-            for item in self.items(state).values()
-            if item.start_seconds is not None and item.end_seconds is not None
-        }
-        return Library(self.workspace, indexed, stretches)
+        return Library(self.workspace, indexed, self._stretches(state))
+
+    def _stretches(self, state: State) -> dict[str, Stretch]:
+        """Return row id -> stretch, for the rows that count and are no whole videos."""
+        found: dict[str, Stretch] = {}
+        for part in state.parts:
+            gone = set(part.gone)
+            cut = pq.read_table(self._embeddings / part.name / ITEMS, filters=pc.field("start_seconds").is_valid())
+            found |= {
+                row["row_id"]: Stretch(row["video_id"], row["start_seconds"], row["end_seconds"])
+                for row in cut.to_pylist()
+                if row["row_id"] not in gone
+            }
+        return found
 
     def _without(self, state: State, rows: Collection[str]) -> State:
         """Return a state in which some rows no longer count; parts of which nothing is left go."""
