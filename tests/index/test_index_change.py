@@ -20,7 +20,7 @@ from index_writer import GROUPS, OF_EACH, group, groups, name
 from vtr.embeddings import EmbeddedPart
 from vtr.errors import WorkspaceError
 from vtr.files import lock
-from vtr.index import change, segment
+from vtr.index import change, gallery, ranking, segment
 from vtr.index.build import build_index
 from vtr.index.change import add_videos, remove_videos
 from vtr.index.layout import read_state, verify
@@ -174,6 +174,33 @@ def test_captions_of_a_replaced_video_go_with_it(tmp_path: Path) -> None:
     assert found.rows.shape[1] == 12 * OF_EACH
     owners = [index.video_ids[row].split("-")[0] for row in index.video_of_caption]
     assert owners == [caption_id.split("-")[0] for caption_id in index.caption_ids]
+
+
+@pytest.mark.parametrize("overlooked", [0, 256])
+def test_removed_videos_are_passed_over_whatever_they_score(
+    tmp_path: Path, make_part: MakePart, monkeypatch: pytest.MonkeyPatch, overlooked: int
+) -> None:
+    """Candidates are listed among all, or among what is left; each text's own video, its best, may be gone."""
+    monkeypatch.setattr(ranking, "SMALL", 10)
+    monkeypatch.setattr(ranking, "GATHER_COST", 0)
+    monkeypatch.setattr(gallery, "OVERLOOKED", overlooked)
+    monkeypatch.setattr(change, "FOLD_SHARE", 0)
+    part = make_part(300, 1, dim=16)
+    build_index(tmp_path, part, embed_output="a")
+    gone = np.arange(0, 300, 3)
+    remove_videos(tmp_path, [part.videos.ids[row] for row in gone], embed_output="b")
+    index, scores = RetrievalIndex.open(tmp_path), exact_scores(part.texts, part.videos).numpy()
+    scores[:, gone] = -np.inf
+    right = np.argsort(-scores, axis=1, kind="stable")[:, :7]
+    found = index.videos_for(part.texts, 7)
+    names = [[part.videos.ids[row] for row in rows] for rows in right]
+    assert [[index.video_ids[row] for row in rows] for rows in found.rows] == names
+    np.testing.assert_array_equal(found.scores, np.take_along_axis(scores, right, axis=1))
+    some = found.rows[:, 0]
+    assert index.videos_at(some).ids == tuple(index.video_ids[row] for row in some)
+    told = index.captions_at(np.arange(index.num_captions)[::-1].copy())
+    assert told.texts.ids == index.caption_ids[::-1]
+    assert told.plain == index.caption_texts[::-1]
 
 
 def test_all_videos_may_go_and_others_come(tmp_path: Path) -> None:

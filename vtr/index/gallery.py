@@ -16,6 +16,9 @@ from vtr.index.kinds import selecting
 from vtr.index.segment import Items, Rows, Vectors, rows_at_once
 from vtr.similarity import TINY
 
+OVERLOOKED = 256
+"""Up to so many removed videos are listed with the others and passed over; to leave out more, the rest is copied."""
+
 WEIGHTS_AT_ONCE = 1 << 16
 """Items whose weights are added up at once."""
 
@@ -57,6 +60,13 @@ class Gallery:
     def exact(self) -> bool:
         """Whether `nearest` misses nothing in any segment."""
         return self.items[0].approximate is None
+
+    def column_at(self, name: str, rows: Rows) -> tuple[str, ...]:
+        """Return a column of some items; the others' strings stay in the file."""
+        found = np.empty(len(rows), object)
+        for here, items, local in self._parts(rows):
+            found[here] = items.table[name].take(local).to_pylist()
+        return tuple(found.tolist())
 
     def column(self, name: str) -> tuple[str, ...]:
         """Return a column of all items: "id", or of captions "text"."""
@@ -135,12 +145,16 @@ class Gallery:
         """Look at all rows of a segment."""
         items, live, start = self.items[at], self._live[at], int(self._starts[at])
         count = best.rows.shape[1]
-        if not len(items):
+        if not len(items) or (live is not None and not len(live)):
             return
         if live is None and at == 0 and self._gpu is not None and items.approximate is None and count <= MOST_LISTED:
             best.add(self._gpu.search(asked, min(count, len(items))), start)
         elif live is None and items.folded:
             best.add(_knn(asked, items.vectors, count), start)
+        elif live is not None and items.folded and len(items) - len(live) <= OVERLOOKED:
+            numerators, found = _knn(asked, items.vectors, count + len(items) - len(live))
+            place = np.minimum(np.searchsorted(live, found), len(live) - 1)
+            best.add((np.where(live[place] == found, numerators, np.float32(-np.inf)), place), start)
         else:
             total, step = len(items) if live is None else len(live), rows_at_once(self.width)
             for first in range(0, total, step):
