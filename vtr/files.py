@@ -74,10 +74,13 @@ def atomic_directory(path: Path) -> Iterator[Path]:
     try:
         temporary.mkdir(parents=True)
         yield temporary
-        for file in temporary.rglob("*"):
-            if file.is_file():
-                with file.open("rb") as stream:
+        for path_inside in temporary.rglob("*"):
+            if path_inside.is_file():
+                with path_inside.open("rb") as stream:
                     os.fsync(stream.fileno())
+            elif path_inside.is_dir():
+                _sync_directory(path_inside)
+        _sync_directory(temporary)
         _replace_directory(path, temporary)
         _sync_directory(path.parent)
     except OSError as error:

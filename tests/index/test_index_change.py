@@ -11,6 +11,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,11 +20,11 @@ from index_writer import GROUPS, OF_EACH, group, groups, name
 from vtr.embeddings import EmbeddedPart
 from vtr.errors import WorkspaceError
 from vtr.files import lock
-from vtr.index import change
+from vtr.index import change, gallery, ranking, segment
 from vtr.index.build import build_index
 from vtr.index.change import add_videos, remove_videos
 from vtr.index.layout import read_state, verify
-from vtr.index.search import RetrievalIndex
+from vtr.index.search import RetrievalIndex, text_rows
 from vtr.similarity import exact_scores
 
 MakePart = Callable[..., EmbeddedPart]
@@ -125,6 +126,91 @@ def test_another_shape_is_refused_and_so_is_a_second_writer(tmp_path: Path, make
     ):
         remove_videos(tmp_path, ["video1"], embed_output="b")
     assert read_state(tmp_path).inputs["embed"] == "a"
+
+
+@pytest.mark.parametrize("opens", ["_faiss", "_table", "_mapped"])
+def test_an_index_that_is_replaced_while_it_is_opened_is_opened_anew(
+    tmp_path: Path, make_part: MakePart, monkeypatch: pytest.MonkeyPatch, opens: str
+) -> None:
+    """Its files go just before one of them is opened, which FAISS reports in a way of its own."""
+    part = make_part(60)
+    build_index(tmp_path, part, embed_output="old", factory="IVF4,Flat")
+    held, calls = getattr(segment, opens), []
+
+    def replaced_first(path: Path, *arguments: Any) -> Any:
+        if path.is_relative_to(tmp_path / "000001") and not calls:
+            calls.append(path)
+            build_index(tmp_path, part, embed_output="new", factory="IVF4,Flat")
+        return held(path, *arguments)
+
+    monkeypatch.setattr(segment, opens, replaced_first)
+    index = RetrievalIndex.open(tmp_path)
+    assert calls
+    assert index.state.inputs["embed"] == "new"
+    assert not index.exact
+
+
+def test_a_video_that_is_added_twice_at_once_changes_nothing(tmp_path: Path) -> None:
+    build_index(tmp_path, groups([0, 1, 2]), embed_output="0,1,2")
+    before, twice = read_state(tmp_path), group(0)
+    ids = (*twice.videos.ids[:-1], twice.videos.ids[0])
+    with pytest.raises(ValueError, match="hold 'g0-0' twice"):
+        add_videos(tmp_path, replace(twice, videos=replace(twice.videos, ids=ids)), embed_output="?")
+    assert read_state(tmp_path) == before
+    check(tmp_path, {0, 1, 2})
+
+
+def test_captions_of_a_replaced_video_go_with_it(tmp_path: Path) -> None:
+    build_index(tmp_path, groups([0, 1, 2, 3, 4, 5, 6]), embed_output="old")
+    mute = group(3)
+    none = np.zeros(0, np.int64)
+    mute = replace(mute, texts=text_rows(mute.texts, none), texts_plain=(), video_of_text=none)
+    add_videos(tmp_path, mute, embed_output="new")
+    index = RetrievalIndex.open(tmp_path)
+    assert index.num_videos == 7 * OF_EACH
+    assert not {caption_id for caption_id in index.caption_ids if caption_id.startswith("g3-")}
+    assert index.num_captions == 12 * OF_EACH
+    found = index.captions_for(group(3).videos, 1000)
+    assert found.rows.shape[1] == 12 * OF_EACH
+    owners = [index.video_ids[row].split("-")[0] for row in index.video_of_caption]
+    assert owners == [caption_id.split("-")[0] for caption_id in index.caption_ids]
+
+
+@pytest.mark.parametrize("overlooked", [0, 256])
+def test_removed_videos_are_passed_over_whatever_they_score(
+    tmp_path: Path, make_part: MakePart, monkeypatch: pytest.MonkeyPatch, overlooked: int
+) -> None:
+    """Candidates are listed among all, or among what is left; each text's own video, its best, may be gone."""
+    monkeypatch.setattr(ranking, "SMALL", 10)
+    monkeypatch.setattr(ranking, "GATHER_COST", 0)
+    monkeypatch.setattr(gallery, "OVERLOOKED", overlooked)
+    monkeypatch.setattr(change, "FOLD_SHARE", 0)
+    part = make_part(300, 1, dim=16)
+    build_index(tmp_path, part, embed_output="a")
+    gone = np.arange(0, 300, 3)
+    remove_videos(tmp_path, [part.videos.ids[row] for row in gone], embed_output="b")
+    index, scores = RetrievalIndex.open(tmp_path), exact_scores(part.texts, part.videos).numpy()
+    scores[:, gone] = -np.inf
+    right = np.argsort(-scores, axis=1, kind="stable")[:, :7]
+    found = index.videos_for(part.texts, 7)
+    names = [[part.videos.ids[row] for row in rows] for rows in right]
+    assert [[index.video_ids[row] for row in rows] for rows in found.rows] == names
+    np.testing.assert_array_equal(found.scores, np.take_along_axis(scores, right, axis=1))
+    some = found.rows[:, 0]
+    assert index.videos_at(some).ids == tuple(index.video_ids[row] for row in some)
+    told = index.captions_at(np.arange(index.num_captions)[::-1].copy())
+    assert told.texts.ids == index.caption_ids[::-1]
+    assert told.plain == index.caption_texts[::-1]
+
+
+def test_all_videos_may_go_and_others_come(tmp_path: Path) -> None:
+    build_index(tmp_path, groups([0, 1]), embed_output="0,1", factory="IVF2,Flat")
+    remove_videos(tmp_path, [*group(0).videos.ids, *group(1).videos.ids], embed_output="")
+    index = RetrievalIndex.open(tmp_path)
+    assert (index.num_videos, index.num_captions, index.video_ids) == (0, 0, ())
+    assert index.videos_for(group(0).texts, 5).rows.shape == (2 * OF_EACH, 0)
+    add_videos(tmp_path, group(4), embed_output="4")
+    check(tmp_path, {4})
 
 
 @pytest.mark.parametrize("factory", ["IVF8,Flat", "HNSW8", "SQ8", "OPQ4,IVF4,PQ4x4"])

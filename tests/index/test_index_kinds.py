@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import threading
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +24,7 @@ from vtr.files import read_json
 from vtr.index import gpu, search, segment
 from vtr.index.build import build_index
 from vtr.index.kinds import choose
-from vtr.index.search import RetrievalIndex
+from vtr.index.search import RetrievalIndex, text_rows
 from vtr.similarity import exact_scores
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
@@ -200,15 +203,21 @@ def test_two_videos_of_one_id_are_refused(tmp_path: Path, make_part: MakePart) -
 
 
 class StandIn:
-    """In the place of a GPU: it searches as FAISS does there, counts, and refuses lists that are too long."""
+    """In the place of a GPU: it searches as FAISS does there, counts, and refuses long lists and a second thread."""
 
     def __init__(self, index: Any) -> None:
         self.index, self.asked = index, 0
+        self.busy = threading.Lock()
 
     def search(self, queries: Any, count: int) -> Any:
         assert count <= gpu.MOST_LISTED
-        self.asked += 1
-        return self.index.search(queries, count)
+        assert self.busy.acquire(blocking=False), "FAISS on a GPU was asked by two threads at once"
+        try:
+            time.sleep(0.002)  # lets the other threads in, were they not kept out
+            self.asked += 1
+            return self.index.search(queries, count)
+        finally:
+            self.busy.release()
 
 
 @pytest.mark.parametrize("factory", ["Flat", "IVF8,Flat"])
@@ -236,3 +245,11 @@ def test_a_gpu_gives_the_same_and_long_lists_go_to_the_cpu(
         np.testing.assert_array_equal(before.rows, after.rows)
         np.testing.assert_array_equal(before.scores, after.scores)
     assert made[0].asked
+
+    right, asked = plain.videos_for(part.texts, 10), made[0].asked
+    some = [np.arange(first, 3000, 60) for first in range(24)]
+    with ThreadPoolExecutor(8) as threads:
+        found = list(threads.map(lambda rows: on_gpu.videos_for(text_rows(part.texts, rows), 10), some))
+    assert made[0].asked >= asked + len(some)
+    for rows, of_some in zip(some, found, strict=True):
+        np.testing.assert_array_equal(of_some.rows, right.rows[rows])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,7 +20,7 @@ from vtr.embeddings import EmbeddedPart
 from vtr.errors import ConfigError, WorkspaceError
 from vtr.files import read_json, write_json
 from vtr.index import ranking
-from vtr.index.build import build_index, held_kind, is_current
+from vtr.index.build import Settings, build_index, held_settings, is_current
 from vtr.index.search import RetrievalIndex
 from vtr.similarity import exact_scores
 from vtr.types import TextEmbeddings, VideoEmbeddings
@@ -85,6 +86,36 @@ def test_masked_experts_need_the_widening(make_part: MakePart, tmp_path: Path, m
     np.testing.assert_array_equal(index.videos_for(part.texts, 3).rows, right)
     monkeypatch.setattr(ranking, "_ceiling", lambda last, *_: np.full(len(last), -np.inf))  # never widen
     assert (index.videos_for(part.texts, 3).rows != right).any()
+
+
+@pytest.mark.parametrize("copies", [1, 40])
+def test_unmasked_galleries_need_few_candidates_and_keep_the_order_of_ties(
+    tmp_path: Path, make_part: MakePart, monkeypatch: pytest.MonkeyPatch, copies: int
+) -> None:
+    """Every video, and every caption, is there `copies` times: more often than candidates are spared."""
+    part = make_part(600 // copies, 1, dim=4)
+    again = torch.arange(600 // copies * copies) % (600 // copies)
+    ids = tuple(f"n{row}" for row in range(len(again)))
+    videos = VideoEmbeddings(ids, part.videos.vectors[again], torch.ones((len(again), 4)))
+    texts = TextEmbeddings(ids, part.texts.vectors[again], part.texts.weights[again])
+    index = opened(tmp_path, EmbeddedPart(part.experts, videos, texts, ids, np.arange(len(again)), part.coverage))
+    monkeypatch.setattr(ranking, "SMALL", 10)
+    monkeypatch.setattr(ranking, "GATHER_COST", 0)
+    listed: list[int] = []
+    nearest = ranking.Gallery.nearest
+
+    def counting(gallery: ranking.Gallery, asked: Any, count: int, allowed: Any = None) -> Any:
+        listed.append(count)
+        return nearest(gallery, asked, count, allowed)
+
+    monkeypatch.setattr(ranking.Gallery, "nearest", counting)
+    scores = exact_scores(texts, videos).numpy().astype(np.float64)
+    for search, expected in ((index.videos_for, scores), (index.captions_for, scores.T)):
+        found = search(texts if search == index.videos_for else videos, 5)  # type: ignore[arg-type]
+        np.testing.assert_array_equal(found.rows, best(expected, 5))
+        assert listed[0] == 5 + ranking.SPARE
+        assert (len(listed) > 1) == (copies > 1)
+        listed.clear()
 
 
 @settings(deadline=None, max_examples=60)
@@ -158,9 +189,9 @@ def test_equal_embeddings_tie_whatever_they_are_computed_with(make_part: MakePar
 def test_index_of_other_embeddings(make_part: MakePart, tmp_path: Path) -> None:
     part = make_part(5)
     build_index(tmp_path, part, embed_output="abc")
-    assert is_current(tmp_path, "abc")
-    assert not is_current(tmp_path, "def")
-    assert not is_current(tmp_path / "nowhere", "abc")
+    assert is_current(tmp_path, "abc", Settings())
+    assert not is_current(tmp_path, "def", Settings())
+    assert not is_current(tmp_path / "nowhere", "abc", Settings())
     with pytest.raises(WorkspaceError, match=r"made from embed abc, but embed is now def. Run `vtr index RUN`"):
         RetrievalIndex.open(tmp_path, part, embed_output="def")
     renamed = replace(part, videos=replace(part.videos, ids=tuple("abcde")))
@@ -242,8 +273,13 @@ def test_a_kind_that_faiss_cannot_make_is_an_error(
 
 def test_another_kind_is_not_current(tmp_path: Path, make_part: MakePart) -> None:
     approximate(tmp_path, make_part(40), "IVF4,Flat")
-    assert held_kind(tmp_path) == ("IVF4,Flat", "")
-    assert is_current(tmp_path, "abc", "IVF4,Flat")
-    assert not is_current(tmp_path, "another", "IVF4,Flat")
-    assert not is_current(tmp_path, "abc", "Flat")
-    assert not is_current(tmp_path, "abc", "IVF4,Flat", "nprobe=2")
+    assert held_settings(tmp_path) == Settings("IVF4,Flat")
+    assert is_current(tmp_path, "abc", Settings("IVF4,Flat"))
+    assert is_current(tmp_path, "abc", Settings("IVF4,Flat", memory_limit=1 << 20))
+    assert not is_current(tmp_path, "another", Settings("IVF4,Flat"))
+    assert not is_current(tmp_path, "abc", Settings("Flat"))
+    assert not is_current(tmp_path, "abc", Settings("IVF4,Flat", "nprobe=2"))
+    assert not is_current(tmp_path, "abc", Settings("IVF4,Flat", target_recall=0.5))
+    build_index(tmp_path, make_part(40), embed_output="abc", factory="auto", memory_limit=1 << 20)
+    assert is_current(tmp_path, "abc", Settings("auto", memory_limit=1 << 20))
+    assert not is_current(tmp_path, "abc", Settings("auto", memory_limit=1 << 30))  # it may choose another kind

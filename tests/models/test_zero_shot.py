@@ -8,6 +8,10 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
 
 from vtr.config import TrainConfig, build
 from vtr.errors import ConfigError, UnavailableError
@@ -72,6 +76,56 @@ def test_one_frame_scores_as_clip_itself_does(tiny_clip: Path) -> None:
     scores = score_matrix(model.embed_texts(texts.batch(queries, queries)), videos).numpy()
     assert np.allclose(scores, expected, atol=1e-5)
     assert np.ptp(expected) > 1e-2
+
+
+@pytest.fixture(scope="module")
+def tiny_siglip(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SigLIP with random weights and a fast tokenizer of some words, which also makes attention masks."""
+    folder = tmp_path_factory.mktemp("tiny-siglip")
+    vocab = {token: number for number, token in enumerate(("</s>", "<unk>", *WORDS))}
+    words = Tokenizer(WordLevel(vocab, unk_token="<unk>"))
+    words.pre_tokenizer = Whitespace()
+    words.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 0)])
+    tokenizer = tf.PreTrainedTokenizerFast(
+        tokenizer_object=words, pad_token="</s>", eos_token="</s>", unk_token="<unk>", model_max_length=16
+    )
+    tokenizer.save_pretrained(folder)
+    text = {**LAYERS, "vocab_size": len(vocab), "max_position_embeddings": 16, "pad_token_id": 0, "eos_token_id": 0}
+    vision = {**LAYERS, "image_size": 32, "patch_size": 8}
+    torch.manual_seed(5)
+    model = tf.SiglipModel(tf.SiglipConfig(text_config=text, vision_config=vision))
+    for values in model.parameters():
+        values.data.add_(0.1 * torch.randn_like(values))  # as they begin, all texts are nearly the same
+    model.save_pretrained(folder)
+    return folder
+
+
+def test_one_frame_scores_as_siglip_itself_does(tiny_siglip: Path) -> None:
+    """Texts are padded to the full length and all of it counts, as SigLIP was trained."""
+    siglip = tf.SiglipModel.from_pretrained(tiny_siglip).eval()
+    tokenizer = tf.AutoTokenizer.from_pretrained(tiny_siglip)
+    pictures = torch.randn((6, 3, 32, 32), generator=torch.Generator().manual_seed(0))
+    queries = ["a dog runs", "cat sleeps", "dog", "a cat runs " * 9]  # the last is cut
+
+    def ask(padding: str | bool, *taken: str) -> tf.modeling_outputs.ModelOutput:
+        tokens = tokenizer(queries, padding=padding, truncation=True, max_length=16, return_tensors="pt")
+        with torch.inference_mode():
+            return siglip(pixel_values=pictures, **{name: tokens[name] for name in taken})
+
+    own = ask("max_length", "input_ids")
+    expected = (own.logits_per_text - siglip.logit_bias) / siglip.logit_scale.exp()
+    side = TextSideConfig(kind="siglip", model=str(tiny_siglip), dim=32)
+    config = ZeroShotConfig(name="zero_shot", texts={"siglip": side})
+    texts = ZeroShotTexts(config)
+    videos = [3 * one[None] for one in own.image_embeds.numpy()]
+    model = ZeroShot(config, {"siglip": 32}, texts.dim)
+    scores = score_matrix(
+        model.embed_texts(texts.batch(queries, queries)), model.embed_videos(batch_of({"siglip": videos}))
+    )
+    assert torch.allclose(scores, expected.detach(), atol=1e-5)
+    assert torch.equal(scores.argsort(1), own.logits_per_text.argsort(1))
+    masked = ask("max_length", "input_ids", "attention_mask")
+    assert not torch.allclose(masked.logits_per_text, own.logits_per_text, atol=1e-3)  # what must not be done
 
 
 def test_the_score_is_the_weighted_sum_of_cosines(tiny_clip: Path) -> None:

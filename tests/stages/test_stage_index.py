@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+
 import pyarrow.parquet as pq
 import pytest
 
 from vtr.errors import WorkspaceError
 from vtr.files import read_json, write_json
+from vtr.index.build import Settings, held_settings
 from vtr.retrieval.galleries import embed_and_index
 from vtr.stages.index import index
 from vtr.store.reader import FeatureStore
@@ -29,6 +32,21 @@ def test_index_follows_embed_and_is_kept(run: Run) -> None:
         "embed": read_json(run.embeddings / "full-test" / "manifest.json")["output"],
         "train": read_json(run.root / "manifest.json")["output"],
     }
+
+
+def test_an_index_that_is_made_anew_keeps_all_that_was_asked_of_it(run: Run) -> None:
+    embed(run, None, None, device="cpu")
+    asked = Settings("IVF2,Flat", "nprobe=2", 0.6, 1 << 24)
+    folder = index(run, None, None, **asdict(asked)).folder
+    assert not index(run, None, None).fresh
+    manifest = read_json(folder / "manifest.json")
+    write_json(folder / "manifest.json", manifest | {"inputs": {"embed": "of another time"}})
+    made = index(run, None, None)
+    assert made.fresh
+    assert held_settings(folder) == asked
+    assert made.index.kind.startswith("IVF2,Flat nprobe=2")
+    assert index(run, None, None, factory="IVF3,Flat").fresh  # the parameters were of the other kind
+    assert held_settings(folder) == Settings("IVF3,Flat", "", 0.6, 1 << 24)
 
 
 def test_stale_embeddings_are_named_and_renewed(run: Run) -> None:

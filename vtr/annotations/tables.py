@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
+from sys import intern
 from typing import Any
 
 import pyarrow as pa
@@ -28,6 +29,7 @@ VIDEO_SCHEMA = pa.schema(
 )
 CAPTION_SCHEMA = pa.schema([("id", pa.string()), ("video_id", pa.string()), ("text", pa.string())])
 MAKE = "vtr prepare msrvtt|folder|list ... --out WS"
+ROWS_AT_ONCE = 1 << 14
 VIDEOS, CAPTIONS, SPLITS, REPORT = "videos.parquet", "captions.parquet", "splits", "report.json"
 
 
@@ -77,13 +79,15 @@ def _is_sound(folder: Path, output: str) -> bool:
     )
 
 
-def _rows(workspace: Workspace, name: str) -> list[dict[str, Any]]:
+def _rows(workspace: Workspace, name: str) -> Iterator[dict[str, Any]]:
+    """Yield the rows of a table, some thousand in memory at a time."""
     path = workspace.annotations / name
     try:
-        rows: list[dict[str, Any]] = pq.read_table(path).to_pylist()
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(ROWS_AT_ONCE):
+                yield from batch.to_pylist()
     except (OSError, pa.ArrowException) as error:
         raise WorkspaceError(f"{path} is missing or damaged ({error}). Run `{MAKE}` again.") from error
-    return rows
 
 
 def load_annotations(workspace: Workspace) -> Annotations:
@@ -93,8 +97,12 @@ def load_annotations(workspace: Workspace) -> Annotations:
         WorkspaceError: `vtr prepare` has not been run, or a table is damaged.
     """
     read_manifest(workspace.annotations, MAKE)
-    captions = tuple(Caption(**row) for row in _rows(workspace, CAPTIONS))
-    return Annotations(load_videos(workspace), captions)
+    videos = load_videos(workspace)
+    ids = {video.id: video.id for video in videos}  # captions hold the videos' own strings, not copies
+    captions = (
+        Caption(row["id"], ids.get(row["video_id"], row["video_id"]), row["text"]) for row in _rows(workspace, CAPTIONS)
+    )
+    return Annotations(videos, tuple(captions))
 
 
 def load_videos(workspace: Workspace) -> tuple[Video, ...]:
@@ -107,8 +115,8 @@ def load_videos(workspace: Workspace) -> tuple[Video, ...]:
     root = workspace.root.resolve()
     videos = []
     for row in _rows(workspace, VIDEOS):
-        path = row.pop("path")
-        videos.append(Video(**row, path=path and absolute(path, root)))
+        path, category = row.pop("path"), row.pop("category")
+        videos.append(Video(**row, path=path and absolute(path, root), category=category and intern(category)))
     return tuple(videos)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
+from dataclasses import asdict, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +30,16 @@ from vtr.workspace import MANIFEST, read_manifest
 
 TARGET_RECALL = 0.99
 """The recall of the best ten that approximate indexes are tuned to."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What is asked of an index; see `build_index`."""
+
+    factory: str = FLAT
+    parameters: str = ""
+    target_recall: float = TARGET_RECALL
+    memory_limit: int | None = None
 
 
 def default_memory_limit() -> int:
@@ -71,12 +81,7 @@ def build_index(
     if not 0 < target_recall <= 1:
         raise ConfigError(f"the target recall is {target_recall}, a number above 0 and up to 1 was expected.")
     source = HeldPart(part) if isinstance(part, EmbeddedPart) else part
-    config = {
-        "factory": factory,
-        "parameters": parameters,
-        "target_recall": target_recall,
-        "memory_limit": memory_limit,
-    }
+    config = asdict(Settings(factory, parameters, target_recall, memory_limit))
     inputs = {"embed": embed_output} | ({} if train_output is None else {"train": train_output})
     with lock(folder / ".lock", f"index into {folder}"):
         sweep_unnamed(folder)
@@ -177,43 +182,29 @@ def _generation(folder: Path) -> int:
     return int(read_manifest(folder, MAKE).get("generation", 0)) if (folder / MANIFEST).exists() else 0
 
 
-def is_current(
-    folder: Path,
-    embed_output: str,
-    factory: str = FLAT,
-    parameters: str = "",
-    target_recall: float = TARGET_RECALL,
-    train_output: str | None = None,
-) -> bool:
+def held_settings(folder: Path) -> Settings | None:
+    """Return what was asked of the index in `folder`, of any layout, current or stale; None where there is none."""
+    if not (folder / MANIFEST).exists():
+        return None
+    config = read_manifest(folder, MAKE)["config"]
+    known = {field.name for field in fields(Settings)}
+    return Settings(**{name: value for name, value in config.items() if name in known})  # early ones say less: all flat
+
+
+def is_current(folder: Path, embed_output: str, settings: Settings, train_output: str | None = None) -> bool:
     """Return whether `folder` holds a finished index of these embeddings and of this kind, in the layout of today."""
-    if not (folder / MANIFEST).exists() or held_kind(folder) != (factory, parameters):
+    held = held_settings(folder)
+    if held is None or (held.factory, held.parameters) != (settings.factory, settings.parameters):
         return False
     manifest = read_manifest(folder, MAKE)
     made_from = manifest["inputs"]
     return (
         manifest.get("layout") == LAYOUT
-        and (factory == FLAT or manifest["config"].get("target_recall") == target_recall)
+        and (settings.factory == FLAT or held.target_recall == settings.target_recall)
+        and (settings.factory != AUTO or held.memory_limit == settings.memory_limit)  # it chooses by that
         and made_from.get("embed") == embed_output
         and train_output in (None, made_from.get("train"))
     )
-
-
-def held_kind(folder: Path) -> tuple[str, str] | None:
-    """Return the factory and the parameters that were asked for the index in `folder`, of any layout, current or stale.
-
-    None says that there is none.
-    """
-    if not (folder / MANIFEST).exists():
-        return None
-    config = read_manifest(folder, MAKE)["config"]
-    return config.get("factory", FLAT), config.get("parameters", "")  # early indexes, all flat, do not say
-
-
-def held_target(folder: Path) -> float:
-    """Return the recall that the index in `folder` was tuned to, `TARGET_RECALL` where none says."""
-    if not (folder / MANIFEST).exists():
-        return TARGET_RECALL
-    return float(read_manifest(folder, MAKE)["config"].get("target_recall", TARGET_RECALL))
 
 
 def is_early(folder: Path) -> bool:

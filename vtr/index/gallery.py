@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import faiss
 import numpy as np
@@ -14,6 +14,26 @@ from torch import Tensor
 from vtr.index.gpu import MOST_LISTED, to_gpu
 from vtr.index.kinds import selecting
 from vtr.index.segment import Items, Rows, Vectors, rows_at_once
+from vtr.similarity import TINY
+
+OVERLOOKED = 256
+"""Up to so many removed videos are listed with the others and passed over; to leave out more, the rest is copied."""
+
+WEIGHTS_AT_ONCE = 1 << 16
+"""Items whose weights are added up at once."""
+
+
+class Denominators(NamedTuple):
+    """What weights add up to over all items, on some experts.
+
+    Attributes:
+        least, most: of the sums above `TINY`; infinity and 0 where there are none.
+        always: whether all are above.
+    """
+
+    least: float
+    most: float
+    always: bool
 
 
 class Gallery:
@@ -33,12 +53,20 @@ class Gallery:
         self.total = int(self._starts[-1])
         self.width = self.items[0].vectors.shape[1]
         self.experts = self.items[0].per_expert.shape[1]
+        self._denominators: dict[tuple[float, ...], Denominators] = {}
         self._gpu: Any = to_gpu(self.items[0]) if gpu and live[0] is None and len(items[0]) else None
 
     @property
     def exact(self) -> bool:
         """Whether `nearest` misses nothing in any segment."""
         return self.items[0].approximate is None
+
+    def column_at(self, name: str, rows: Rows) -> tuple[str, ...]:
+        """Return a column of some items; the others' strings stay in the file."""
+        found = np.empty(len(rows), object)
+        for here, items, local in self._parts(rows):
+            found[here] = items.table[name].take(local).to_pylist()
+        return tuple(found.tolist())
 
     def column(self, name: str) -> tuple[str, ...]:
         """Return a column of all items: "id", or of captions "text"."""
@@ -64,6 +92,21 @@ class Gallery:
         for here, items, local in self._parts(rows):
             vectors[here], per_expert[here] = items.vectors[local], items.per_expert[local]
         return torch.from_numpy(vectors).reshape(len(rows), self.experts, dim), torch.from_numpy(per_expert)
+
+    def denominators(self, present: tuple[float, ...]) -> Denominators:
+        """Return what the items' weights add up to on the experts of a video [E]; it is measured once."""
+        if (known := self._denominators.get(present)) is None:
+            least, most, always = np.inf, 0.0, True
+            for items, live in zip(self.items, self._live, strict=True):
+                for at in range(0, len(items) if live is None else len(live), WEIGHTS_AT_ONCE):
+                    rows: Any = slice(at, at + WEIGHTS_AT_ONCE)
+                    weights = items.per_expert[rows if live is None else live[rows]]
+                    sums = np.asarray(weights, np.float64) @ np.asarray(present)
+                    there = sums[sums > TINY]
+                    always = always and len(there) == len(sums)
+                    least, most = there.min(initial=least), there.max(initial=most)
+            known = self._denominators[present] = Denominators(float(least), float(most), always)
+        return known
 
     def whole(self) -> tuple[Tensor, Tensor]:
         """Return vectors [N, E, D] and availability or weights [N, E] of all rows: mapped where nothing was changed."""
@@ -102,12 +145,16 @@ class Gallery:
         """Look at all rows of a segment."""
         items, live, start = self.items[at], self._live[at], int(self._starts[at])
         count = best.rows.shape[1]
-        if not len(items):
+        if not len(items) or (live is not None and not len(live)):
             return
         if live is None and at == 0 and self._gpu is not None and items.approximate is None and count <= MOST_LISTED:
             best.add(self._gpu.search(asked, min(count, len(items))), start)
         elif live is None and items.folded:
             best.add(_knn(asked, items.vectors, count), start)
+        elif live is not None and items.folded and len(items) - len(live) <= OVERLOOKED:
+            numerators, found = _knn(asked, items.vectors, count + len(items) - len(live))
+            place = np.minimum(np.searchsorted(live, found), len(live) - 1)
+            best.add((np.where(live[place] == found, numerators, np.float32(-np.inf)), place), start)
         else:
             total, step = len(items) if live is None else len(live), rows_at_once(self.width)
             for first in range(0, total, step):

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import threading
 from typing import Any
 
 import faiss
 
 from vtr.errors import UnavailableError
-from vtr.index.segment import Items, read_blocks
+from vtr.index.segment import Items, Rows, Vectors, read_blocks
 
 MOST_LISTED = 2048
 """FAISS lists no more on a GPU. Longer lists are made on the CPU."""
@@ -31,7 +32,25 @@ def gpu_wanted(device: str) -> bool:
     return device != "cpu" and count > 0
 
 
-def to_gpu(items: Items) -> Any:
+class OnGpu:
+    """An index on a GPU. FAISS's may be asked by one thread at a time there, so threads take turns.
+
+    Args:
+        index: FAISS's.
+    """
+
+    def __init__(self, index: Any) -> None:
+        self._index = index
+        self._turn = threading.Lock()
+
+    def search(self, asked: Vectors, count: int) -> tuple[Vectors, Rows]:
+        """Return the largest inner products [Q, count] and their rows; at most `MOST_LISTED` are listed."""
+        with self._turn:
+            found: tuple[Vectors, Rows] = self._index.search(asked, count)
+        return found
+
+
+def to_gpu(items: Items) -> OnGpu | None:
     """Return an index of some items on the GPU, None where FAISS has no such kind there.
 
     Exact kinds are copied there as a flat index of float32; others are moved as they are.
@@ -42,6 +61,6 @@ def to_gpu(items: Items) -> Any:
         for _, block in read_blocks(items):
             index.add(block)
     try:
-        return faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index)
+        return OnGpu(faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, index))
     except RuntimeError:  # HNSW, for one
         return None

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pyarrow as pa
 
 from vtr.coverage import Coverage
+from vtr.embeddings import CAPTIONS, VIDEOS
 from vtr.errors import WorkspaceError
 from vtr.files import atomic_file, remove_temporaries, sha256_file
 from vtr.index.segment import Rows, Segment, open_segment
@@ -31,6 +32,8 @@ ALWAYS_CHECKED = 1 << 22
 
 TRIES = 20
 """How often a reader looks again when the index is replaced while it is being opened."""
+
+_Read = TypeVar("_Read")
 
 OURS = re.compile(r"\d{6,}|removed-\d{6,}-\d{6,}\.i64|(videos|captions)\.faiss|ids\.json")
 
@@ -152,8 +155,9 @@ def open_segments(folder: Path, state: State) -> tuple[Segment, ...]:
 
 def _open_entry(folder: Path, state: State, entry: SegmentEntry) -> Segment:
     removed = np.fromfile(folder / entry.removed, np.int64) if entry.removed else None
-    place = folder / entry.name
-    return open_segment(place, entry.videos, entry.captions, len(state.experts), state.dim, removed)
+    indexed = tuple(kind for kind in (VIDEOS, CAPTIONS) if f"{entry.name}/{kind}.faiss" in state.files)
+    shape = len(state.experts), state.dim
+    return open_segment(folder / entry.name, entry.videos, entry.captions, *shape, removed=removed, indexed=indexed)
 
 
 def open_state(folder: Path) -> tuple[State, tuple[Segment, ...]]:
@@ -162,14 +166,7 @@ def open_state(folder: Path) -> tuple[State, tuple[Segment, ...]]:
     Raises:
         WorkspaceError: it is missing, damaged, or of another layout.
     """
-    for _ in range(TRIES):
-        state = read_state(folder)
-        try:
-            return state, open_segments(folder, state)
-        except FileNotFoundError as error:
-            if read_state(folder).generation == state.generation:
-                raise damaged(folder, f"{Path(str(error.filename)).relative_to(folder)} is missing") from error
-    raise WorkspaceError(f"the index {folder} was replaced {TRIES} times while it was being opened. Try again.")
+    return _while_it_stays(folder, lambda state: (state, open_segments(folder, state)))
 
 
 def verify(folder: Path) -> int:
@@ -178,13 +175,29 @@ def verify(folder: Path) -> int:
     Raises:
         WorkspaceError: the index is missing, or a file is missing or has changed.
     """
-    state = read_state(folder)
-    for name, facts in state.files.items():
-        if not (folder / name).exists():
-            raise damaged(folder, f"{name} is missing")
-        if sha256_file(folder / name) != facts["sha256"]:
-            raise damaged(folder, f"{name} has changed since it was written")
-    return sum(facts["bytes"] for facts in state.files.values())
+
+    def hold(state: State) -> int:
+        for name, facts in state.files.items():
+            if sha256_file(folder / name) != facts["sha256"]:
+                raise damaged(folder, f"{name} has changed since it was written")
+        return sum(facts["bytes"] for facts in state.files.values())
+
+    return _while_it_stays(folder, hold)
+
+
+def _while_it_stays(folder: Path, read: Callable[[State], _Read]) -> _Read:
+    """Return what is read of an index; anew where it was replaced meanwhile, since its files may then be gone."""
+    for _ in range(TRIES):
+        state = read_state(folder)
+        try:
+            return read(state)
+        except (FileNotFoundError, WorkspaceError) as error:
+            if read_state(folder) != state:
+                continue
+            if isinstance(error, WorkspaceError):
+                raise
+            raise damaged(folder, f"{Path(str(error.filename)).relative_to(folder)} is missing") from error
+    raise WorkspaceError(f"the index {folder} was replaced {TRIES} times while it was being read. Try again.")
 
 
 def damaged(folder: Path, what: str) -> WorkspaceError:

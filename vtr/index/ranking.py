@@ -1,16 +1,18 @@
 """Search: FAISS proposes candidates by the score's numerator, and the score itself ranks them.
 
-With all experts present the numerator is the score. With experts masked it is not, and an item that FAISS ranks low may
-score high. So the candidates are widened until no item outside them can score higher than the results: its numerator is
-at most the last candidate's, and its denominator is bounded by the weights. Where that would take a large share of the
-gallery, the whole of it is scored. Answers of a flat index are therefore exact. An approximate index does not know what
-it missed: as many candidates as were measured to be needed are ranked by the score, and that is all.
+With all experts present the numerator is the score, and a few candidates more than the results make up for rounding.
+With experts masked it is not, and an item that FAISS ranks low may score high. So the candidates are widened until no
+item outside them can score higher than the results: its numerator is at most the last candidate's, and its denominator
+is bounded by the weights. Where that would take a large share of the gallery, the whole of it is scored. Answers of a
+flat index are therefore exact. An approximate index does not know what it missed: as many candidates as were measured
+to be needed are ranked by the score, and that is all.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from vtr.index.gallery import Gallery
+from vtr.index.gallery import Denominators, Gallery
 from vtr.index.segment import Rows, Vectors, rows_at_once
 from vtr.similarity import TINY, ExactGallery, exact_pairs, exact_scores, flat_texts, flat_videos
 from vtr.types import TextEmbeddings, VideoEmbeddings
@@ -28,6 +30,12 @@ SMALL = 1000
 
 FIRST_CANDIDATES = 100
 """How many candidates larger galleries start with, at least; twice the results wanted, if that is more."""
+
+SPARE = 8
+"""How many more than the results wanted they start with where numerators rank as scores do."""
+
+EVEN = 1e-6
+"""Denominators that differ by no larger share of themselves count as one."""
 
 WIDEN = 4
 GATHER_COST = 200
@@ -78,6 +86,10 @@ class Asked(Protocol):
         """Return the scores [q, N] of some queries with all items, None where the gallery is not held for that."""
         ...
 
+    def even(self) -> bool:
+        """Return whether all items have one denominator, so that numerators rank as scores do but for rounding."""
+        ...
+
     def ceiling(self, queries: Rows, last: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return [q]: the highest score possible with at most these numerators."""
         ...
@@ -102,6 +114,9 @@ class Words:
     def score_all(self, queries: Rows) -> NDArray[np.float32] | None:
         return None if self._held is None else _numpy(self._held.score(text_rows(self._texts, queries)))
 
+    def even(self) -> bool:
+        return self._denominators.shape[1] == 1
+
     def ceiling(self, queries: Rows, last: NDArray[np.float32]) -> NDArray[np.float64]:
         denominators = self._denominators[queries]
         something = denominators > TINY
@@ -117,8 +132,7 @@ class Clips:
         self.flat = as_float32(flat_videos(videos))
         self._videos, self._captions = videos, captions
         kinds, self._kind = torch.unique(videos.present.float(), dim=0, return_inverse=True)
-        self._kinds = kinds
-        self._bounds: tuple[Any, Any, Any] | None = None
+        self._kinds = [tuple(kind) for kind in kinds.tolist()]
 
     def score(self, queries: Rows, vectors: Tensor, per_expert: Tensor) -> NDArray[np.float32]:
         texts = TextEmbeddings(("",) * len(vectors), vectors, per_expert)
@@ -132,24 +146,16 @@ class Clips:
         del queries
         return None
 
-    def ceiling(self, queries: Rows, last: NDArray[np.float32]) -> NDArray[np.float64]:
-        if self._bounds is None:
-            self._bounds = self._measure()
-        kind = self._kind.numpy()[queries]
-        least, most, always = (values[kind] for values in self._bounds)
-        return _ceiling(last, least, most, always)
+    def even(self) -> bool:
+        return all(always and most - least <= EVEN * most for least, most, always in self._bounds)
 
-    def _measure(self) -> tuple[Any, Any, Any]:
-        """Return least and most denominator of each kind of availability, and whether all are above TINY."""
-        least = np.full(len(self._kinds), np.inf)
-        most, always = np.zeros(len(self._kinds)), np.ones(len(self._kinds), bool)
-        for rows in self._captions.blocks():
-            sums = (self._kinds @ self._captions.gather(rows)[1].T).double().numpy()
-            something = sums > TINY
-            least = np.minimum(least, np.where(something, sums, np.inf).min(1))
-            most = np.maximum(most, np.where(something, sums, 0.0).max(1))
-            always &= something.all(1)
-        return least, most, always
+    def ceiling(self, queries: Rows, last: NDArray[np.float32]) -> NDArray[np.float64]:
+        bounds = np.asarray(self._bounds, np.float64)[self._kind.numpy()[queries]]
+        return _ceiling(last, bounds[:, 0], bounds[:, 1], bounds[:, 2] > 0)
+
+    @cached_property
+    def _bounds(self) -> list[Denominators]:
+        return [self._captions.denominators(kind) for kind in self._kinds]
 
 
 def as_float32(vectors: Tensor) -> Any:
@@ -180,7 +186,10 @@ def search_exactly(gallery: Gallery, asked: Asked, wanted: int, allowed: Rows | 
     wanted, count = min(wanted, total), len(asked.flat)
     rows, scores = np.empty((count, wanted), np.int64), np.empty((count, wanted), np.float32)
     left: Rows = np.arange(count if wanted else 0)
-    breadth = _worth_listing(max(FIRST_CANDIDATES, 2 * wanted), total)
+    breadth = total
+    if total > SMALL and wanted:
+        spared = wanted + SPARE if asked.even() else max(FIRST_CANDIDATES, 2 * wanted)
+        breadth = _worth_listing(spared, total)
     while len(left):
         unsure = [left[:0]]
         for queries in _blocks(left, breadth):
@@ -201,7 +210,7 @@ def search_exactly(gallery: Gallery, asked: Asked, wanted: int, allowed: Rows | 
 
 def _worth_listing(breadth: int, total: int) -> int:
     """Return how many candidates to list: so many, or all where scoring them one by one would take longer."""
-    return breadth if total > SMALL and GATHER_COST * breadth < total and breadth <= MOST_WIDENED else total
+    return breadth if GATHER_COST * breadth < total and breadth <= MOST_WIDENED else total
 
 
 def all_scores(gallery: Gallery, asked: Asked, queries: Rows, allowed: Rows | None) -> NDArray[np.float32]:
@@ -234,7 +243,7 @@ def search_approximately(gallery: Gallery, asked: Asked, wanted: int, allowed: R
     """
     total = gallery.total if allowed is None else len(allowed)
     wanted = min(wanted, total)
-    breadth = min(total, max(depth, -(-depth * wanted // 10)))
+    breadth = min(total, max(depth, -(-depth * wanted // 10), wanted))
     count = len(asked.flat)
     rows, scores = np.empty((count, wanted), np.int64), np.empty((count, wanted), np.float32)
     for queries in _blocks(np.arange(count), breadth):

@@ -176,14 +176,12 @@ class RetrievalIndex:
 
     def videos_at(self, rows: Rows) -> VideoEmbeddings:
         """Return some of its videos. An expert's vector is zero where the expert does not count."""
-        ids = self.video_ids
-        return VideoEmbeddings(tuple(ids[row] for row in rows.tolist()), *self._videos.gather(rows))
+        return VideoEmbeddings(self._videos.column_at("id", rows), *self._videos.gather(rows))
 
     def captions_at(self, rows: Rows) -> CaptionBatch:
         """Return some of its captions."""
-        ids, plain = self.caption_ids, self.caption_texts
-        texts = TextEmbeddings(tuple(ids[row] for row in rows.tolist()), *self._captions.gather(rows))
-        return CaptionBatch(texts, tuple(plain[row] for row in rows.tolist()), self.video_of_caption[rows])
+        texts = TextEmbeddings(self._captions.column_at("id", rows), *self._captions.gather(rows))
+        return CaptionBatch(texts, self._captions.column_at("text", rows), self.video_of_caption[rows])
 
     def video_blocks(self) -> Iterator[Rows]:
         """Yield the rows of all videos, some at a time."""

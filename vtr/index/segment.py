@@ -18,6 +18,7 @@ import ctypes
 import hashlib
 import os
 import sys
+import threading
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass, field
@@ -39,6 +40,8 @@ Vectors = NDArray[np.float32]
 
 BLOCK_BYTES = 1 << 25
 """Vectors that are read, folded or gathered at once."""
+
+_turned = threading.Lock()
 
 MAP = getattr(faiss, "IO_FLAG_MMAP_IFC", 0)
 """How FAISS maps files of every kind into memory; early versions read them."""
@@ -209,7 +212,14 @@ class _Writer:
 
 
 def open_segment(
-    folder: Path, videos: int, captions: int, experts: int, dim: int, removed: Rows | None = None
+    folder: Path,
+    videos: int,
+    captions: int,
+    experts: int,
+    dim: int,
+    *,
+    removed: Rows | None = None,
+    indexed: Sequence[str] = (),
 ) -> Segment:
     """Map a segment into memory.
 
@@ -218,13 +228,13 @@ def open_segment(
         videos, captions: how many it holds.
         experts, dim: E and D.
         removed: rows of videos that count no more.
+        indexed: those of "videos" and "captions" that have an index of FAISS's.
 
     Raises:
         OSError, ValueError, pyarrow.ArrowInvalid, RuntimeError: a file is missing or damaged.
     """
     sides = {}
     for kind, count in ((VIDEOS, videos), (CAPTIONS, captions)):
-        index = folder / f"{kind}.faiss"
         table = _table(folder / f"{kind}.arrow")
         if table.num_rows != count:
             raise ValueError(f"{kind}.arrow holds {table.num_rows} rows, {count} were expected")
@@ -233,7 +243,7 @@ def open_segment(
             _mapped(folder / f"{kind}.f32", np.dtype(np.float32), (count, experts * dim)),
             _mapped(folder / f"{kind}.experts.f32", np.dtype(np.float32), (count, experts)),
             kind == VIDEOS,
-            _faiss(index, count, experts * dim) if index.exists() else None,
+            _faiss(folder / f"{kind}.faiss", count, experts * dim) if kind in indexed else None,
         )
     return Segment(
         folder.name,
@@ -256,16 +266,17 @@ def _faiss(path: Path, count: int, width: int) -> faiss.Index:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Send to stderr what FAISS prints of lists on the disk; stdout is for results."""
-    sys.stdout.flush()
-    kept = os.dup(1)
-    os.dup2(2, 1)
-    try:
-        yield
-    finally:
-        ctypes.CDLL(None).fflush(None)
-        os.dup2(kept, 1)
-        os.close(kept)
+    """Send to stderr what FAISS prints of lists on the disk; stdout is for results. One thread at a time."""
+    with _turned:
+        sys.stdout.flush()
+        kept = os.dup(1)
+        os.dup2(2, 1)
+        try:
+            yield
+        finally:
+            ctypes.CDLL(None).fflush(None)
+            os.dup2(kept, 1)
+            os.close(kept)
 
 
 def _table(path: Path) -> pa.Table:

@@ -132,16 +132,19 @@ class ZeroShotTexts(TextInput):
 
 @dataclass(frozen=True, slots=True)
 class _PairedText:
-    """How the text side of a model of images and texts is read: its class, its output, and how texts are padded."""
+    """How the text side of a model of images and texts is read: class, output, padding of texts, names of the input."""
 
     model_class: str
     output: str
     padding: str | bool
+    taken: tuple[str, ...]
 
 
 PAIRED = {
-    "clip": _PairedText("CLIPTextModelWithProjection", "text_embeds", True),
-    "siglip": _PairedText("SiglipTextModel", "pooler_output", "max_length"),  # as it was trained: padding counts
+    "clip": _PairedText("CLIPTextModelWithProjection", "text_embeds", True, ("input_ids", "attention_mask")),
+    "siglip": _PairedText(
+        "SiglipTextModel", "pooler_output", "max_length", ("input_ids",)
+    ),  # as it was trained: padding counts
 }
 
 
@@ -154,7 +157,7 @@ def _paired(side: TextSideConfig) -> Callable[[list[str]], Tensor]:
 
     def encode(texts: list[str]) -> Tensor:
         tokens = tokenizer(texts, padding=how.padding, truncation=True, max_length=most, return_tensors="pt")
-        taken = {name: tokens[name] for name in ("input_ids", "attention_mask") if name in tokens}
+        taken = {name: tokens[name] for name in how.taken if name in tokens}
         return torch.as_tensor(getattr(model(**taken), how.output))
 
     return _checked(side, encode)

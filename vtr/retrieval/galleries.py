@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
 
 from vtr.embeddings import EmbeddedPart, PartFiles, load_part
 from vtr.errors import ConfigError
-from vtr.index.build import build_index, held_kind, held_target, is_current, is_early
-from vtr.index.kinds import FLAT
+from vtr.index.build import Settings, build_index, held_settings, is_current, is_early
 from vtr.index.search import RetrievalIndex
 from vtr.progress import say
 from vtr.training.embed import embed
@@ -82,30 +81,22 @@ def index_part(
     """Return one embedded part indexed; see `vtr.stages.index.index`."""
     name = f"{split}-{part}"
     files, folder = PartFiles.open(run.embeddings / name), run.index / name
-    held = held_kind(folder)
-    if factory is None:
-        if parameters and held is None:
-            raise ConfigError(
-                f"--parameters {parameters} belong to a kind of index, and {folder} has none. Add --factory."
-            )
-        factory, parameters = (held[0], parameters or held[1]) if held is not None else (FLAT, "")
-    if target_recall is None:
-        target_recall = held_target(folder)
+    held = held_settings(folder)
+    if factory is None and parameters and held is None:
+        raise ConfigError(f"--parameters {parameters} belong to a kind of index, and {folder} has none. Add --factory.")
+    kept = held or Settings()
+    asked = Settings(
+        factory or kept.factory,
+        parameters or (kept.parameters if factory is None else ""),
+        kept.target_recall if target_recall is None else target_recall,
+        kept.memory_limit if memory_limit is None else memory_limit,
+    )
     train_output = files.made_by or None
-    fresh = not is_current(folder, files.output, factory, parameters, target_recall, train_output)
+    fresh = not is_current(folder, files.output, asked, train_output)
     if fresh:
         if is_early(folder):
             say(f"{folder} holds an index of an earlier layout; it is made anew")
-        build_index(
-            folder,
-            files,
-            embed_output=files.output,
-            factory=factory,
-            parameters=parameters,
-            target_recall=target_recall,
-            memory_limit=memory_limit,
-            train_output=train_output,
-        )
+        build_index(folder, files, embed_output=files.output, train_output=train_output, **asdict(asked))
     opened = RetrievalIndex.open(folder, embed_output=files.output, train_output=train_output, device=device)
     return Indexed(split, part, folder, files.folder, opened, opened.generation, fresh)
 

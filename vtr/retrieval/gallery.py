@@ -81,14 +81,18 @@ class Gallery:
         """What is known of each row."""
         return RowFacts(self.facts, self.video_ids)
 
+    @cached_property
+    def _first_captions(self) -> Mapping[str, str]:
+        """Video id -> its first caption, where it has one; all captions by video would take far more memory."""
+        return {caption.video_id: caption.text for caption in reversed(self.annotations.captions)}
+
     def path(self, video_id: str) -> str | None:
         """Return where a video of the gallery lies, None for any other id or where there is no file."""
         return self.annotations.video_by_id[video_id].path if video_id in self.rows_of else None
 
     def caption(self, video_id: str) -> str | None:
         """Return the first caption of a video, None where it has none."""
-        captions = self.annotations.captions_by_video[video_id]
-        return captions[0].text if captions else None
+        return self._first_captions.get(video_id)
 
     def best(
         self, texts: TextEmbeddings, wanted: int, filters: Filters = ANY, *, normalised: bool = False

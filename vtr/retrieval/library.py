@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import torch
 
@@ -26,9 +27,8 @@ from vtr.coverage import Coverage
 from vtr.embeddings import EmbeddedPart, load_part, save_part
 from vtr.errors import VtrError, WorkspaceError
 from vtr.files import TEMPORARY_PREFIX, atomic_directory, lock, read_json, remove_temporaries, write_json
-from vtr.index.build import build_index, held_kind
+from vtr.index.build import Settings, build_index, held_settings
 from vtr.index.change import add_videos, remove_videos
-from vtr.index.kinds import FLAT
 from vtr.index.layout import MAKE
 from vtr.index.search import RetrievalIndex
 from vtr.retrieval.galleries import Indexed
@@ -232,12 +232,20 @@ class LibraryFolder:
             )
         index = RetrievalIndex.open(self.index, embed_output=state.output, train_output=trained)
         indexed = Indexed(SPLIT, PART, self.index, self._embeddings, index, index.generation, fresh=False)
-        stretches = {
-            item.row_id: Stretch(item.video_id, item.start_seconds, item.end_seconds)
-            for item in self.items(state).values()
-            if item.start_seconds is not None and item.end_seconds is not None
-        }
-        return Library(self.workspace, indexed, stretches)
+        return Library(self.workspace, indexed, self._stretches(state))
+
+    def _stretches(self, state: State) -> dict[str, Stretch]:
+        """Return row id -> stretch, for the rows that count and are no whole videos."""
+        found: dict[str, Stretch] = {}
+        for part in state.parts:
+            gone = set(part.gone)
+            cut = pq.read_table(self._embeddings / part.name / ITEMS, filters=pc.field("start_seconds").is_valid())
+            found |= {
+                row["row_id"]: Stretch(row["video_id"], row["start_seconds"], row["end_seconds"])
+                for row in cut.to_pylist()
+                if row["row_id"] not in gone
+            }
+        return found
 
     def _without(self, state: State, rows: Collection[str]) -> State:
         """Return a state in which some rows no longer count; parts of which nothing is left go."""
@@ -280,15 +288,9 @@ class LibraryFolder:
 
     def _build(self, state: State) -> None:
         """Build an index of a state in the place of the one that is there, of the same kind."""
-        factory, parameters = held_kind(self.index) or (FLAT, "")
-        build_index(
-            self.index,
-            self.embedded(state),
-            embed_output=state.output,
-            factory=factory,
-            parameters=parameters,
-            train_output=state.train,
-        )
+        settings = asdict(held_settings(self.index) or Settings())
+        part = self.embedded(state)
+        build_index(self.index, part, embed_output=state.output, train_output=state.train, **settings)
 
     def _read_state(self, path: Path) -> State:
         content = read_json(path)

@@ -30,8 +30,7 @@ def index(
         split, part: see `vtr.data.corpus.resolve_part`.
         factory, parameters: see `vtr.index.build.build_index`. Without a factory an index that is there keeps its kind,
             also where it is made anew; where there is none, it is the exact one.
-        target_recall: see `vtr.index.build.build_index`; None for that of the index that is there, or 0.99.
-        memory_limit: see there.
+        target_recall, memory_limit: see there; None for those of the index that is there.
         device: where FAISS searches.
 
     Raises:
