@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -89,6 +90,15 @@ def test_a_card_plays_its_moment_over_and_over_under_the_pointer(visit: Visit, s
     page.mouse.down()
     page.mouse.up()  # a click on what plays opens it
     expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def test_a_moment_at_the_very_beginning_is_repeated_too(
+    visit: Visit, serving: Callable[..., str], films: dict[str, Path]
+) -> None:
+    page = visit(serving([Clip("one", films["webm"], "a dog", None, 8.0, (0.0, 1.0))]) + "?q=dog")
+    cards(page).first.hover()
+    page.wait_for_function(WATCH)
+    assert max(page.evaluate("window.times")) < 3
 
 
 def test_only_the_card_in_focus_plays(visit: Visit, site: Site, expect: Any) -> None:
