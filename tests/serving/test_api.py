@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import io
 import re
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import imageio_ffmpeg
 import numpy as np
 import pytest
 from fake_gallery import SCRIPT, FakeRetriever, score_of
@@ -154,6 +156,33 @@ def test_nothing_but_the_gallerys_files_is_sent(client: Any, route: str, name: s
 @pytest.mark.parametrize("path", ["../app.py", "%2e%2e/app.py", "..%2fapp.py", "/etc/passwd", "%00"])
 def test_the_pages_folder_gives_nothing_else(client: Any, path: str) -> None:
     assert client.get(f"/static/{path}").status_code == 404
+
+
+def test_the_pages_files_are_kept_and_asked_for_again(client: Any) -> None:
+    first = client.get("/static/page.js")
+    assert first.headers["cache-control"] == "no-cache"
+    again = client.get("/static/page.js", headers={"If-None-Match": first.headers["etag"]})
+    assert (again.status_code, again.content, again.headers["cache-control"]) == (304, b"", "no-cache")
+    for path in ("/", "/health"):
+        assert client.head(path).status_code == 200
+
+
+@pytest.mark.parametrize("degrees", [90, 180, 270])
+def test_a_thumbnail_is_as_the_phone_was_held(
+    client: Any, gallery: FakeRetriever, tmp_path: Path, degrees: int
+) -> None:
+    ffmpeg = [imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y"]
+    flat, turned, frame = tmp_path / "flat.mp4", tmp_path / "turned.mp4", tmp_path / "frame.png"
+    made = ["-f", "lavfi", "-i", "testsrc=s=320x192:r=5:d=2", "-c:v", "mpeg4", "-q:v", "2", str(flat)]
+    subprocess.run([*ffmpeg, *made], check=True)
+    rotate = ["-display_rotation", str(degrees), "-i", str(flat), "-c", "copy", str(turned)]
+    subprocess.run([*ffmpeg, *rotate], check=True)
+    subprocess.run([*ffmpeg, "-i", str(turned), "-frames:v", "1", str(frame)], check=True)  # ffmpeg turns it itself
+    gallery.paths["real"] = str(turned)
+    found = Image.open(io.BytesIO(client.get("/thumbnails/real", params={"at": 0}).content))
+    expected = Image.open(frame).convert("RGB").resize(found.size)
+    assert found.size == ((320, 192) if degrees == 180 else (320, 533))
+    assert np.abs(np.asarray(found, np.float32) - np.asarray(expected, np.float32)).mean() < 12
 
 
 def test_a_thumbnail_is_of_the_moment(client: Any) -> None:

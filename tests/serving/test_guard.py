@@ -34,6 +34,9 @@ BEARER = {"Authorization": f"Bearer {SECRET}"}
         ("localhost@evil.com", False),
         ("", False),
         ("[::1", False),
+        ("localhost/evil", False),
+        ("localhost#", False),
+        ("evil.com@localhost", False),
     ],
 )
 def test_only_allowed_names_are_answered(serve_gallery: Callable[..., Any], host: str, allowed: bool) -> None:
@@ -45,12 +48,31 @@ def test_only_allowed_names_are_answered(serve_gallery: Callable[..., Any], host
 
 @pytest.mark.parametrize(
     ("origin", "allowed"),
-    [("http://localhost:8000", True), (None, True), ("https://evil.com", False), ("null", False), ("", False)],
+    [
+        ("http://localhost:8000", True),
+        ("http://LOCALHOST", True),
+        (None, True),
+        ("https://evil.com", False),
+        ("null", False),
+        ("", False),
+        ("http://198.51.100.7", False),
+        ("http://[2001:db8::1]:80", False),
+    ],
 )
 def test_foreign_pages_cannot_post(client: Any, origin: str | None, allowed: bool) -> None:
     headers = {} if origin is None else {"Origin": origin}
     assert client.post("/session", headers=headers).status_code == (204 if allowed else 400)
     assert client.get("/health", headers=headers).status_code == 200
+
+
+def test_of_several_names_none_is_believed(client: Any) -> None:
+    for hosts in (("evil.com", "localhost"), ("localhost", "evil.com"), ("localhost", "localhost")):
+        assert client.get("/health", headers=[("Host", host) for host in hosts]).status_code == 400
+
+
+def test_a_page_of_an_address_may_post_to_that_address(client: Any) -> None:
+    headers = {"Host": "192.168.1.7:8000", "Origin": "http://192.168.1.7:8000"}
+    assert client.post("/session", headers=headers).status_code == 204
 
 
 def test_any_name_where_that_is_wanted(serve_gallery: Callable[..., Any]) -> None:

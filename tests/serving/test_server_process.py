@@ -135,6 +135,18 @@ def test_a_changed_gallery_is_taken_up_and_a_broken_one_is_not(
     assert said.count("cannot be read; the old one is searched on: the index is damaged.") == 1
 
 
+@pytest.mark.parametrize("head", [b"GET /health HTTP/1.1\r\nHost: localhost\r\nX: ", b"GET /health HTTP/1.1\r\n"])
+def test_endless_headers_end_the_connection(head: bytes) -> None:
+    filler = b"a" * 1000 if head.endswith(b": ") else b"X: " + b"a" * 995 + b"\r\n"
+    with fake_server() as server, socket.create_connection(("127.0.0.1", server.port), 60) as connection:
+        with contextlib.suppress(ConnectionError):
+            connection.sendall(head)
+            for _ in range(20_000):
+                connection.sendall(filler)
+            pytest.fail("20 MB of headers were taken")
+        assert server.get("/health")[0] == 200
+
+
 def test_an_address_in_use_is_named(gallery: FakeRetriever) -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]

@@ -7,9 +7,13 @@ import io
 from pathlib import Path
 
 import av
+from PIL.Image import Transpose
 
 WIDTH = 160
 JPEG_QUALITY = 70
+TALLEST = 8
+"""How many times its width a picture may be high: a video of one column would fill the memory."""
+
 MOST_DECODED_SECONDS = 20.0
 """How far a video is decoded from the frame that seeking leads to; a picture from there will do."""
 
@@ -40,9 +44,15 @@ def jpeg(path: str, at_seconds: float | None = None, width: int = WIDTH) -> byte
     with av.open(f"file:{path}") as container:  # "file:" keeps names with a colon from being taken for a protocol
         stream = container.streams.video[0]
         frame = _middle(container, stream) if at_seconds is None else _frame_at(container, stream, at_seconds)
-    height = max(1, round(width * frame.height / frame.width))
+    turns = round(frame.rotation / 90) % 4  # as phones tell how they were held, counter-clockwise
+    upright = turns % 2 == 0
+    shape = frame.height / frame.width if upright else frame.width / frame.height
+    height = max(1, round(width * min(shape, TALLEST)))
+    size = (width, height) if upright else (height, width)
+    image = frame.to_image(width=size[0], height=size[1])  # type: ignore[no-untyped-call]
+    if turns:
+        image = image.transpose((Transpose.ROTATE_90, Transpose.ROTATE_180, Transpose.ROTATE_270)[turns - 1])
     stored = io.BytesIO()
-    image = frame.to_image(width=width, height=height)  # type: ignore[no-untyped-call]
     image.save(stored, "JPEG", quality=JPEG_QUALITY)
     return stored.getvalue()
 

@@ -11,6 +11,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from vtr import __version__
@@ -75,11 +76,21 @@ def create_app(
         responses=PROBLEMS,
     )
     add_routes(app, parts)
-    app.mount("/static", StaticFiles(directory=str(STATIC)), name="static")
+    app.mount("/static", _PageFiles(directory=str(STATIC)), name="static")
     _add_problems(app)
     app.add_middleware(Guard, hosts=hosts, token=token)
     app.add_middleware(Measured, metrics=lambda: parts.metrics)
     return app
+
+
+class _PageFiles(StaticFiles):
+    """The page's files; a browser keeps them, and asks whether they are still the same."""
+
+    def file_response(self, *args: Any, **settings: Any) -> Response:
+        """Return a file, or that it has not changed."""
+        answer = super().file_response(*args, **settings)
+        answer.headers["cache-control"] = "no-cache"
+        return answer
 
 
 async def _begin(parts: Parts, extract: Extract | None, stack: contextlib.AsyncExitStack) -> None:

@@ -155,7 +155,7 @@ class Batcher:
                 f"the search took longer than {self._limits.timeout_seconds:g} seconds. Try again in a moment."
             ) from error
         finally:
-            with contextlib.suppress(ValueError):
+            if job in self._waiting:  # its error would spell out the job, with all that was found
                 self._waiting.remove(job)
 
     async def _feed(self) -> None:

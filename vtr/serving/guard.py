@@ -41,7 +41,8 @@ class Guard:
     """Lets requests through to `app` that name an allowed host, come from no foreign page, and hold the token.
 
     A page on another host can have its own name resolve to this machine (DNS rebinding), or post a form here; both
-    show in the headers. An address in numbers cannot be rebound, so it is always allowed.
+    show in the headers. An address in numbers cannot be rebound, so the Host header may always say one; a page that
+    posts must be of the same name, or of an allowed one.
 
     Args:
         app: the application.
@@ -69,22 +70,24 @@ class Guard:
             await send(message)
 
         headers: dict[bytes, bytes] = dict(scope["headers"])
-        if (problem := self._foreign(scope["method"], headers)) is not None:
+        hosts = [value for name, value in scope["headers"] if name == b"host"]
+        if (problem := self._foreign(scope["method"], hosts, headers)) is not None:
             await _refuse(send_guarded, 400, problem)
         elif self._token is not None and not _is_open(scope["path"]) and not self._token.is_held(headers):
             await _refuse(send_guarded, 401, "a token is needed: send it as 'Authorization: Bearer TOKEN'.")
         else:
             await self._app(scope, receive, send_guarded)
 
-    def _foreign(self, method: str, headers: dict[bytes, bytes]) -> str | None:
+    def _foreign(self, method: str, hosts: list[bytes], headers: dict[bytes, bytes]) -> str | None:
         """Return why a request is not for this server, or not from its page; None where it is."""
-        host = headers.get(b"host", b"").decode("latin-1")
-        if not self._is_allowed(_name_of(f"//{host}")):
+        host = b", ".join(hosts).decode("latin-1")  # of several, none is believed
+        called = "" if set("/?#@, ") & set(host) else _name_of(f"//{host}")
+        if not self._is_allowed(called):
             return f"the server is not called '{host[:100]}'. Start it with --allow-host to allow that name."
         origin = headers.get(b"origin")
         if method not in ("GET", "HEAD") and origin is not None:
             said = origin.decode("latin-1")
-            if not self._is_allowed(_name_of(said)):
+            if not (named := _name_of(said)) or not (named == called or self._is_listed(named)):
                 return f"a page of '{said[:100]}' may not post here. Start the server with --allow-host to allow it."
         return None
 
@@ -92,8 +95,11 @@ class Guard:
         try:
             ipaddress.ip_address(name)
         except ValueError:
-            return bool(name) and any(fnmatchcase(name, allowed) for allowed in self._hosts)
+            return self._is_listed(name)
         return True
+
+    def _is_listed(self, name: str) -> bool:
+        return bool(name) and any(fnmatchcase(name, allowed) for allowed in self._hosts)
 
 
 def _name_of(url: str) -> str:

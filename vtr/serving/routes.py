@@ -87,13 +87,13 @@ class Parts:
         self.uploads_under_way = 0
 
 
-def filters_of(
+async def filters_of(
     category: Annotated[str | None, Query(max_length=200, description="Only videos of this category.")] = None,
     min_seconds: Annotated[Seconds, Query(description="Only videos at least this long.")] = None,
     max_seconds: Annotated[Seconds, Query(description="Only videos at most this long.")] = None,
     has_speech: Annotated[bool | None, Query(description="Only videos with, or without, spoken words.")] = None,
 ) -> Filters:
-    """Return the filters that a request names."""
+    """Return the filters that a request names. It is async, since FastAPI hands any other function to a thread."""
     if min_seconds is not None and max_seconds is not None and min_seconds > max_seconds:
         raise HTTPException(400, f"min_seconds {min_seconds:g} is above max_seconds {max_seconds:g}.")
     return Filters(category, min_seconds, max_seconds, has_speech)
@@ -315,6 +315,7 @@ def _add_facts(app: FastAPI, parts: Parts) -> None:
         """Say what is searched, and what it can be filtered by."""
         return _json(of_gallery(retriever, uploads=parts.uploads, most_upload_bytes=parts.limits.most_upload_bytes))
 
+    @app.head("/health", include_in_schema=False)
     @app.get("/health", response_model=HealthAnswer, response_description="It is.", tags=["about"])
     async def health() -> Any:
         """Say that the server is there."""
@@ -360,6 +361,7 @@ def _add_pages(app: FastAPI) -> None:
     page = STATIC / "page.html"
 
     @app.get("/", response_class=HTMLResponse, include_in_schema=False)
+    @app.head("/", include_in_schema=False)
     async def index() -> Any:
         return FileResponse(page, media_type="text/html", headers={"Cache-Control": "no-cache"})
 

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from fastapi import FastAPI
 
 INSTALL = "pip install -c constraints.txt -e '.[serve]'"
-NEEDED = ("fastapi", "uvicorn", "prometheus_client", "python_multipart")
+NEEDED = ("fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart")
 MOST_CONNECTIONS = 500
 """More at a time are answered 503 by uvicorn itself."""
 
@@ -69,6 +69,8 @@ def _run(app: FastAPI, listener: socket.socket, limits: Limits, ready: str) -> N
     """Serve on a socket; SIGTERM ends it as if nothing had been."""
     import uvicorn
 
+    from vtr.serving.connections import Connection
+
     class Server(uvicorn.Server):
         """Says when it is ready."""
 
@@ -79,6 +81,7 @@ def _run(app: FastAPI, listener: socket.socket, limits: Limits, ready: str) -> N
 
     config = uvicorn.Config(
         app,
+        http=Connection,
         log_level="warning",
         server_header=False,
         limit_concurrency=MOST_CONNECTIONS,

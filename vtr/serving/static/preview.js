@@ -25,7 +25,8 @@ export class Preview {
     const start = hit.moment?.start_seconds ?? 0;
     const end = hit.moment ? Math.max(hit.moment.end_seconds, start + SHORTEST_SECONDS) : Infinity;
     const begin = () => {
-      if (start) video.currentTime = Math.min(start, Math.max(0, (video.duration || start) - SHORTEST_SECONDS));
+      const to = Math.min(start, Math.max(0, (video.duration || start) - SHORTEST_SECONDS));
+      if (video.currentTime !== to) video.currentTime = to;
     };
     video.addEventListener("loadedmetadata", begin);
     video.addEventListener("timeupdate", () => {
