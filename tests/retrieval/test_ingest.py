@@ -71,6 +71,7 @@ def test_the_first_time_the_gallery_comes_along(toy_run: Run, clips: Path) -> No
 def test_answers_are_those_of_plain_scores(toy_run: Run, clips: Path) -> None:
     ingest(toy_run, clips)
     retriever = Retriever.load(toy_run)
+    assert retriever.gallery == f"the library: {len({hit.video_id for hit in retriever.search(['a'], 99)[0]})} videos"
     hits = retriever.search(["a red dog runs in the park"], 13)[0]
     batch = text_input(retriever.config).batch(["q"], ["a red dog runs in the park"])
     texts = retriever.model.embed_texts(batch)

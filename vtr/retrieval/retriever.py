@@ -12,7 +12,7 @@ import torch
 from vtr.config import TrainConfig
 from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.embeddings import EmbeddedPart
-from vtr.errors import InputError, VtrError
+from vtr.errors import InputError, VtrError, counted
 from vtr.evaluation.postprocess import QueryBank
 from vtr.index.search import RetrievalIndex
 from vtr.models import text_input
@@ -25,6 +25,7 @@ from vtr.retrieval.finds import describe
 from vtr.retrieval.galleries import embed_and_index, largest_gallery
 from vtr.retrieval.gallery import Gallery, Pick
 from vtr.retrieval.hits import Hit, Stretch
+from vtr.retrieval.library import SPLIT
 from vtr.retrieval.library_source import library_source
 from vtr.retrieval.moments import Moments
 from vtr.retrieval.source import PartSource, Source
@@ -138,7 +139,8 @@ class Retriever:
     @property
     def gallery(self) -> str:
         """What is searched, in words, with its coverage."""
-        return str(self._searched.gallery.index.coverage)
+        coverage = self._searched.gallery.index.coverage
+        return f"the library: {counted(self.num_videos, 'video')}" if coverage.split == SPLIT else str(coverage)
 
     @property
     def num_videos(self) -> int:
