@@ -143,7 +143,7 @@ def _settings(run: Run, library: Workspace, overrides: Sequence[str]) -> Extract
     from vtr.store.reader import FeatureStore
     from vtr.workspace import read_manifest
 
-    if run.extraction.exists():  # made without training, with these settings and --set
+    if run.untrained:  # it was made with these settings and --set
         return load(ExtractConfig, run.extraction)
     held, own = FeatureStore(library.store), FeatureStore(run.workspace.store)
     store = held if held.experts else own

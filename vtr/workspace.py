@@ -271,6 +271,11 @@ class Run:
         return self.root / "extract.yaml"
 
     @property
+    def untrained(self) -> bool:
+        """Whether `vtr ingest --model` made the run, without training."""
+        return self.extraction.exists()
+
+    @property
     def report(self) -> Path:
         """The page of results."""
         return self.root / "report.html"

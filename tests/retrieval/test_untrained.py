@@ -125,3 +125,19 @@ def _save_clip(folder: Path) -> Path:
     }
     (folder / "preprocessor_config.json").write_text(json.dumps(settings), encoding="utf-8")
     return folder
+
+
+def test_what_is_told_of_a_run_without_training(tmp_path: Path) -> None:
+    """`vtr status` knows such a run and its library, `vtr report` says that there is nothing to report."""
+    write_clip(tmp_path / "clips" / "one.mp4", SIGNS["one"])
+    run = tmp_path / "shelf"
+    (tmp_path / "clips" / "broken.mp4").write_bytes(b"no video at all")
+    arguments = [str(run), str(tmp_path / "clips"), "--model", "text", "--set", "workers=1"]
+    assert CliRunner().invoke(app, ["ingest", *arguments]).exit_code == 3
+    lines = CliRunner().invoke(app, ["status", str(run)]).output.splitlines()
+    assert [line.split()[:2] for line in lines[1:]] == [["made", "done"], ["library", "done"]]
+    assert "1 video, 0 captions; 1 failed" in lines[2]
+    told = CliRunner().invoke(app, ["report", str(run)])
+    assert told.exit_code == 1
+    assert "made without training" in str(told.exception)
+    assert not (run / "report.html").exists()

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from vtr.annotations.tables import load_annotations
+from vtr.errors import InputError
 from vtr.evaluation.curves import read_log, training_curves
 from vtr.evaluation.page import Page, Section, render, section
 from vtr.evaluation.protocols import Rules
@@ -23,9 +24,14 @@ def report(run: Run) -> str:
     Pieces that are not there yet are left out, and the page says which command makes them.
 
     Raises:
-        InputError: a result file is damaged.
+        InputError: a result file is damaged, or the run was made without training.
         WorkspaceError: the page cannot be written, or a newer vtr made the run.
     """
+    if run.untrained:
+        raise InputError(
+            f"{run.root} was made without training: there is no training to report, a run of `vtr train` was expected. "
+            f'Search it: vtr search {run.root} "a man is cooking".'
+        )
     trained = read_manifest(run.root, "vtr train") if (run.root / MANIFEST).exists() else {}
     curves = tuple(training_curves(read_log(run.log)))
     sections = tuple(_section(run, path, trained) for path in sorted(run.evaluation.glob("[!.]*.json")))

@@ -17,10 +17,12 @@ import pyarrow.parquet as pq
 
 from vtr.annotations.tables import annotations_fingerprint, load_split, load_videos
 from vtr.config import TrainConfig, load
-from vtr.errors import VtrError, WorkspaceError
+from vtr.errors import VtrError, WorkspaceError, counted
 from vtr.evaluation.protocols import Rules
 from vtr.extract_config import ExtractConfig
 from vtr.files import locked_by, read_json
+from vtr.retrieval.library import LibraryFolder
+from vtr.retrieval.shelf import RECORDS, Records
 from vtr.stages.features import count, failed_videos
 from vtr.stages.runs import progress_of
 from vtr.store.reader import FeatureStore
@@ -146,7 +148,9 @@ def _extract_line(
 
 
 def run_lines(run: Run) -> list[Line]:
-    """Return the states of train, of each part's embed, index and evaluate, and of report."""
+    """Return the states of train, of each part's embed, index and evaluate, of the library, and of report."""
+    if run.untrained:
+        return [*_untrained_line(run), *_library_lines(run)]
     store = FeatureStore(run.workspace.store)
     current: dict[str, str] = {}
     if not (run.root / MANIFEST).exists():
@@ -170,7 +174,45 @@ def run_lines(run: Run) -> list[Line]:
     if len(lines) == 1:
         command = f"vtr evaluate {_quoted(run.root)}{_available_only(trained['coverage'])}"
         lines += [Line(stage, "to do", "", command) for stage in ("embed", "index", "evaluate")]
-    return [*lines, *_mine_lines(run, current), _report_line(run)]
+    return [*lines, *_mine_lines(run, current), *_library_lines(run), _report_line(run)]
+
+
+def _untrained_line(run: Run) -> Iterator[Line]:
+    """Yield what a run was made of that was not trained."""
+    if not (run.root / MANIFEST).exists():
+        yield Line("made", "partly", "without training", f"vtr ingest {_quoted(run.root)} FOLDER --model MODEL")
+        return
+    yield Line("made", "done", f"without training: {', '.join(read_manifest(run.root, 'vtr ingest')['experts'])}")
+
+
+def _library_lines(run: Run) -> Iterator[Line]:
+    """Yield the state of what `vtr ingest` put in, where somebody began to."""
+    library, ingest = LibraryFolder(run.library), f"vtr ingest {_quoted(run.root)}"
+    if not (run.library / RECORDS).exists():
+        if run.untrained:
+            yield Line("library", "to do", "", f"{ingest} FOLDER")
+        return
+    busy = _running(run.library / ".lock")
+    try:
+        state, records = library.state(), Records.load(run.library)
+        videos = {item.video_id for item in library.items(state).values()}
+        captions = library.counts()["captions"]
+        failed = {video_id for video_id, _ in failed_videos(library.workspace, set(records.files))}
+    except (VtrError, OSError) as error:  # a change that ends meanwhile removes what was before
+        yield Line("library", busy or "damaged", "" if busy else str(error), "" if busy else ingest)
+        return
+    detail = f"{counted(len(videos), 'video')}, {counted(captions, 'caption')}"
+    detail += f"; {len(failed)} failed (--retry-failed)" if failed else ""
+    again = " ".join([ingest, *(_quoted(_shown(Path(folder))) for folder in records.prefixes)])
+    left = sum(record.state != "read" for record in records.files.values())
+    if busy:
+        yield Line("library", busy, detail)
+    elif state is not None and state.train != read_manifest(run.root, "vtr train")["output"]:
+        yield Line("library", "stale", f"{detail}; train changed since", again)
+    elif left or state is None:
+        yield Line("library", "partly", f"{detail}, {left} more to read" if left else detail, again)
+    else:
+        yield Line("library", "done", detail)
 
 
 def _unfinished(run: Run, store: FeatureStore, current: Mapping[str, str]) -> Line:
