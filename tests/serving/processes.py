@@ -22,6 +22,11 @@ START_SECONDS = 180
 ANSWER_SECONDS = 120
 
 
+def take_interrupts() -> None:
+    """Hear SIGINT: what runs in the background of a shell is told to ignore it, and so are its children."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
+
+
 class Server:
     """A running server.
 
@@ -31,7 +36,9 @@ class Server:
 
     def __init__(self, command: Sequence[str]) -> None:
         environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
-        self.process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True, env=environment)
+        self.process = subprocess.Popen(
+            command, stderr=subprocess.PIPE, text=True, env=environment, preexec_fn=take_interrupts
+        )
         self.said: list[str] = []
         self._ready = threading.Event()
         self.port = 0

@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from loops_apart import run_alone
 
 from vtr.retrieval import Filters, Hit
 from vtr.serving.batching import Batcher, BusyError, SlowError
@@ -54,7 +55,7 @@ def run(test: Callable[[Batcher, Model], Awaitable[None]], **limits: Any) -> Mod
             model.gate.set()
             await batcher.close()
 
-    asyncio.run(main())
+    run_alone(main())
     return model
 
 
@@ -181,5 +182,5 @@ def test_what_hangs_does_not_keep_the_server_from_ending() -> None:
         ended = await asyncio.gather(*tasks, return_exceptions=True)
         assert all(isinstance(one, asyncio.CancelledError) for one in ended)
 
-    asyncio.run(main())
+    run_alone(main())
     model.gate.set()

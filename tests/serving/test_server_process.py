@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from fake_gallery import FakeRetriever, score_of
+from loops_apart import run_alone
 from processes import fake_server
 from small_clips import MP4
 
@@ -191,5 +192,5 @@ def test_painters_that_hang_or_die_do_not_matter(tmp_path: Path) -> None:
             assert pictures == [b""] * 4
             await thumbnails.close()
 
-        asyncio.run(main())
+        run_alone(main())
         assert sources == ["failed"] * 3  # two asked for the same one

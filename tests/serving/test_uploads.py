@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from fake_gallery import FakeRetriever, extract, score_of, word_of
+from loops_apart import run_alone
 from small_clips import MP4, write_clip
 
 from vtr.serving.batching import SlowError
@@ -105,7 +106,7 @@ def test_a_file_that_hangs_is_given_up_with_the_process_that_reads_it(tmp_path: 
         finally:
             await extraction.close()
 
-    asyncio.run(main())
+    run_alone(main())
 
 
 def test_a_slow_upload_is_a_504(serve_gallery: Callable[..., Any], folder: Path) -> None:
