@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from functools import partial
 from typing import Annotated
 
 import typer
@@ -48,7 +47,7 @@ def serve(
     Ctrl-C or SIGTERM finishes the requests under way and ends it. A gallery that changes on disk, as by `vtr ingest`,
     is taken up within seconds. docs/serving.md has examples.
     """
-    from feature_extraction.one_video import extract_like
+    from feature_extraction.one_video import ExtractLike
     from vtr.retrieval import Retriever
     from vtr.serving.limits import Limits, bytes_of
     from vtr.serving.server import check_address
@@ -61,7 +60,7 @@ def serve(
         Retriever.load(run, workspace=workspace, split=split, part=part, qb_norm=post == "qb_norm"),
         host=host,
         port=port,
-        extract=partial(extract_like, Run.open(run, workspace)) if uploads else None,
+        extract=ExtractLike(Run.open(run, workspace)) if uploads else None,
         limits=limits,
         token=token,
         allow_hosts=allow_host or (),

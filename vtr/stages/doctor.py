@@ -54,7 +54,13 @@ class Diagnosis:
         return "\n".join(lines)
 
 
-EXTRAS = (("serve", "fastapi", "python_multipart", "uvicorn"), ("ray", "ray"), ("s3", "s3fs"), ("gcs", "gcsfs"))
+EXTRAS = (
+    ("serve", "fastapi", "httptools", "prometheus_client", "python_multipart", "uvicorn", "uvloop"),
+    ("lancedb", "lancedb"),
+    ("ray", "ray"),
+    ("s3", "s3fs"),
+    ("gcs", "gcsfs"),
+)
 """What is optional: the extra, then the modules that it brings."""
 
 
