@@ -95,14 +95,23 @@ def ingest(
 
 def _open(run: Path, model: str | None, weights: str | None, overrides: Sequence[str]) -> Run:
     """Return the run, made first where `model` says of what."""
+    from vtr.config import load
+    from vtr.errors import WorkspaceError
+    from vtr.extract_config import ExtractConfig
     from vtr.workspace import Run
 
+    load(ExtractConfig, None, overrides)  # a mistake in --set shows before anything is written
     if model is None:
         if weights is not None:
             raise typer.BadParameter(
                 "it goes with --model; a trained model weights its experts", param_hint="--weights"
             )
-        return Run.open(run)
+        try:
+            return Run.open(run)
+        except WorkspaceError as error:
+            if (run / "run.json").exists():
+                raise
+            raise WorkspaceError(f"{error} Or make it without training: add --model clip, or --model text.") from error
     from feature_extraction.untrained import choose
     from vtr.retrieval.untrained import make_untrained
 
@@ -143,8 +152,8 @@ def _settings(run: Run, library: Workspace, overrides: Sequence[str]) -> Extract
     from vtr.store.reader import FeatureStore
     from vtr.workspace import read_manifest
 
-    if run.untrained:  # it was made with these settings and --set
-        return load(ExtractConfig, run.extraction)
+    if run.untrained:
+        return load(ExtractConfig, run.extraction, overrides)
     held, own = FeatureStore(library.store), FeatureStore(run.workspace.store)
     store = held if held.experts else own
     try:

@@ -102,6 +102,17 @@ def test_the_snippet_shares_words_with_the_query_or_is_near(
     assert found == (None if snippet is None else Snippet(*snippet))
 
 
+def test_of_snippets_as_near_the_expert_that_counted_most_speaks(store: FeatureStore, annotations: Annotations) -> None:
+    facts = Facts(annotations, store)
+    near = Moment(0, 10)
+    for shares, expert in (({"ocr": 0.3, "speech": 0.1}, "ocr"), ({"ocr": -0.1, "speech": 0.1}, "speech")):
+        assert (found := facts.snippet("a", near, "", shares)) is not None
+        assert found.expert == expert
+    words_first = facts.snippet("a", near, "a man and the soup", {"ocr": 0.3})
+    assert words_first is not None
+    assert words_first.expert == "speech"
+
+
 def test_words_that_tell() -> None:
     assert telling_words("A man is Cooking the SOUP, señor!") == {"man", "cooking", "soup", "señor"}
 

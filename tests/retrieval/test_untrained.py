@@ -141,3 +141,29 @@ def test_what_is_told_of_a_run_without_training(tmp_path: Path) -> None:
     assert told.exit_code == 1
     assert "made without training" in str(told.exception)
     assert not (run / "report.html").exists()
+
+
+def test_mistakes_are_told_before_anything_is_written(tmp_path: Path) -> None:
+    clips, run = tmp_path / "clips", tmp_path / "shelf"
+    clips.mkdir()
+
+    def told(*arguments: str) -> str:
+        return str(CliRunner().invoke(app, ["ingest", str(run), str(clips), *arguments]).exception)
+
+    assert "without training: add --model clip" in told()
+    assert "Did you mean 'max_seconds'?" in told("--model", "text", "--set", "max_second=9")
+    assert "NAME=NUMBER" in CliRunner().invoke(app, ["ingest", str(run), "--model", "text", "--weights", "ocr"]).output
+    assert not run.exists()
+
+
+def test_settings_of_a_run_without_training_stay(tmp_path: Path) -> None:
+    """An empty folder is named; other settings than those that videos were read with are refused."""
+    clips, run = tmp_path / "clips", tmp_path / "shelf"
+    clips.mkdir()
+    arguments = ["ingest", str(run), str(clips), "--set", "workers=1"]
+    assert f"no video in {clips}" in CliRunner().invoke(app, [*arguments, "--model", "text"]).output
+    write_clip(clips / "one.mp4", SIGNS["one"])
+    assert "1 new" in CliRunner().invoke(app, arguments).output
+    write_clip(clips / "two.mp4", SIGNS["two"])
+    told = CliRunner().invoke(app, [*arguments, "--set", "max_seconds=5"])
+    assert "was made with max_seconds=600.0" in str(told.exception)

@@ -12,7 +12,7 @@ from torch.nn.functional import pad
 
 from vtr.index.search import text_rows
 from vtr.retrieval.gallery import Gallery, Pick
-from vtr.retrieval.hits import Hit, Moment, Snippet
+from vtr.retrieval.hits import NO_SHARES, Hit, Moment, Snippet
 from vtr.retrieval.moments import Moments
 from vtr.similarity import expert_shares
 from vtr.types import TextEmbeddings, VideoEmbeddings
@@ -22,8 +22,6 @@ HUBS = "hubs"
 
 MOMENTS_AT_ONCE = 64
 """Videos whose windows are in memory at once."""
-
-NO_SHARES: Mapping[str, float] = {}
 
 
 class Answering:
@@ -64,7 +62,10 @@ class Answering:
             videos = gallery.index.videos_at(np.array([pick.row for pick in picks], np.int64))
             queries = torch.tensor([pick.query for pick in picks], dtype=torch.int64)
             shares = self._shares(asked, videos, queries, torch.arange(len(picks)))
-            snippets = [gallery.facts.snippet(*of_one, words) for of_one in zip(ids, moments, strict=True)]
+            snippets = [
+                gallery.facts.snippet(video_id, moment, words, of_experts)
+                for video_id, moment, of_experts in zip(ids, moments, shares, strict=True)
+            ]
         hits = []
         for at, (pick, video_id) in enumerate(zip(picks, ids, strict=True)):
             found = (moments[at], shares[at], snippets[at])

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from vtr.errors import InputError, nearest
 from vtr.experts import EXPERTS
 from vtr.retrieval.filters import Filters
-from vtr.retrieval.hits import Moment, Snippet
+from vtr.retrieval.hits import NO_SHARES, Moment, Snippet
 from vtr.store.reader import FeatureStore
 from vtr.store.times import FeatureTimes
 from vtr.types import Annotations
@@ -152,13 +152,16 @@ class Facts:
         """Return whether an expert heard words in a video."""
         return video_id in self._speaks
 
-    def snippet(self, video_id: str, moment: Moment | None, query: str = "") -> Snippet | None:
+    def snippet(
+        self, video_id: str, moment: Moment | None, query: str = "", shares: Mapping[str, float] = NO_SHARES
+    ) -> Snippet | None:
         """Return the words of a video that fit best, None where it has none.
 
-        Those that share most words with the query; of several, those nearest to the moment, then the first ones.
+        Those that share most words with the query; of several, those nearest to the moment, then those of the expert
+        with the greatest share of the score, then the first ones.
         """
         wanted = telling_words(query)
-        best: tuple[tuple[int, float, float], Snippet] | None = None
+        best: tuple[tuple[int, float, float, float], Snippet] | None = None
         for kept in self._kept():
             texts, times = kept.texts.get(video_id, ()), kept.times.of_video(video_id)
             if times is None or len(texts) != len(times[0]):
@@ -169,6 +172,7 @@ class Facts:
                 key = (
                     -len(wanted & telling_words(text)),
                     _distance(start, end, moment),
+                    -shares.get(kept.name, 0.0),
                     0.0 if np.isnan(start) else start,
                 )
                 if best is None or key < best[0]:

@@ -74,7 +74,7 @@ def _look(
 ) -> collection.Collection:
     if name not in records.prefixes:
         records.prefixes[name] = _prefix(folder, records, library, reserved)
-    if _is_empty(folder):
+    if is_empty(folder):
         return collection.Collection()
     prefix = records.prefixes[name]
     own = [video for video in library.videos if video.id in records.files and records.files[video.id].folder == name]
@@ -104,7 +104,7 @@ def _prefix(folder: Path, records: Records, library: Annotations, reserved: Coll
         number += 1
 
 
-def _is_empty(folder: Path) -> bool:
+def is_empty(folder: Path) -> bool:
     """Return whether a folder holds nothing that may be a video."""
     for files in visible_files(folder).values():
         if are_frames([path.name for path in files]):

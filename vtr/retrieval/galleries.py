@@ -106,12 +106,14 @@ def largest_gallery(
 ) -> tuple[str, Part] | None:
     """Return split and part of the run's indexed gallery with the most videos, None when none is indexed.
 
+    Of several as large it is the one with the most captions.
+
     Args:
         run: the run.
         split, part: only galleries of this split and this part; None for any.
         captions: only galleries that have captions.
     """
-    sizes: dict[tuple[str, Part], int] = {}
+    sizes: dict[tuple[str, Part], tuple[int, int]] = {}
     for path in sorted(run.index.glob(f"*/{MANIFEST}")):
         name, _, part_name = path.parent.name.rpartition("-")
         counts = read_manifest(path.parent, "vtr index RUN")["counts"]
@@ -122,5 +124,5 @@ def largest_gallery(
                 and part in (None, known)
                 and counts["captions"] >= captions
             ):
-                sizes[name, known] = counts["videos"]
+                sizes[name, known] = counts["videos"], counts["captions"]
     return max(sizes, key=sizes.__getitem__, default=None)

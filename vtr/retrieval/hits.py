@@ -79,3 +79,6 @@ class Hit:
 
 Answers = Literal["videos", "captions"]
 """What a search with a video answers."""
+
+NO_SHARES: Mapping[str, float] = {}
+"""Where shares were not asked for."""

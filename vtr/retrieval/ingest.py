@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from vtr.annotations.folder import read_captions
+from vtr.annotations.folder import VIDEO_SUFFIXES, read_captions
 from vtr.annotations.locators import parse
 from vtr.annotations.tables import load_annotations
 from vtr.embeddings import EmbeddedPart, load_part
 from vtr.errors import counted, some
 from vtr.progress import say
 from vtr.retrieval.embedder import Embedder
-from vtr.retrieval.folders import FoundVideo, find_in
+from vtr.retrieval.folders import FoundVideo, find_in, is_empty
 from vtr.retrieval.galleries import embed_and_index, largest_gallery
 from vtr.retrieval.library import LibraryFolder
 from vtr.retrieval.reconcile import reconcile
@@ -71,6 +71,7 @@ class IngestSummary:
         removed: videos taken out.
         gone: videos whose files are gone and that are still in.
         failed: what could not be read, "VIDEO: reason", of this time and earlier ones.
+        empty: folders in which there is no video.
         silent: videos in which no expert found anything: they cannot be found.
         cut: long videos that are searched in windows.
         videos, captions, rows: what the library holds.
@@ -85,6 +86,7 @@ class IngestSummary:
     removed: int = 0
     gone: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    empty: list[str] = field(default_factory=list)
     silent: list[str] = field(default_factory=list)
     cut: int = 0
     videos: int = 0
@@ -107,6 +109,8 @@ class IngestSummary:
         if self.gone:
             gone = f"{counted(len(self.gone), 'video')} whose file is gone"
             lines.append(f"{gone}, still in: {some(self.gone)}; --prune takes out such videos")
+        if self.empty:
+            lines.append(f"no video in {some(self.empty)}: videos end in {', '.join(sorted(VIDEO_SUFFIXES))}")
         if self.silent:
             lines.append(f"nothing to find in {counted(len(self.silent), 'video')}: {some(self.silent)}")
         if self.failed:
@@ -214,6 +218,7 @@ class Ingestion:
         if self._trained:
             reserved |= load_annotations(self.run.workspace).video_by_id.keys()
         found: dict[str, FoundVideo] = {}
+        summary.empty = [str(folder) for folder in folders if folder.is_dir() and is_empty(folder)]
         for folder in folders:
             library = annotations_of(self.library.workspace)
             inside = find_in(folder, records, library, reserved, request.frame_rate)

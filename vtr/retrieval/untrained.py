@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from vtr.config import DataConfig, TextConfig, TrainConfig, dump
 from vtr.errors import ConfigError
@@ -58,8 +60,18 @@ def make_untrained(root: Path, model: ZeroShotConfig, extraction: ExtractConfig)
 
 def _check_same(root: Path, config: TrainConfig) -> None:
     held = read_json(root / "checkpoints" / "best" / DESCRIPTION)["config"]["model"]
-    if held != config.model.model_dump(mode="json"):
+    asked = config.model.model_dump(mode="json")
+    if held != asked:
         raise ConfigError(
-            f"{root} was made with another model: {held}. "
+            f"{root} was made with another model: {_told(held)}, and {_told(asked)} was asked for. "
             "Leave out --model and --weights to go on with it, or name a new RUN."
         )
+
+
+def _told(model: Mapping[str, Any]) -> str:
+    """Return a model's settings in words."""
+    if "texts" not in model:
+        return f"one of the kind {model['name']}, which was trained"
+    sides = [f"{name} by {side['model']}" for name, side in sorted(model["texts"].items())]
+    weights = ",".join(f"{name}={weight:g}" for name, weight in model["weights"].items())
+    return f"{' and '.join(sides)}{f' with the weights {weights}' if weights else ''}"

@@ -123,7 +123,7 @@ async def _watch(parts: Parts) -> None:
         try:
             if await asyncio.to_thread(parts.retriever.refresh):
                 parts.metrics.refreshes.labels("taken").inc()
-                say(f"the gallery has changed: {parts.retriever.gallery}, {parts.retriever.num_videos:,} videos")
+                say(f"the gallery has changed: {parts.retriever.gallery}")
             told = ""
         except Exception as error:  # whatever it is, searches go on
             parts.metrics.refreshes.labels("failed").inc()
