@@ -83,6 +83,6 @@ def _facts(run: Run, trained: Mapping[str, Any]) -> dict[str, str]:
         facts["Trained on"] = "; ".join(trained["coverage"])
         facts["Checkpoint"] = trained["selection"]
         if trained["best_epoch"] is not None:
-            facts["Checkpoint"] += f": epoch {trained['best_epoch']}, RSUM {trained['best_validation_rsum']:.1f}"
+            facts["Checkpoint"] += f": epoch {trained['best_epoch']:g}, RSUM {trained['best_validation_rsum']:.1f}"
         facts["Finished"] = trained["made_at"]
     return facts

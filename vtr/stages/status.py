@@ -161,7 +161,9 @@ def run_lines(run: Run) -> list[Line]:
         current["extract"] = store.fingerprint(trained["experts"])
     stale = "" if "imported" in trained else _changed(trained["inputs"], current, ("prepare", "extract"))
     best = trained["best_validation_rsum"]
-    detail = trained["selection"] if best is None else f"best epoch {trained['best_epoch']}, validation RSUM {best:.1f}"
+    detail = trained["selection"]
+    if best is not None:
+        detail = f"best epoch {trained['best_epoch']:g}, validation RSUM {best:.1f}"
     config = run.config if run.config.exists() else "CONFIG"
     again = f"vtr train {_quoted(run.workspace.root)} --config {_quoted(config)} --out NEW"
     again += _available_only(trained["coverage"])
