@@ -137,3 +137,19 @@ def test_ctrl_c_in_training_exits_with_130_and_resumes(tmp_path: Path, toy_confi
     assert "resume" in error
     assert "Traceback" not in error
     assert json.loads(state.read_text())["progress"]["epoch"] >= 1
+
+
+@pytest.mark.parametrize("status", [0, 3])
+def test_one_of_several_processes_leaves_though_a_thread_lives_on(status: int) -> None:
+    code = (
+        "import atexit, sys, threading, vtr.cli\n"
+        "atexit.register(print, 'put away', end='')\n"
+        "threading.Thread(target=threading.Event().wait).start()\n"  # Python's own exit waits for it for ever
+        f"vtr.cli.app = lambda args: sys.exit({status})\n"
+        "vtr.cli.main()"
+    )
+    environment = os.environ | {"TORCHELASTIC_RUN_ID": "none", "RANK": "1", "WORLD_SIZE": "2"}
+    left = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=60, check=False
+    )
+    assert (left.returncode, left.stdout, left.stderr) == (status, "put away", "")

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import atexit
 import json
 import os
 import sys
 import traceback
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import typer
 
@@ -233,7 +234,28 @@ def demo(
 
 def main() -> None:
     """Run the command line and exit: 0 done, 1 user error, 2 usage, 3 some videos or runs failed, 130 interrupted."""
-    arguments = sys.argv[1:]
+    try:
+        _run(sys.argv[1:])
+    except SystemExit as error:
+        if "TORCHELASTIC_RUN_ID" not in os.environ:  # not started by torchrun
+            raise
+        _leave(error.code)
+
+
+def _leave(status: str | int | None) -> NoReturn:
+    """Exit one of several training processes without taking the interpreter down.
+
+    DistributedDataParallel never frees its process group, so gloo's threads live on. One that still holds a tensor
+    while the interpreter goes aborts the process, and torchrun then calls a finished run a failed one.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status if isinstance(status, int) else int(status is not None))
+
+
+def _run(arguments: list[str]) -> None:
+    """Run the command line; what ends it is raised as SystemExit with its status."""
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]  # accepted anywhere
     try:
