@@ -50,7 +50,10 @@ def index(
     device: DeviceOption = "cpu",
     verify: Annotated[bool, typer.Option("--verify", help="Only hold the index against its checksums.")] = False,
 ) -> None:
-    """Build the index of a split's embeddings: its videos and its captions; approximate ones are tuned."""
+    """Build the index of a split's embeddings, its videos and its captions; approximate ones are tuned.
+
+    Without --split and --part it is the library's, where `vtr ingest` has put videos in; --split library names it.
+    """
     from vtr.stages.index import index as go
     from vtr.stages.index import verify_index
     from vtr.workspace import Run
@@ -83,7 +86,10 @@ def export(
     part: PartOption = None,
     workspace: GalleryOption = None,
 ) -> None:
-    """Write a split's embeddings for another engine: collections of videos and of captions, with ids and metadata."""
+    """Write a split's embeddings for another engine: collections of videos and of captions, with ids and metadata.
+
+    Without --split and --part it is the library, where `vtr ingest` has put videos in; --split library names it.
+    """
     from vtr.stages.export import export as go
     from vtr.workspace import Run
 

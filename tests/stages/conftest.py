@@ -12,6 +12,7 @@ import av
 import numpy as np
 import pytest
 import torch
+from captioned_clips import COLOURS, THINGS
 
 from vtr.annotations.prepare import prepare_annotations
 from vtr.config import TrainConfig, build
@@ -21,8 +22,6 @@ from vtr.training.train import train
 from vtr.types import Annotations, Caption, ExpertFeatures, ExpertSpec, Split, Video
 from vtr.workspace import Run, Workspace, fingerprint
 
-COLOURS = ("red", "green", "blue", "grey", "pink", "gold")
-THINGS = ("dog", "car", "cook", "song", "ball", "boat")
 DIMS = {"appearance": 12, "motion": 10}
 
 

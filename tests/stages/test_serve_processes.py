@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
-from conftest import COLOURS, THINGS
+from captioned_clips import COLOURS, THINGS
 
 sys.path.append(str(Path(__file__).parent.parent / "serving"))
 

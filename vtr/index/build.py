@@ -191,6 +191,32 @@ def held_settings(folder: Path) -> Settings | None:
     return Settings(**{name: value for name, value in config.items() if name in known})  # early ones say less: all flat
 
 
+def asked_settings(
+    folder: Path,
+    factory: str | None = None,
+    parameters: str = "",
+    target_recall: float | None = None,
+    memory_limit: int | None = None,
+) -> Settings:
+    """Return what is asked of an index: what is given, and for the rest what was asked of the one in `folder`.
+
+    Parameters stay only with their kind.
+
+    Raises:
+        ConfigError: there are parameters, and no kind of index that they belong to.
+    """
+    held = held_settings(folder)
+    if factory is None and parameters and held is None:
+        raise ConfigError(f"--parameters {parameters} belong to a kind of index, and {folder} has none. Add --factory.")
+    kept = held or Settings()
+    return Settings(
+        factory or kept.factory,
+        parameters or (kept.parameters if factory is None else ""),
+        kept.target_recall if target_recall is None else target_recall,
+        kept.memory_limit if memory_limit is None else memory_limit,
+    )
+
+
 def is_current(folder: Path, embed_output: str, settings: Settings, train_output: str | None = None) -> bool:
     """Return whether `folder` holds a finished index of these embeddings and of this kind, in the layout of today."""
     held = held_settings(folder)

@@ -7,8 +7,7 @@ from functools import cached_property
 from pathlib import Path
 
 from vtr.embeddings import EmbeddedPart, PartFiles, load_part
-from vtr.errors import ConfigError
-from vtr.index.build import Settings, build_index, held_settings, is_current, is_early
+from vtr.index.build import asked_settings, build_index, is_current, is_early
 from vtr.index.search import RetrievalIndex
 from vtr.progress import say
 from vtr.training.embed import embed
@@ -81,16 +80,7 @@ def index_part(
     """Return one embedded part indexed; see `vtr.stages.index.index`."""
     name = f"{split}-{part}"
     files, folder = PartFiles.open(run.embeddings / name), run.index / name
-    held = held_settings(folder)
-    if factory is None and parameters and held is None:
-        raise ConfigError(f"--parameters {parameters} belong to a kind of index, and {folder} has none. Add --factory.")
-    kept = held or Settings()
-    asked = Settings(
-        factory or kept.factory,
-        parameters or (kept.parameters if factory is None else ""),
-        kept.target_recall if target_recall is None else target_recall,
-        kept.memory_limit if memory_limit is None else memory_limit,
-    )
+    asked = asked_settings(folder, factory, parameters, target_recall, memory_limit)
     train_output = files.made_by or None
     fresh = not is_current(folder, files.output, asked, train_output)
     if fresh:

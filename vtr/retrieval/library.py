@@ -27,7 +27,7 @@ from vtr.coverage import Coverage
 from vtr.embeddings import EmbeddedPart, load_part, save_part
 from vtr.errors import VtrError, WorkspaceError
 from vtr.files import TEMPORARY_PREFIX, atomic_directory, lock, read_json, remove_temporaries, write_json
-from vtr.index.build import Settings, build_index, held_settings
+from vtr.index.build import Settings, build_index, held_settings, is_current
 from vtr.index.change import add_videos, remove_videos
 from vtr.index.layout import MAKE
 from vtr.index.search import RetrievalIndex
@@ -199,6 +199,18 @@ class LibraryFolder:
             remove_videos(self.index, sorted(row_ids), embed_output=state.output)
             self._tidy(state)
 
+    def reindex(self, asked: Settings) -> bool:
+        """Build the index as is asked for, and return whether it was not so already; searches go on meanwhile.
+
+        Raises:
+            ConfigError: FAISS cannot make such an index.
+        """
+        state = self.state()
+        if state is None or is_current(self.index, state.output, asked, state.train):
+            return False
+        self._build(state, asked)
+        return True
+
     def counts(self) -> dict[str, int]:
         """Return how many videos, rows of them, and captions the index holds; it reads one file."""
         if not (self.index / MANIFEST).exists():
@@ -206,11 +218,12 @@ class LibraryFolder:
         counts: dict[str, int] = read_manifest(self.index, MAKE)["counts"]
         return counts
 
-    def open(self, trained: str) -> Library:
+    def open(self, trained: str, device: str = "cpu") -> Library:
         """Return the library as it is now.
 
         Args:
             trained: the output of the run whose model it is searched with.
+            device: where FAISS searches.
 
         Raises:
             WorkspaceError: there is no index, another model embedded it, or a file of it is damaged.
@@ -218,19 +231,19 @@ class LibraryFolder:
         for _ in range(TRIES):
             output = self.output()
             try:
-                return self._open(trained, self._read_state(self._states / f"{output}.json"))
+                return self._open(trained, self._read_state(self._states / f"{output}.json"), device)
             except (VtrError, OSError):
                 if self.output() == output:
                     raise
         raise WorkspaceError(f"{self.root} changed {TRIES} times while it was read. Try again once `vtr ingest` rests.")
 
-    def _open(self, trained: str, state: State) -> Library:
+    def _open(self, trained: str, state: State, device: str) -> Library:
         if state.train != trained:
             raise WorkspaceError(
                 f"{self.root} was embedded by model {state.train}, and the run's model is {trained}. Run "
                 f"`vtr ingest {self.root.parent}`, which embeds it again, and start again."
             )
-        index = RetrievalIndex.open(self.index, embed_output=state.output, train_output=trained)
+        index = RetrievalIndex.open(self.index, embed_output=state.output, train_output=trained, device=device)
         indexed = Indexed(SPLIT, PART, self.index, self._embeddings, index, index.generation, fresh=False)
         return Library(self.workspace, indexed, self._stretches(state))
 
@@ -286,9 +299,9 @@ class LibraryFolder:
         )
         return state
 
-    def _build(self, state: State) -> None:
-        """Build an index of a state in the place of the one that is there, of the same kind."""
-        settings = asdict(held_settings(self.index) or Settings())
+    def _build(self, state: State, asked: Settings | None = None) -> None:
+        """Build an index of a state in the place of the one that is there, by default of the same kind."""
+        settings = asdict(asked or held_settings(self.index) or Settings())
         part = self.embedded(state)
         build_index(self.index, part, embed_output=state.output, train_output=state.train, **settings)
 

@@ -8,9 +8,10 @@ from vtr.annotations.tables import load_annotations
 from vtr.errors import WorkspaceError
 from vtr.retrieval.galleries import largest_gallery
 from vtr.retrieval.gallery import Gallery
-from vtr.retrieval.library import LibraryFolder
+from vtr.retrieval.library import SPLIT, LibraryFolder
 from vtr.retrieval.query_bank import query_banks
 from vtr.store.reader import FeatureStore
+from vtr.types import Part
 from vtr.workspace import Run, read_manifest
 
 
@@ -26,20 +27,31 @@ def library_source(run: Run, trained: str, *, captions: bool = False, qb_norm: b
     Raises:
         WorkspaceError: there is nothing else to search, as the run was made without training, and the library is empty.
     """
-    if run.gallery is not None:
+    library = searched_library(run)
+    if library is None:
         return None
-    library = LibraryFolder(run.library)
-    counts = library.counts()
-    if run.workspace.root.resolve() == library.workspace.root.resolve():
-        if not counts["videos"]:
-            raise WorkspaceError(
-                f"{run.root} holds no video in which anything was found. Run `vtr ingest {run.root} FOLDER`."
-            )
-        return LibrarySource(run, library, trained, qb_norm)
-    mute = captions and not counts["captions"] and largest_gallery(run, captions=True) is not None
-    if mute or not counts["videos"]:
+    mute = captions and not run.untrained and not library.counts()["captions"]
+    if mute and largest_gallery(run, captions=True) is not None:
         return None
     return LibrarySource(run, library, trained, qb_norm)
+
+
+def searched_library(run: Run, split: str | None = None, part: Part | None = None) -> LibraryFolder | None:
+    """Return the run's library where it is what is meant: `split` names it, or nothing is named and it holds videos.
+
+    Raises:
+        WorkspaceError: it is meant, and it is empty.
+    """
+    if run.gallery is not None or (split != SPLIT and (split or part)):
+        return None
+    library = LibraryFolder(run.library)
+    if library.counts()["videos"]:
+        return library
+    if split == SPLIT or run.untrained:
+        raise WorkspaceError(
+            f"{run.root} holds no video in which anything was found. Run `vtr ingest {run.root} FOLDER`."
+        )
+    return None
 
 
 @dataclass(frozen=True)

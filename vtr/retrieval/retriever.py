@@ -12,7 +12,7 @@ import torch
 from vtr.config import TrainConfig
 from vtr.data.features import FeatureChoice, FeatureTable
 from vtr.embeddings import EmbeddedPart
-from vtr.errors import InputError, VtrError, counted
+from vtr.errors import InputError, VtrError, counted, nearest
 from vtr.evaluation.postprocess import QueryBank
 from vtr.index.search import RetrievalIndex
 from vtr.models import text_input
@@ -33,6 +33,12 @@ from vtr.retrieval.stored import Features, StoredFeatures
 from vtr.store.reader import FeatureStore
 from vtr.types import Annotations, Part, TextEmbeddings, VideoBatch, VideoEmbeddings
 from vtr.workspace import Run, read_manifest
+
+LIBRARY = "the library"
+"""What the videos that `vtr ingest` put in are called."""
+
+MOST_COMPARED = 5_000
+"""Of so many videos an id that is not there is compared with all; of more, that would take longer than a search."""
 
 
 class Retriever:
@@ -139,8 +145,13 @@ class Retriever:
     @property
     def gallery(self) -> str:
         """What is searched, in words, with its coverage."""
+        return f"{self.place}: {counted(self.num_videos, 'video')}" if self.place == LIBRARY else self.place
+
+    @property
+    def place(self) -> str:
+        """What is searched, in words: "the library", or a part with its coverage."""
         coverage = self._searched.gallery.index.coverage
-        return f"the library: {counted(self.num_videos, 'video')}" if coverage.split == SPLIT else str(coverage)
+        return LIBRARY if coverage.split == SPLIT else str(coverage)
 
     @property
     def num_videos(self) -> int:
@@ -243,7 +254,9 @@ class Retriever:
         """
         searched = self._searched
         if (rows := searched.gallery.rows_of.get(video_id)) is None:
-            raise InputError(f"the gallery has no video '{video_id}'. Ids are those that a search answers.")
+            raise InputError(
+                f"the gallery has no video '{video_id}'.{self._nearest(video_id)} Ids are those that a search answers."
+            )
         asked = self._as_texts(searched.gallery.index.videos_at(np.asarray(rows)))
         alike = self._alike(searched.gallery, asked, k + 1, filters)
         others = [pick for pick in alike if searched.gallery.video_ids[pick.row] != video_id]
@@ -285,6 +298,11 @@ class Retriever:
         choice = FeatureChoice.of(self.config)
         stored = StoredFeatures(gallery.store, self.model.experts, gallery.facts.times, choice.aggregate)
         return Answering(gallery, self.model.dim, Moments(self.model, choice, stored, gallery.items))
+
+    def _nearest(self, video_id: str) -> str:
+        """Return a question for the id that was perhaps meant, "" where none is close."""
+        known = self._searched.gallery.rows_of
+        return nearest(video_id, list(known)) if len(known) <= MOST_COMPARED else ""
 
     def _as_texts(self, videos: VideoEmbeddings) -> TextEmbeddings:
         """Return videos as queries: the score is the mean over the experts that both have of their cosines."""

@@ -14,9 +14,11 @@ import pyarrow.parquet as pq
 
 from vtr.annotations.tables import load_annotations
 from vtr.data.corpus import resolve_part
-from vtr.embeddings import CAPTIONS, VIDEOS, PartFiles
+from vtr.embeddings import CAPTIONS, VIDEOS, HeldPart, PartFiles, PartSource
 from vtr.errors import ConfigError, InputError, UnavailableError
 from vtr.files import atomic_directory, write_json
+from vtr.retrieval.hits import Stretch
+from vtr.retrieval.library_source import searched_library
 from vtr.similarity import flat_texts, flat_videos
 from vtr.types import Annotations, Part
 from vtr.workspace import FORMAT, Run, read_manifest
@@ -24,9 +26,27 @@ from vtr.workspace import FORMAT, Run, read_manifest
 Engine = Literal["parquet", "qdrant-jsonl", "lancedb", "milvus"]
 SIDECAR = "vtr.json"
 METADATA = {
-    VIDEOS: {"path": pa.string(), "category": pa.string(), "source_id": pa.string()},
+    VIDEOS: {
+        "video_id": pa.string(),
+        "start_seconds": pa.float64(),
+        "end_seconds": pa.float64(),
+        "path": pa.string(),
+        "category": pa.string(),
+        "source_id": pa.string(),
+    },
     CAPTIONS: {"text": pa.string(), "video_id": pa.string()},
 }
+
+
+@dataclass(frozen=True)
+class _Source:
+    """What is exported: embeddings, their fingerprint and their model's, and what their rows are."""
+
+    part: PartSource
+    output: str
+    made_by: str
+    annotations: Annotations
+    stretches: Mapping[str, Stretch]
 
 
 @dataclass(frozen=True)
@@ -36,7 +56,7 @@ class Exported:
     Attributes:
         out: the folder.
         engine: whose form it has.
-        videos, captions: how many.
+        videos, captions: how many; of the long videos of a library, their stretches are counted.
     """
 
     out: Path
@@ -49,14 +69,15 @@ class Exported:
 
 
 def export(run: Run, split: str | None, part: Part | None, *, to: Engine, out: Path) -> Exported:
-    """Write one embedded part as collections of videos and of captions: id, vector, metadata.
+    """Write one embedded part, or the library, as collections of videos and of captions: id, vector, metadata.
 
     An inner product of a caption's and a video's vector is the score's numerator: with all experts present, the score.
     The sidecar says what the vectors are, and how many numbers they have. `out` is written whole or not at all.
 
     Args:
-        run: a trained run.
-        split, part: see `vtr.data.corpus.resolve_part`.
+        run: a trained run, or one made without training.
+        split, part: see `vtr.data.corpus.resolve_part`; the library where `split` is "library", and where neither is
+            given and the run has one.
         to: "parquet" (one file a collection), "qdrant-jsonl" (points, one a line), "lancedb" (tables of an embedded
             database), "milvus" (Parquet files for its bulk import).
         out: the folder to make.
@@ -70,20 +91,30 @@ def export(run: Run, split: str | None, part: Part | None, *, to: Engine, out: P
         raise ConfigError(f"cannot export to '{to}', one of {', '.join(WRITERS)} was expected.")
     if out.exists():
         raise InputError(f"{out} exists already, a new folder was expected. Choose another --out, or delete it.")
-    trained = read_manifest(run.root, f"vtr train WS --config CONFIG --out {run.root}")
-    name, chosen = resolve_part(run.workspace, trained["config"]["split"], split, part)
-    files = PartFiles.open(run.embeddings / f"{name}-{chosen}")
-    annotations = load_annotations(run.workspace)
+    source = _source(run, split, part)
     counts = {}
     with atomic_directory(out) as temporary:
-        for kind, batches in ((VIDEOS, _videos(files, annotations)), (CAPTIONS, _captions(files, annotations))):
+        for kind, batches in ((VIDEOS, _videos(source)), (CAPTIONS, _captions(source))):
             counts[kind] = WRITERS[to](temporary, kind, batches)
-        masked = any(bool((batch.present != 1).any()) for batch in files.videos())
-        write_json(temporary / SIDECAR, _sidecar(files, to, counts, masked))
+        masked = any(bool((batch.present != 1).any()) for batch in source.part.videos())
+        write_json(temporary / SIDECAR, _sidecar(source, to, counts, masked))
     return Exported(out, to, counts[VIDEOS], counts[CAPTIONS])
 
 
-def _sidecar(files: PartFiles, to: Engine, counts: Mapping[str, int], masked: bool) -> dict[str, Any]:
+def _source(run: Run, split: str | None, part: Part | None) -> _Source:
+    trained = read_manifest(run.root, f"vtr train WS --config CONFIG --out {run.root}")
+    if (library := searched_library(run, split, part)) is not None:
+        made_by = str(trained["output"])
+        output, opened = str(library.output()), library.open(made_by)
+        held = HeldPart(opened.indexed.index.part)
+        return _Source(held, output, made_by, load_annotations(opened.workspace), opened.items)
+    name, chosen = resolve_part(run.workspace, trained["config"]["split"], split, part)
+    files = PartFiles.open(run.embeddings / f"{name}-{chosen}")
+    return _Source(files, files.output, files.made_by, load_annotations(run.workspace), {})
+
+
+def _sidecar(source: _Source, to: Engine, counts: Mapping[str, int], masked: bool) -> dict[str, Any]:
+    files = source.part
     return {
         "format": FORMAT,
         "to": to,
@@ -98,21 +129,25 @@ def _sidecar(files: PartFiles, to: Engine, counts: Mapping[str, int], masked: bo
         else "no: videos lack experts, so the score is the inner product over the weight of "
         "those that a video has; rank the engine's candidates again with `per_expert` of both",
         "coverage": str(files.coverage),
-        "embed": files.output,
-        "train": files.made_by,
+        "embed": source.output,
+        "train": source.made_by,
     }
 
 
-def _videos(files: PartFiles, annotations: Annotations) -> Iterator[pa.RecordBatch]:
-    for batch in files.videos():
-        known = [annotations.video_by_id.get(video_id) for video_id in batch.ids]
-        columns = {name: [getattr(video, name, None) for video in known] for name in METADATA[VIDEOS]}
+def _videos(source: _Source) -> Iterator[pa.RecordBatch]:
+    for batch in source.part.videos():
+        stretches = [source.stretches.get(row_id) for row_id in batch.ids]  # None for a whole video
+        of = [stretch.video_id if stretch else row_id for row_id, stretch in zip(batch.ids, stretches, strict=True)]
+        known = [source.annotations.video_by_id.get(video_id) for video_id in of]
+        columns: dict[str, list[Any]] = {"video_id": of}
+        columns |= {name: [getattr(row, name, None) for row in stretches] for name in ("start_seconds", "end_seconds")}
+        columns |= {name: [getattr(video, name, None) for video in known] for name in ("path", "category", "source_id")}
         yield _batch(VIDEOS, batch.ids, flat_videos(batch).numpy(), batch.present.float().numpy(), columns)
 
 
-def _captions(files: PartFiles, annotations: Annotations) -> Iterator[pa.RecordBatch]:
-    for batch in files.captions():
-        owners = [annotations.caption_by_id[caption_id].video_id for caption_id in batch.texts.ids]
+def _captions(source: _Source) -> Iterator[pa.RecordBatch]:
+    for batch in source.part.captions():
+        owners = [source.annotations.caption_by_id[caption_id].video_id for caption_id in batch.texts.ids]
         columns: dict[str, list[Any]] = {"text": list(batch.plain), "video_id": owners}
         vectors = flat_texts(batch.texts).numpy()
         yield _batch(CAPTIONS, batch.texts.ids, vectors, batch.texts.weights.numpy(), columns)
@@ -156,8 +191,8 @@ def _milvus(folder: Path, kind: str, batches: Iterator[pa.RecordBatch]) -> int:
             columns = {name: batch[name] for name in batch.schema.names}
             for name in ("vector", "per_expert"):
                 columns[name] = columns[name].cast(pa.list_(pa.float32()))
-            for name in METADATA[kind]:
-                columns[name] = columns[name].fill_null("")
+            for name, type_ in METADATA[kind].items():
+                columns[name] = columns[name].fill_null("" if type_ == pa.string() else 0.0)
             yield pa.record_batch(columns)
 
     return _parquet(folder / kind, kind, plain())

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from vtr.annotations.tables import annotations_fingerprint
 from vtr.data.corpus import resolve_part
+from vtr.index.build import asked_settings
 from vtr.index.layout import verify
 from vtr.index.search import RetrievalIndex
 from vtr.retrieval.galleries import Indexed, index_part
+from vtr.retrieval.library_source import searched_library
 from vtr.store.reader import FeatureStore
 from vtr.types import Part
 from vtr.workspace import Run, check_made_from, read_manifest
@@ -23,11 +27,12 @@ def index(
     memory_limit: int | None = None,
     device: str = "cpu",
 ) -> Indexed:
-    """Build the index of one embedded part. An index that is there and current stays.
+    """Build the index of one embedded part, or of the library. An index that is there and current stays.
 
     Args:
-        run: a trained run.
-        split, part: see `vtr.data.corpus.resolve_part`.
+        run: a trained run, or one made without training.
+        split, part: see `vtr.data.corpus.resolve_part`; the library where `split` is "library", and where neither is
+            given and the run has one.
         factory, parameters: see `vtr.index.build.build_index`. Without a factory an index that is there keeps its kind,
             also where it is made anew; where there is none, it is the exact one.
         target_recall, memory_limit: see there; None for those of the index that is there.
@@ -38,6 +43,11 @@ def index(
         WorkspaceError: the part is not embedded, or its embeddings are stale.
     """
     trained = read_manifest(run.root, f"vtr train WS --config CONFIG --out {run.root}")
+    if (library := searched_library(run, split, part)) is not None:
+        with library.locked():
+            asked = asked_settings(library.index, factory, parameters, target_recall, memory_limit)
+            fresh = library.reindex(asked)
+        return replace(library.open(str(trained["output"]), device).indexed, fresh=fresh)
     name, chosen = resolve_part(run.workspace, trained["config"]["split"], split, part)
     embeddings = run.embeddings / f"{name}-{chosen}"
     make = f"vtr embed {run.root} --split {name} --part {chosen}"
@@ -68,10 +78,15 @@ def verify_index(run: Run, split: str | None, part: Part | None) -> str:
         WorkspaceError: there is no index, or it is damaged, or of other embeddings than the run's.
     """
     trained = read_manifest(run.root, f"vtr train WS --config CONFIG --out {run.root}")
-    name, chosen = resolve_part(run.workspace, trained["config"]["split"], split, part)
-    folder, embeddings = run.index / f"{name}-{chosen}", run.embeddings / f"{name}-{chosen}"
-    size = verify(folder)
-    output = str(read_manifest(embeddings, f"vtr embed {run.root}")["output"])
-    opened = RetrievalIndex.open(folder, embed_output=output, train_output=str(trained["output"]))
+    train_output = str(trained["output"])
+    if (library := searched_library(run, split, part)) is not None:
+        folder, size = library.index, verify(library.index)
+        opened = library.open(train_output).indexed.index
+    else:
+        name, chosen = resolve_part(run.workspace, trained["config"]["split"], split, part)
+        folder, embeddings = run.index / f"{name}-{chosen}", run.embeddings / f"{name}-{chosen}"
+        size = verify(folder)
+        output = str(read_manifest(embeddings, f"vtr embed {run.root}")["output"])
+        opened = RetrievalIndex.open(folder, embed_output=output, train_output=train_output)
     counts = f"{opened.num_videos} videos and {opened.num_captions} captions"
     return f"{folder}: {counts}, {size / 2**20:.1f} MiB, as they were written"

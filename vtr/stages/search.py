@@ -172,13 +172,13 @@ def _json(asked: str, retriever: Retriever, hits: Sequence[Hit], indent: int | N
 
 
 def _table(asked: str, retriever: Retriever, hits: Sequence[Hit], question: Question, filters: Filters) -> str:
-    counted = f"{retriever.num_videos:,} videos"
+    counted, place = f"{retriever.num_videos:,} videos", retriever.place
     if question.wants_captions:
-        counted = f"{retriever.num_captions:,} captions"
+        counted, place = f"{retriever.num_captions:,} captions", retriever.gallery
     by_words = question.words is not None or question.file is not None
     order = f", in the order of {retriever.order}" if by_words and retriever.order != "score" else ""
     only = "".join(f", {condition}" for condition in _conditions(filters))
-    lines = [f"{asked}: the best {len(hits)} of {counted} ({retriever.gallery}){order}{only}"]
+    lines = [f"{asked}: the best {len(hits)} of {counted} ({place}){order}{only}"]
     if question.wants_captions:
         lines += [line for hit in hits for line in _caption_lines(hit)]
     elif hits:

@@ -93,10 +93,11 @@ def workspace_lines(workspace: Workspace) -> list[Line]:
     wanted = {video.id for video in videos if video.path is not None}
     failed = failed_videos(workspace, {video.id for video in videos})
     store, busy = FeatureStore(workspace.store), _running(workspace.features / ".lock")
-    command = f"vtr extract {_quoted(workspace.root)}"
+    owner = _owner(workspace)
+    command = f"vtr ingest {_quoted(owner)}" if owner else f"vtr extract {_quoted(workspace.root)}"
     for expert in store.experts:
         try:
-            own = command if expert in ExtractConfig().experts else f"{command} --experts {expert}"
+            own = command if owner or expert in ExtractConfig().experts else f"{command} --experts {expert}"
             line = _extract_line(store, expert, prepared["output"], wanted, failed, own)
         except WorkspaceError as error:
             line = Line(f"extract {expert}", "damaged", str(error), command)
@@ -105,7 +106,7 @@ def workspace_lines(workspace: Workspace) -> list[Line]:
     spooled = len(spool)
     if spooled:
         detail = f"{spooled} more videos read, in the next shards"
-        unlisted = sorted(_spooled_experts(spool) - {*ExtractConfig().experts})
+        unlisted = [] if owner else sorted(_spooled_experts(spool) - {*ExtractConfig().experts})
         named = f" --experts {','.join(unlisted)}" if unlisted else ""
         lines.append(Line("extract", busy or "partly", detail, "" if busy else command + named))
     elif not store.experts:
@@ -116,6 +117,13 @@ def workspace_lines(workspace: Workspace) -> list[Line]:
         detail = f"video{'' if num == 1 else 's'}; see {workspace.ledger}"
         lines.append(Line("failures", str(num), detail, f"{command} --retry-failed"))
     return lines
+
+
+def _owner(workspace: Workspace) -> Path | None:
+    """Return the run whose library a workspace is, None for a workspace of its own."""
+    root = workspace.root.resolve()
+    run = root.parent.parent
+    return _shown(run) if (run / "run.json").exists() and root.parts[-2:] == ("library", "workspace") else None
 
 
 def _spooled_experts(spool: Sequence[Path]) -> set[str]:

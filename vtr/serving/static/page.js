@@ -160,7 +160,8 @@ function welcome() {
   }
   const parts = [several(gallery.videos, "video"), gallery.captions && several(gallery.captions, "caption")];
   const drop = gallery.uploads ? " Drop a video anywhere on this page to search with it." : "";
-  const small = `${[...parts, gallery.gallery].filter(Boolean).join(" · ")}.${drop}`;
+  const place = gallery.gallery.replace(/^(the library): .*/, "$1"); // how many it holds is said
+  const small = `${[...parts, place].filter(Boolean).join(" · ")}.${drop}`;
   notice("", gallery.finds || "Describe what happens in a video, in a sentence.", { small });
 }
 
