@@ -98,7 +98,7 @@ def test_the_state_of_a_librarys_workspace_is_mended_by_ingest(toy_run: Run, cli
 
 def test_a_table_says_once_how_many_videos_a_library_holds(toy_run: Run, clips: Path) -> None:
     ingest(toy_run, clips)
-    [table] = search(toy_run, Question("a red dog"), top=3, extract=lambda run, path: {})
+    [table] = search(toy_run, Question("a red dog"), top=3, extract=lambda *_: {})
     assert table.splitlines()[0] == "a red dog: the best 3 of 12 videos (the library)"
 
 
