@@ -41,7 +41,9 @@ def index(
     ] = "",
     target_recall: Annotated[
         float | None,
-        typer.Option(help="Tune an approximate index to find this share of the best ten; 0.99 by default."),
+        typer.Option(
+            min=0.0, max=1.0, help="Tune an approximate index to find this share of the best ten; 0.99 by default."
+        ),
     ] = None,
     memory_limit: Annotated[
         str | None,

@@ -17,44 +17,52 @@ if TYPE_CHECKING:
     from vtr.workspace import Run, Workspace
 
 
+RunArgument = Annotated[
+    Path, typer.Argument(metavar="RUN", help="A trained run; with --model, one that is made without training.")
+]
+FoldersArgument = Annotated[
+    list[Path] | None,
+    typer.Argument(
+        metavar="FOLDER...",
+        help="Folders of videos. Without any: all videos of the workspace the run was trained on, and what is new "
+        "in the folders of before.",
+    ),
+]
+ModelOption = Annotated[
+    str | None,
+    typer.Option(
+        help="Make RUN without training: clip, siglip, a local folder or hub name of such a model; or text, which "
+        "searches spoken and shown words only.",
+    ),
+]
+WeightsOption = Annotated[
+    str | None, typer.Option(help="With --model: how much each expert counts, for example clip=2,speech=1.")
+]
+CaptionsOption = Annotated[
+    Path | None, typer.Option(help="A CSV with the columns video and caption; they answer searches with a video.")
+]
+WindowOption = Annotated[
+    float | None,
+    typer.Option(
+        min=1.0,
+        help="Seconds of the stretches in which long videos are searched, 30 by default; up to twice that "
+        "a video stays whole.",
+    ),
+]
+
+
 def ingest(
-    run: Annotated[
-        Path, typer.Argument(metavar="RUN", help="A trained run; with --model, one that is made without training.")
-    ],
-    folders: Annotated[
-        list[Path] | None,
-        typer.Argument(
-            metavar="FOLDER...",
-            help="Folders of videos. Without any: all videos of the workspace the run was trained on, and what is new "
-            "in the folders of before.",
-        ),
-    ] = None,
-    model: Annotated[
-        str | None,
-        typer.Option(
-            help="Make RUN without training: clip, siglip, a local folder or hub name of such a model; or text, which "
-            "searches spoken and shown words only.",
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None, typer.Option(help="With --model: how much each expert counts, for example clip=2,speech=1.")
-    ] = None,
-    captions: Annotated[
-        Path | None, typer.Option(help="A CSV with the columns video and caption; they answer searches with a video.")
-    ] = None,
+    run: RunArgument,
+    folders: FoldersArgument = None,
+    model: ModelOption = None,
+    weights: WeightsOption = None,
+    captions: CaptionsOption = None,
     prune: Annotated[bool, typer.Option("--prune", help="Take out videos whose files are gone.")] = False,
     only_these: Annotated[
         bool,
         typer.Option("--only-these", help="Begin without the gallery that the run searched so far."),
     ] = False,
-    window: Annotated[
-        float | None,
-        typer.Option(
-            min=1.0,
-            help="Seconds of the stretches in which long videos are searched, 30 by default; up to twice that "
-            "a video stays whole.",
-        ),
-    ] = None,
+    window: WindowOption = None,
     watch: Annotated[
         bool, typer.Option("--watch", help="Go on, and put in what comes into the folders, until Ctrl-C.")
     ] = False,
@@ -72,6 +80,8 @@ def ingest(
     from vtr.retrieval.ingest import Ingestion, Request
     from vtr.retrieval.watch import watch as go_on
 
+    if watch and not folders:
+        raise typer.BadParameter("name the folders to watch: vtr ingest RUN FOLDER --watch", param_hint="--watch")
     opened = _open(run, model, weights, set_ or [])
     ingestion = Ingestion(opened, _extractor(opened, set_ or []), device=device)
     request = Request(
@@ -84,9 +94,7 @@ def ingest(
         retry_failed=retry_failed,
     )
     if watch:
-        if not folders:
-            raise typer.BadParameter("name the folders to watch: vtr ingest RUN FOLDER --watch", param_hint="--watch")
-        go_on(ingestion, request, every_seconds=every, tell=typer.echo)
+        go_on(ingestion, request, every_seconds=every, tell=typer.echo)  # until Ctrl-C
     summary = ingestion.ingest(request)
     typer.echo(summary)
     if summary.failed:

@@ -53,8 +53,9 @@ def test_the_index_of_a_library_is_of_the_kind_that_is_asked_for(toy_run: Run, c
     assert not index(toy_run, "library", None).fresh
     assert Retriever.load(toy_run).num_videos == 13
     assert verify_index(toy_run, None, None).startswith(f"{made.folder}: ")
-    next((made.folder / read_json(made.folder / "manifest.json")["segments"][0]["name"]).iterdir()).write_bytes(b"")
-    with pytest.raises(WorkspaceError):
+    segment = read_json(made.folder / "manifest.json")["segments"][0]["name"]
+    (made.folder / segment / "videos.f32").write_bytes(b"")
+    with pytest.raises(WorkspaceError, match=r"videos\.f32"):
         verify_index(toy_run, None, None)
 
 
@@ -78,6 +79,15 @@ def test_a_library_is_exported_with_the_stretches_of_its_videos(toy_run: Run, cl
     export(toy_run, "library", None, to="milvus", out=tmp_path / "milvus")
     rows = pq.read_table(tmp_path / "milvus" / "videos" / "videos.parquet").to_pylist()
     assert [row["start_seconds"] for row in rows] == [0, 0, 30, 60]  # no value is missing there
+
+
+def test_a_library_of_another_model_is_not_indexed(toy_run: Run, clips: Path) -> None:
+    ingest(toy_run, clips)
+    manifest, folder = toy_run.root / "manifest.json", LibraryFolder(toy_run.library).index
+    manifest.write_text(manifest.read_text().replace(read_json(manifest)["output"], "feedfeedfeedfeed"))
+    with pytest.raises(WorkspaceError, match="was embedded by model"):
+        index(toy_run, None, None, factory="IVF2,Flat")
+    assert held_settings(folder) == Settings()
 
 
 def test_without_a_library_its_name_is_refused(toy_run: Run, tmp_path: Path) -> None:

@@ -152,6 +152,9 @@ def test_mistakes_are_told_before_anything_is_written(tmp_path: Path) -> None:
 
     assert "without training: add --model clip" in told()
     assert "Did you mean 'max_seconds'?" in told("--model", "text", "--set", "max_second=9")
+    watched = CliRunner().invoke(app, ["ingest", str(run), "--model", "text", "--watch"])
+    assert (watched.exit_code, run.exists()) == (2, False)
+    assert "name the folders to watch" in watched.output
     assert "NAME=NUMBER" in CliRunner().invoke(app, ["ingest", str(run), "--model", "text", "--weights", "ocr"]).output
     assert not run.exists()
 

@@ -218,10 +218,11 @@ class Ingestion:
         if self._trained:
             reserved |= load_annotations(self.run.workspace).video_by_id.keys()
         found: dict[str, FoundVideo] = {}
-        summary.empty = [str(folder) for folder in folders if folder.is_dir() and is_empty(folder)]
         for folder in folders:
             library = annotations_of(self.library.workspace)
             inside = find_in(folder, records, library, reserved, request.frame_rate)
+            if not inside and is_empty(folder):
+                summary.empty.append(str(folder))
             taken = [paths[one.video.path] for one in inside if one.video.path in paths]
             self._take(taken, _first_captions(own), summary)
             inside = [one for one in inside if one.video.path not in paths]

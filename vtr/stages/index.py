@@ -44,6 +44,7 @@ def index(
     """
     trained = read_manifest(run.root, f"vtr train WS --config CONFIG --out {run.root}")
     if (library := searched_library(run, split, part)) is not None:
+        library.open(str(trained["output"]))  # one that another model embedded is refused before anything is built
         with library.locked():
             asked = asked_settings(library.index, factory, parameters, target_recall, memory_limit)
             fresh = library.reindex(asked)
