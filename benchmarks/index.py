@@ -60,10 +60,11 @@ def _page(
 ) -> tuple[list[str], list[Target]]:
     today = datetime.datetime.now(tz=datetime.UTC).date()
     flat = timed["Flat"]
+    said = [Path(word).name if "/" in word else word for word in sys.argv[1:]]  # where it worked is nobody's business
     lines = [
         "# The index",
         "",
-        f"`.venv/bin/python benchmarks/index.py {' '.join(sys.argv[1:])}` made it on {today}.",
+        f"`.venv/bin/python benchmarks/index.py {' '.join(said)}` made it on {today}.",
         "",
         *paragraph(
             f"{cpu()}, {machine['threads']} threads, {machine['memory'] / GIB:.0f} GiB; faiss {machine['faiss']}, "
