@@ -16,6 +16,7 @@ import pytest
 from vtr.annotations.msrvtt import (
     CATEGORIES,
     JSON_FILES,
+    JSON_LISTS,
     QUERY_INDEX,
     QUERY_TABLE,
     TABLE_1K_A,
@@ -163,7 +164,7 @@ def test_frozen_in_time_s_msrvtt_zip_has_captions_and_all_splits_but_no_sources(
     assert with_file(report) == {"video0", "video7020"}
     told = str(report)
     assert "layout: MSRVTT.zip of Frozen in Time: annotation/MSR_VTT.json" in told
-    assert "these annotations have captions only: no categories, and no sources or times" in told
+    assert "these annotations have captions only: no categories, sources or times" in told
     assert "lists of splits: 8 in high-quality/structured-symlinks" in told
     assert "videos: 2 in videos/all" in told
     by_id, first = annotations.video_by_id, splits["1k-A"]
@@ -215,7 +216,7 @@ def test_of_several_annotations_the_official_are_taken_and_the_others_named(
     told = str(report)
     assert "official/train_val_annotation.zip:train_val_videodatainfo.json" in told
     assert "other annotations there, not read: MSRVTT_data.json, annotation/MSR_VTT.json" in told
-    assert "1k-A is not made: there is neither MSRVTT_JSFUSION_test.csv nor jsfusion_val_caption_idx.pkl" in told
+    assert "1k-A is not made: there is neither MSRVTT_JSFUSION_test.csv nor jsfusion_val_caption_idx.pkl nor" in told
     assert f"no video is unpacked in {root}" in told
     assert split_names(report.workspace) == ("full", "full-single")
     with pytest.raises(InputError, match=r"1k-A is not made: .* 1k-B is not made: "):  # a folder of lists must have all
@@ -320,9 +321,20 @@ def test_either_list_and_either_form_of_the_queries_make_1k_a(lists: Path, made_
     for absent in ((TRAIN_1K_A, TEST_1K_A, QUERY_INDEX), (TRAIN_1K_A, TEST_1K_A, QUERY_TABLE)):
         fewer = {name: path for name, path in files.items() if name not in absent}
         assert published_splits(fewer | {TABLE_1K_A: table}, *made_up) == whole
+    texts = {caption.video_id: caption.text for caption in whole.splits[2].queries("test", made_up[0])}
+    train, test = (lists / name for name in JSON_LISTS)
+    dump(train, rows(whole.splits[2].train, ["a"] * 20))
+    dump(test, [row | {"caption": texts[row["video_id"]]} for row in rows(list(texts), "")])
+    fewer = {
+        name: path for name, path in files.items() if name not in (TRAIN_1K_A, TEST_1K_A, QUERY_INDEX, QUERY_TABLE)
+    }
+    assert published_splits(fewer | {path.name: path for path in (train, test)}, *made_up) == whole
+    dump(test, rows(["video9000", "video9000"], "a"))
+    with pytest.raises(InputError, match=r"msrvtt_test_1k\.json: video9000 is named again"):
+        published_splits(fewer | {path.name: path for path in (train, test)}, *made_up)
     table.write_text("video_id\nvideo0\nvideo10000\n")
     with pytest.raises(InputError, match=r"MSRVTT_train\.9k\.csv names videos the annotations do not hold: video10000"):
-        published_splits(fewer | {TABLE_1K_A: table}, *made_up)
+        published_splits(fewer | {TABLE_1K_A: table, QUERY_INDEX: files[QUERY_INDEX]}, *made_up)
 
 
 def test_a_video_without_a_split_is_of_the_part_that_its_number_tells(tmp_path: Path) -> None:

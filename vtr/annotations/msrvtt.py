@@ -32,11 +32,14 @@ COUNTS = {"train": 6513, "validate": 497, "test": 2990}
 TRAIN_1K_A, TEST_1K_A, TABLE_1K_A = "train_list_jsfusion.txt", "val_list_jsfusion.txt", "MSRVTT_train.9k.csv"
 COUNTS_1K_A = {TRAIN_1K_A: 9000, TEST_1K_A: 1000}
 COUNTS_1K_B = {"train_list_miech.txt": 6656, "test_list_miech.txt": 1000}
+JSON_LISTS = ("msrvtt_train_9k.json", "msrvtt_test_1k.json")
+"""1k-A as on Hugging Face: one object a video, with its captions, and with the query."""
+TRAIN_LISTS, QUERY_TEXTS = (TRAIN_1K_A, TABLE_1K_A, JSON_LISTS[0]), (QUERY_TABLE, JSON_LISTS[1])
 LISTS = (
     *(f"{part}_list_full.txt" for part in ("train", "val", "test")),
-    *(TRAIN_1K_A, TABLE_1K_A, TEST_1K_A, QUERY_TABLE, QUERY_INDEX, *COUNTS_1K_B),
+    *(*TRAIN_LISTS, TEST_1K_A, *QUERY_TEXTS, QUERY_INDEX, *COUNTS_1K_B),
 )
-"""The files of splits, by the names under which they are passed on."""
+"""The files that splits are made of, by the names under which they are passed on."""
 HOLDOUT = 500
 """Training videos that 1k-A-holdout keeps for validation."""
 
@@ -178,10 +181,9 @@ def published_splits(files: Mapping[str, Path], annotations: Annotations, full: 
     splits = [full, one_caption_a_video(full, annotations)]
     differ: list[str] = []
     missing: list[str] = []
-    lacking = [] if QUERY_TABLE in files or QUERY_INDEX in files else [f"neither {QUERY_TABLE} nor {QUERY_INDEX}"]
-    lacking += [] if TRAIN_1K_A in files or TABLE_1K_A in files else [f"neither {TRAIN_1K_A} nor {TABLE_1K_A}"]
-    if lacking:
-        missing.append(f"1k-A is not made: there is {' and '.join(lacking)}.")
+    needed = ((QUERY_TABLE, QUERY_INDEX, JSON_LISTS[1]), TRAIN_LISTS)
+    if lacking := [" nor ".join(names) for names in needed if not files.keys() & set(names)]:
+        missing.append(f"1k-A is not made: there is neither {' and neither '.join(lacking)}.")
     else:
         first, differ = _read_1k_a(files, annotations)
         splits += with_holdout(first, annotations)
@@ -218,25 +220,38 @@ def captions_of(sentences: list[tuple[int, str, str]]) -> tuple[Caption, ...]:
 
 def _read_1k_a(files: Mapping[str, Path], annotations: Annotations) -> tuple[Split, list[str]]:
     queries, differ = _read_queries(files, annotations)
-    known = annotations.video_by_id
-    if listed := files.get(TRAIN_1K_A):
-        train = read_list(listed, known)
-    else:
-        listed = files[TABLE_1K_A]
-        train = read_ids(listed)
-        if unknown := [video_id for video_id in train if video_id not in known]:
-            raise InputError(f"{listed} names videos the annotations do not hold: {some(unknown)}.")
+    listed = next(files[name] for name in TRAIN_LISTS if name in files)
+    train = _read_train(listed, annotations)
     if tested := files.get(TEST_1K_A):
-        test = read_list(tested, known)
+        test = read_list(tested, annotations.video_by_id)
         if odd := sorted(set(queries) ^ set(test)):
             raise InputError(f"the 1k-A queries and {tested} name different videos: {some(odd)}.")
     else:  # the list's order, which is that of the numbers
-        tested = files.get(QUERY_TABLE) or files[QUERY_INDEX]
+        tested = next(files[name] for name in (*QUERY_TEXTS, QUERY_INDEX) if name in files)
         test = tuple(sorted(queries, key=number_of))
-    for path, ids in ((listed, train), (tested, test)):
-        check_count(str(path), len(ids), COUNTS_1K_A[TRAIN_1K_A if ids is train else TEST_1K_A])
+    check_count(str(listed), len(train), COUNTS_1K_A[TRAIN_1K_A])
+    check_count(str(tested), len(test), COUNTS_1K_A[TEST_1K_A])
     check_disjoint({listed: train, tested: test})
     return split_1k_a(train, test, queries), differ
+
+
+def _read_train(path: Path, annotations: Annotations) -> tuple[str, ...]:
+    """Return the ids of a training list in one of its three forms."""
+    if path.suffix == ".txt":
+        return read_list(path, annotations.video_by_id)
+    ids = read_ids(path) if path.suffix == ".csv" else tuple(entry["video_id"] for entry in listed_videos(Place(path)))
+    if unknown := [video_id for video_id in ids if video_id not in annotations.video_by_id]:
+        raise InputError(f"{path} names videos the annotations do not hold: {some(unknown)}.")
+    return ids
+
+
+def listed_videos(place: Place) -> list[Mapping[str, Any]]:
+    """Return the objects of a JSON list of videos, as on Hugging Face.
+
+    Raises:
+        InputError: it is damaged or no such list, or an object has no `video_id`.
+    """
+    return list(entries(str(place), {"videos": place.parsed()}, "videos", {"video_id": str}))
 
 
 def number_of(video_id: str) -> int:
@@ -257,8 +272,9 @@ def _read_1k_b(files: Mapping[str, Path], annotations: Annotations) -> Split:
 
 
 def _read_queries(files: Mapping[str, Path], annotations: Annotations) -> tuple[dict[str, str], list[str]]:
-    table, index = files.get(QUERY_TABLE), files.get(QUERY_INDEX)
-    texts = _read_query_table(table) if table else {}
+    table = next((files[name] for name in QUERY_TEXTS if name in files), None)
+    index = files.get(QUERY_INDEX)
+    texts = {} if table is None else _read_query_table(table) if table.suffix == ".csv" else _query_texts(table)
     places = load_pickle(index) if index else None
     if places is not None and not (
         isinstance(places, dict) and all(isinstance(k, str) and isinstance(v, int) for k, v in places.items())
@@ -268,6 +284,17 @@ def _read_queries(files: Mapping[str, Path], annotations: Annotations) -> tuple[
         return match_queries(texts, places, annotations)
     except InputError as error:
         raise InputError(f"{' and '.join(str(path) for path in (table, index) if path)}: {error}") from error
+
+
+def _query_texts(path: Path) -> dict[str, str]:
+    texts: dict[str, str] = {}
+    for entry in listed_videos(Place(path)):
+        if not isinstance(text := entry.get("caption"), str) or entry["video_id"] in texts:
+            raise InputError(
+                f"{path}: {entry['video_id']} is named again or has caption {text!r:.60}, text is expected."
+            )
+        texts[entry["video_id"]] = text
+    return texts
 
 
 def _read_query_table(path: Path) -> dict[str, str]:

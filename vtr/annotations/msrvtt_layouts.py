@@ -12,12 +12,14 @@ from vtr.annotations.msrvtt import (
     COUNTS,
     COUNTS_1K_A,
     JSON_FILES,
+    JSON_LISTS,
     LISTS,
     PublishedSplits,
     captions_of,
     check_published,
     entries,
     full_split,
+    listed_videos,
     number_of,
     part_of,
     published_splits,
@@ -73,7 +75,8 @@ def recognise(folder: Path) -> Recognised:
     notes = [f"layout: {chosen.name}: {', '.join(_below(folder, found[name][0]) for name in chosen.files)}"]
     if chosen.lacks:
         notes.append(f"these annotations have {chosen.lacks}")
-    others = [_below(folder, place) for layout in held[1:] for name in layout.files for place in found[name]]
+    unread = [name for layout in held[1:] if layout is not LISTS_1K_A for name in layout.files]  # those serve as lists
+    others = [_below(folder, place) for name in unread for place in found[name]]
     others += [_below(folder, place) for name in chosen.files for place in found[name][1:]]
     if others:
         notes.append(f"other annotations there, not read: {some(others)}")
@@ -174,7 +177,7 @@ def _read_lists_1k_a(places: Sequence[Place]) -> Read:
     parts: dict[Path, tuple[str, ...]] = {}
     for place, expected, each in zip(places, COUNTS_1K_A.values(), (CAPTIONS_PER_VIDEO, 1), strict=True):
         source = str(place)
-        listed = list(entries(source, {"videos": place.parsed()}, "videos", {"video_id": str}))
+        listed = listed_videos(place)
         check_count(source, len(listed), expected)
         parts[place.path] = tuple(sorted((entry["video_id"] for entry in listed), key=number_of))
         for entry in listed:
@@ -197,7 +200,7 @@ def _read_lists_1k_a(places: Sequence[Place]) -> Read:
 
 LISTS_1K_A = Layout(
     "lists of 1k-A, as on Hugging Face",
-    ("msrvtt_train_9k.json", "msrvtt_test_1k.json"),
+    JSON_LISTS,
     "20 captions of the 9,000 training videos, and of the 1,000 test videos the query only",
     _read_lists_1k_a,
 )
@@ -207,7 +210,7 @@ LAYOUTS = (
     Layout(
         "MSRVTT.zip of Frozen in Time",
         ("MSR_VTT.json",),
-        "captions only: no categories, and no sources or times, so that nobody can tell which videos are cut from one",
+        "captions only: no categories, sources or times, so which clips share a source cannot be told",
         _read_captions_only,
     ),
     LISTS_1K_A,
