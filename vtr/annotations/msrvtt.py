@@ -87,7 +87,7 @@ def read_official(places: Iterable[Place], *, check_counts: bool = True) -> tupl
         sources.append(source)
         for entry in entries(source, content, "videos", {"video_id": str}):
             videos.append(video_of(source, entry))
-            part = entry["split"] if "split" in entry else part_of(entry["video_id"])
+            part = str(entry["split"]) if "split" in entry else part_of(entry["video_id"])
             if part not in parts:
                 raise InputError(
                     f"{source}: {entry['video_id']} has split '{part}', one of {', '.join(parts)} expected."

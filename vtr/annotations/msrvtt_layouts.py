@@ -117,8 +117,9 @@ def videos_in(folder: Path, wanted: Mapping[str, Video]) -> tuple[dict[str, Path
     Raises:
         InputError: two files would be one video.
     """
-    if not any(is_video(path) for paths in visible_files(folder).values() for path in paths):
-        zips = sorted(path for paths in visible_files(folder).values() for path in paths if path.suffix == ".zip")
+    held = [path for paths in visible_files(folder).values() for path in paths]
+    if not any(map(is_video, held)):
+        zips = sorted(path for path in held if path.suffix.lower() == ".zip")
         packed = [shown(path.relative_to(folder)) for path in zips if any(is_video(Path(m)) for m in members(path))]
         return {}, [f"no video is unpacked in {folder}" + (f"; unzip {' and '.join(packed)}" if packed else "")]
     found = find_videos(folder)
@@ -142,8 +143,8 @@ def _below(folder: Path, place: Place) -> str:
 def _unknown(folder: Path, found: Mapping[str, tuple[Place, ...]]) -> InputError:
     known = "".join(f"\n  {' and '.join(layout.files)}: {layout.name}" for layout in LAYOUTS)
     part = f" It has only {' and '.join(sorted(found))}." if found else ""
-    packed = [shown(p.relative_to(folder)) for paths in visible_files(folder).values() for p in paths]
-    zips = [name for name in packed if name.lower().endswith(".zip")]
+    held = (shown(path.relative_to(folder)) for paths in visible_files(folder).values() for path in paths)
+    zips = [name for name in held if name.lower().endswith(".zip")]
     unpack = f" Not unpacked there: {some(zips)}; unzip what is needed and run again." if zips else ""
     return InputError(
         f"{folder} is none of the known layouts of MSR-VTT.{part}{unpack} The annotation files that were looked for, "
