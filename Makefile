@@ -4,14 +4,15 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test check format constraints clean
 
 help:
 	@echo "make demo     build a small world of real clips and take it through every stage"
 	@echo "make test     run the tests"
-	@echo "make check    ruff, mypy, import rules"
+	@echo "make check    ruff, mypy, import rules, dependencies"
 	@echo "make format   apply ruff's formatting and fixes"
 	@echo "make install  create $(VENV) with everything the above need"
+	@echo "make constraints  write the versions in $(VENV) to constraints.txt"
 	@echo "make clean    remove $(VENV)"
 
 install: $(STAMP)
@@ -34,10 +35,18 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry vtr feature_extraction benchmarks
 
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Without local tags such as +cpu, so that the pins hold on every machine, and without python-dateutil, of which s3fs
+# needs an older version than the others take.
+constraints: $(STAMP)
+	{ echo '# The versions that the tests run with, from `make constraints`. Use: pip install -c constraints.txt ...'; \
+	  $(BIN)/python -m pip freeze --exclude-editable | sed -e 's/+[[:alnum:].]*$$//' -e '/^python-dateutil==/d'; \
+	} > constraints.txt
 
 clean:
 	rm -rf $(VENV)

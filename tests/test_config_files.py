@@ -61,7 +61,9 @@ def test_the_command_prints_a_configuration_word_for_word() -> None:
 def test_a_name_that_two_stages_have_needs_its_stage() -> None:
     with pytest.raises(ConfigError, match="may be any of extract/msrvtt_clips, train/msrvtt_clips"):
         read_config("msrvtt_clips")
-    with pytest.raises(ConfigError, match=r"no configuration 'smal'. Did you mean '\w+/small'\? Those .* train/default"):
+    with pytest.raises(
+        ConfigError, match=r"no configuration 'smal'. Did you mean '\w+/small'\? Those .* train/default"
+    ):
         read_config("smal")
 
 
@@ -70,7 +72,7 @@ def test_a_printed_sweep_still_finds_what_it_trains(tmp_path: Path) -> None:
     copy.write_text(read_config("losses_mmt"))
     assert load_sweep(copy) == load_sweep(ROOT / "configs" / "sweeps" / "losses_mmt.yaml")
     copy.write_text(copy.read_text().replace("train: msrvtt_clips", "train: msrvtt_clip"))
-    with pytest.raises(VtrError, match="no file msrvtt_clip, .*Did you mean 'msrvtt_clips'"):
+    with pytest.raises(VtrError, match=r"no file msrvtt_clip, .*Did you mean 'msrvtt_clips'"):
         load_sweep(copy)
 
 

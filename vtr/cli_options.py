@@ -34,7 +34,8 @@ DemoConfigOption = Annotated[
     Path | None, typer.Option("--config", metavar="YAML", parser=_config_path(""), help=CONFIG_HELP)
 ]
 SweepConfigOption = Annotated[
-    Path, typer.Option("--config", metavar="YAML", parser=_config_path("sweeps"), help=f"What to compare. {CONFIG_HELP}")
+    Path,
+    typer.Option("--config", metavar="YAML", parser=_config_path("sweeps"), help=f"What to compare. {CONFIG_HELP}"),
 ]
 SetOption = Annotated[
     list[str] | None,

@@ -216,8 +216,7 @@ def _read_yaml(path: Path) -> dict[str, Any]:
         values = _parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise InputError(
-            f"{path} does not exist. Give the path of a YAML configuration; `vtr configs` lists "
-            "those that come along."
+            f"{path} does not exist. Give the path of a YAML configuration; `vtr configs` lists those that come along."
         ) from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a directory, a YAML file was expected.") from error

@@ -11,7 +11,14 @@ from toy import ROOT
 from vtr.stages import doctor as stage
 from vtr.stages.doctor import DISTRIBUTIONS, doctor
 
-CORE = {"torch": "torch", "decord": "decord", "PyAV": "av", "faiss": "faiss-cpu", "transformers": "transformers", "pyarrow": "pyarrow"}
+CORE = {
+    "torch": "torch",
+    "decord": "decord",
+    "PyAV": "av",
+    "faiss": "faiss-cpu",
+    "transformers": "transformers",
+    "pyarrow": "pyarrow",
+}
 
 
 def asked(distribution: str) -> Requirement:
@@ -29,7 +36,7 @@ def _metadata(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_metadata")
 def test_a_missing_core_package_is_named_with_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stage, "has_module", lambda name: False)
+    monkeypatch.setattr(stage, "has_module", lambda _: False)
     found = {finding.name: finding for finding in doctor().findings}
     for name, distribution in CORE.items():
         line = found[name].mend.removeprefix("pip install ").strip("'")
