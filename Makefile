@@ -1,24 +1,25 @@
-# `make demo` and `make test` need Python 3.11+, make and a package index; nothing else.
+# `make demo` and `make test` need Python 3.11 to 3.13, make and a package index; nothing else.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test check format constraints clean
 
 help:
 	@echo "make demo     build a small world of real clips and take it through every stage"
 	@echo "make test     run the tests"
-	@echo "make check    ruff, mypy, import rules"
+	@echo "make check    ruff, mypy, import rules, dependencies"
 	@echo "make format   apply ruff's formatting and fixes"
 	@echo "make install  create $(VENV) with everything the above need"
+	@echo "make constraints  write the versions in $(VENV) to constraints.txt"
 	@echo "make clean    remove $(VENV)"
 
 install: $(STAMP)
 
 # pip is asked only when what it would read has changed, so a second call installs nothing.
 $(STAMP): pyproject.toml constraints.txt
-	@$(PYTHON) -c 'import sys; sys.exit(0 if sys.version_info >= (3, 11) else "vtr needs Python 3.11 or newer, this is %d.%d: set PYTHON=..." % sys.version_info[:2])'
+	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "vtr needs Python 3.11 to 3.13, this is %d.%d: set PYTHON=..." % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[experts,ray,serve,dev]'
 	@touch $@
@@ -34,10 +35,18 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/deptry vtr feature_extraction benchmarks
 
 format: $(STAMP)
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+# Without local tags such as +cpu, so that the pins hold on every machine, and without python-dateutil, of which s3fs
+# needs an older version than the others take.
+constraints: $(STAMP)
+	{ echo '# The versions that the tests run with, from `make constraints`. Use: pip install -c constraints.txt ...'; \
+	  $(BIN)/python -m pip freeze --exclude-editable | sed -e 's/+[[:alnum:].]*$$//' -e '/^python-dateutil==/d'; \
+	} > constraints.txt
 
 clean:
 	rm -rf $(VENV)

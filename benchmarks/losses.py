@@ -233,7 +233,7 @@ def head(machine: dict[str, Any]) -> list[str]:
     try:
         others = f"{bench} {metadata.version(bench)}"
     except metadata.PackageNotFoundError:
-        others = f"no {bench} (`pip install -c constraints.txt -e '.[bench]'`)"
+        others = f"no {bench} (`pip install 'vtr[bench]'`)"
     return [
         "# Losses: time and memory",
         "",

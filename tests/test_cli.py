@@ -23,7 +23,7 @@ STAGES = (
     "import mmt-features", "import ce-features",
     "import mmt-checkpoint", "import ce-checkpoint", "extract", "experts",
     "features list", "features compact", "train", "mine", "embed", "index", "evaluate", "search",
-    "report", "status", "doctor", "losses", "serve", "demo",
+    "report", "status", "doctor", "losses", "configs", "serve", "demo",
 )  # fmt: skip
 TEXT = ("--text-model", "./none", "--workspace")
 MAIN = [sys.executable, "-c", "from vtr.cli import main; main()"]

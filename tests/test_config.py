@@ -165,7 +165,7 @@ def test_the_configs_that_come_along_are_valid_and_open_with_their_command(path:
     kind = {"extract": ExtractConfig, "train": TrainConfig, "sweeps": SweepConfig}[path.parent.name]
     assert isinstance(load(kind, path), kind)  # type: ignore[type-var]
     comment = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    assert any("vtr " in line and path.name in line for line in comment)
+    assert any("vtr " in line and f"--config {path.stem} " in f"{line} " for line in comment)
     assert yaml.safe_load(path.read_text(encoding="utf-8"))
 
 

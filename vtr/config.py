@@ -215,7 +215,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = _parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist. Give the path of a YAML configuration (see configs/).") from error
+        raise InputError(
+            f"{path} does not exist. Give the path of a YAML configuration; `vtr configs` lists those that come along."
+        ) from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a directory, a YAML file was expected.") from error
     except OSError as error:

@@ -207,7 +207,7 @@ def test_report_counts_everything(tmp_path: Path) -> None:
     assert "split 1k-B is not made: train_list_miech.txt, test_list_miech.txt not there" in text
     table = {line.strip()[:12]: line.split() for line in text.splitlines() if " of " in line}
     assert table["full train  "][2:] == ["1", "of", "3", "2", "of", "3", "2", "of", "3"]
-    assert f"vtr train {tmp_path / 'ws'} --config configs/train/mmt_full_released.yaml" in text
+    assert f"vtr train {tmp_path / 'ws'} --config mmt_full_released" in text
 
 
 def test_a_file_in_half_precision(tmp_path: Path) -> None:
