@@ -28,7 +28,7 @@ demo: $(STAMP)
 	$(BIN)/vtr demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
 check: $(STAMP) docs
 	$(BIN)/ruff check .

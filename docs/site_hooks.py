@@ -1,7 +1,8 @@
-"""What mkdocs.yml builds beside docs/: pages that lie elsewhere in the repository, and the reference of the command line.
+"""What mkdocs.yml builds beside docs/: pages that lie elsewhere in the repository, and the command line's reference.
 
-Links between files are written as they work in the repository (`../benchmarks/losses.md` seen from `docs/`). Here they are turned
-into what they are in the site. A link to a file that is no page, such as a config, takes a copy of it into the site.
+Links between files are written as they work in the repository (`../benchmarks/losses.md` seen from `docs/`). Here they
+are turned into what they are in the site. A link to a file that is no page, such as a config, takes a copy of it into
+the site.
 """
 
 from __future__ import annotations
@@ -81,7 +82,8 @@ def _file(path: str, config: MkDocsConfig) -> File:
 
 def _command_line() -> str:
     """Return the reference of the command line as typer writes it."""
-    command = [sys.executable, "-m", "typer", "vtr.cli", "utils", "docs", "--name", "vtr", "--title", "The command line"]
+    arguments = ["vtr.cli", "utils", "docs", "--name", "vtr", "--title", "The command line"]
+    command = [sys.executable, "-m", "typer", *arguments]
     made = subprocess.run(command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False)
     if made.returncode:
         raise PluginError(f"the command line's reference could not be made: {made.stderr.strip()}")

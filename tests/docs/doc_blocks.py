@@ -12,12 +12,12 @@ from markdown_it import MarkdownIt
 from toy import ROOT
 
 PAGES = sorted(
-    [*(ROOT / name for name in ("README.md", "CONTRIBUTING.md")), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")]
+    [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")],
 )
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
 OURS = ("vtr", "make", "torchrun", "python", "python3", "pip", "mkdocs")
 """Programs whose arguments are held to what they take, or to what is in the repository."""
-OTHERS = ("curl", "ray", "trec_eval", "export", "git", "docker", "hf", "apt-get", "apt", "sudo", "source", "cd", "nvidia-smi")
+OTHERS = ("curl", "ray", "trec_eval", "export", "git", "docker", "hf", "apt-get", "sudo", "source", "cd", "nvidia-smi")
 """Programs of other people: known, and not looked into."""
 SETTING = re.compile(r"[A-Z_]+=\S+")
 

@@ -27,7 +27,7 @@ ADDITIONS = [block for block in blocks(GUIDE) if block.language == "diff"]
 
 
 def put_in(changes: str, root: Path) -> None:
-    """Make the changes of a block: each piece's context, with what `-` marks, is in the file once, and gets what `+` marks."""
+    """Make the changes of a block: a piece's lines, without those of `+`, are in the file once and become the others."""
     head, *pieces = changes.split("@@\n")
     path = root / head.strip().removeprefix("+++ ")
     text = path.read_text(encoding="utf-8")
@@ -66,7 +66,12 @@ def python(root: Path, *arguments: object) -> str:
 def vtr(root: Path, *commands: list[object]) -> str:
     """Run commands of vtr one after another, in one process: to import torch takes longer than they do."""
     given = json.dumps([list(map(str, command)) for command in commands])
-    return python(root, "-c", "import json, sys, vtr.cli\nfor c in json.loads(sys.argv[1]): vtr.cli.app(c, standalone_mode=False)", given)
+    return python(
+        root,
+        "-c",
+        "import json, sys, vtr.cli\nfor c in json.loads(sys.argv[1]): vtr.cli.app(c, standalone_mode=False)",
+        given,
+    )
 
 
 def test_the_page_has_what_it_says() -> None:
@@ -138,7 +143,9 @@ print(json.dumps({
     weights = {name: np.array(value) for name, value in found["weights"].items()}
     for video in range(4):
         for expert in range(2):
-            vector = weights[f"videos.{expert}.weight"] @ found["means"][expert][video] + weights[f"videos.{expert}.bias"]
+            vector = (
+                weights[f"videos.{expert}.weight"] @ found["means"][expert][video] + weights[f"videos.{expert}.bias"]
+            )
             np.testing.assert_allclose(found["videos"][video][expert], vector / np.linalg.norm(vector), atol=1e-6)
     for text, state in enumerate(found["states"]):
         vectors = (weights["texts.weight"] @ state + weights["texts.bias"]).reshape(2, 8)
@@ -164,7 +171,10 @@ def test_the_model_trains_is_evaluated_and_searched(
 
 
 def test_the_data_set_becomes_a_workspace(tmp_path: Path) -> None:
-    clips = {part: [f"{part}_a_b{number}_{3 * number}_{3 * number + 9}" for number in range(3)] for part in ("tr", "va", "te")}
+    clips = {
+        part: [f"{part}_a_b{number}_{3 * number}_{3 * number + 9}" for number in range(3)]
+        for part in ("tr", "va", "te")
+    }
     folder = tmp_path / "msvd"
     (folder / "YouTubeClips").mkdir(parents=True)
     for name, part in (("train_list.txt", "tr"), ("val_list.txt", "va"), ("test_list.txt", "te")):

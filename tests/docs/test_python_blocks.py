@@ -63,7 +63,9 @@ def test_it_imports_what_there_is(block: Block) -> None:
 @pytest.mark.parametrize("block", [block for block in BLOCKS if runs(block)], ids=lambda block: block.place)
 def test_it_runs(block: Block) -> None:
     torch.manual_seed(0)
-    exec(compile(block.text, block.place, "exec"), {name: make() for name, make in given().items()} | {"__name__": "doc"})
+    exec(
+        compile(block.text, block.place, "exec"), {name: make() for name, make in given().items()} | {"__name__": "doc"}
+    )
 
 
 def test_the_blocks_that_should_run_do() -> None:

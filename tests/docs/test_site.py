@@ -1,4 +1,4 @@
-"""The documentation as a site: it is built without a warning, loads nothing from elsewhere, and reads as in the repository."""
+"""The documentation as a site: no warning as it is built, nothing loaded from elsewhere, read as in the repository."""
 
 from __future__ import annotations
 
@@ -20,7 +20,16 @@ ELEMENTS = ("h1", "h2", "h3", "p", "ul", "ol", "li", "table", "tr", "td", "pre",
 
 def build(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
     environment = os.environ | {"PYTHONPATH": str(root), "NO_MKDOCS_2_WARNING": "1"}
-    command = [sys.executable, "-m", "mkdocs", "build", "--site-dir", str(out), "--config-file", str(root / "mkdocs.yml")]
+    command = [
+        sys.executable,
+        "-m",
+        "mkdocs",
+        "build",
+        "--site-dir",
+        str(out),
+        "--config-file",
+        str(root / "mkdocs.yml"),
+    ]
     return subprocess.run(command, cwd=root, env=environment, capture_output=True, text=True, check=False)
 
 
@@ -95,7 +104,9 @@ def test_a_page_has_the_same_parts_for_both_kinds_of_markdown(page: Path) -> Non
 
 def test_the_tour_names_files_that_are_there() -> None:
     tour = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
-    there = {path.name for folder in ("vtr", "feature_extraction", "tests", "docs") for path in (ROOT / folder).rglob("*.*")}
+    there = {
+        path.name for folder in ("vtr", "feature_extraction", "tests", "docs") for path in (ROOT / folder).rglob("*.*")
+    }
     named = re.findall(r"`([\w./]+\.(?:py|js))`", tour)
     assert len(named) > 80
     for name in named:

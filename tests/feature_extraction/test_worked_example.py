@@ -19,7 +19,9 @@ GUIDE = Path(__file__).parents[2] / "docs" / "extending.md"
 
 def test_the_expert_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = GUIDE.read_text(encoding="utf-8")
-    code = re.search(r'^```python title="feature_extraction/experts/colour.py"\n(.*?)^```', text, re.DOTALL | re.MULTILINE)
+    code = re.search(
+        r'^```python title="feature_extraction/experts/colour.py"\n(.*?)^```', text, re.DOTALL | re.MULTILINE
+    )
     assert code is not None
     (tmp_path / "colour.py").write_text(code[1], encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)

@@ -125,15 +125,24 @@ def check_learnable(corpus: Corpus) -> None:
     Raises:
         ConfigError: one has not, so nothing of it can be learnt.
     """
-    listed = frozenset(corpus.split.train)
-    bare = [name for name in corpus.experts if listed.isdisjoint(corpus.store.video_ids(name))]
-    if bare:
+    if bare := _unlearnable(corpus):
         rest = [name for name in corpus.experts if name not in bare]
         left = f": --set experts=[{','.join(rest)}]" if rest else ", and extract others"
         raise ConfigError(
-            f"{' and '.join(bare)}: no features of any of the {len(listed)} videos of {corpus.split.name} train, so "
-            f"nothing can be learnt. Leave out of `experts` what no training video has{left}."
+            f"{' and '.join(bare)}: no features of any of the {len(corpus.split.train)} videos of {corpus.split.name} "
+            f"train, so nothing can be learnt. Leave out of `experts` what no training video has{left}."
         )
+
+
+def learnable(corpus: Corpus) -> tuple[str, ...]:
+    """Return the experts of which some training video has features; all of them where none has any."""
+    bare = _unlearnable(corpus)
+    return tuple(name for name in corpus.experts if name not in bare) or corpus.experts
+
+
+def _unlearnable(corpus: Corpus) -> list[str]:
+    listed = frozenset(corpus.split.train)
+    return [name for name in corpus.experts if listed.isdisjoint(corpus.store.video_ids(name))]
 
 
 def _check_listed(split: Split, parts: Sequence[Part]) -> None:
