@@ -27,7 +27,7 @@ ADDITIONS = [block for block in blocks(GUIDE) if block.language == "diff"]
 
 
 def put_in(changes: str, root: Path) -> None:
-    """Make the changes of a block: a piece's lines, without those of `+`, are in the file once and become the others."""
+    """Make a block's changes: the lines of a piece without `+` are in the file once, and become those without `-`."""
     head, *pieces = changes.split("@@\n")
     path = root / head.strip().removeprefix("+++ ")
     text = path.read_text(encoding="utf-8")

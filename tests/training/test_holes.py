@@ -22,6 +22,7 @@ from vtr.losses import build_loss
 from vtr.models import build_model
 from vtr.models.saved import load_model
 from vtr.models.text import TextInput
+from vtr.stages.status import status
 from vtr.store.reader import FeatureStore
 from vtr.training.data import TrainingData, make_data
 from vtr.training.dry_run import dry_run
@@ -165,6 +166,10 @@ def test_where_no_expert_is_named_those_that_no_training_video_has_are_left_out(
     assert "left out, as no training video has any: motion" in capsys.readouterr().err
     model, _ = load_model(trained.run.checkpoints / "best", "cpu")
     assert model.experts == ("appearance",)
+    assert not train(workspace, toy_config(epochs=1), tmp_path / "run", device="cpu").fresh
+    (tmp_path / "run" / "manifest.json").unlink()  # as of a run that was cut off
+    [line] = [line for line in str(status(workspace.root)).splitlines() if line.split()[:1] == ["train"]]
+    assert line.split()[1] == "partly"
 
 
 def test_captions_that_tokenise_to_nothing_are_counted_and_named(

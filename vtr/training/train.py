@@ -217,7 +217,7 @@ def load_training_corpus(
         text_features=config.text.features,
     )
     corpus = load(config.experts)
-    if config.experts is None and (kept := learnable(corpus)) != corpus.experts:
+    if config.experts is None and (kept := learnable(corpus.store, corpus.split)) != corpus.experts:
         say(f"left out, as no training video has any: {', '.join(sorted({*corpus.experts} - {*kept}))}")
         corpus = load(kept)
     check_learnable(corpus)
