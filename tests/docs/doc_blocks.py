@@ -17,7 +17,10 @@ PAGES = sorted(
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
 OURS = ("vtr", "make", "torchrun", "python", "python3", "pip", "mkdocs")
 """Programs whose arguments are held to what they take, or to what is in the repository."""
-OTHERS = ("curl", "ray", "trec_eval", "export", "git", "docker", "hf", "apt-get", "sudo", "source", "cd", "nvidia-smi")
+OTHERS = (
+    *("curl", "wget", "tar", "unzip", "git", "docker", "apt-get", "sudo", "nvidia-smi"),
+    *("ray", "trec_eval", "hf", "export", "source", "cd"),
+)
 """Programs of other people: known, and not looked into."""
 SETTING = re.compile(r"[A-Z_]+=\S+")
 

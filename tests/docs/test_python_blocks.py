@@ -15,7 +15,7 @@ from doc_blocks import PAGES, Block, blocks, kind
 
 PAGES_HERE = [page for page in PAGES if page.name != "extending.md"]  # that one's tests are in test_extending.py
 BLOCKS = [block for page in PAGES_HERE for block in blocks(page) if kind(block) == "python"]
-FILES = re.compile(r"RUN|DIR|runs/|\.(npy|csv)$|^videos$|^run$")
+FILES = re.compile(r"RUN|DIR|runs/|ws/|exported/|\.(npy|csv)$|^videos$|^run$")
 """Strings that name what a reader has, and the tests have not."""
 
 
