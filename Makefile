@@ -4,12 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo test check format constraints clean
+.PHONY: help install demo test check docs format constraints clean
 
 help:
 	@echo "make demo     build a small world of real clips and take it through every stage"
 	@echo "make test     run the tests"
-	@echo "make check    ruff, mypy, import rules, dependencies"
+	@echo "make check    ruff, mypy, import rules, dependencies, the documentation's links"
+	@echo "make docs     build the documentation into site/"
 	@echo "make format   apply ruff's formatting and fixes"
 	@echo "make install  create $(VENV) with everything the above need"
 	@echo "make constraints  write the versions in $(VENV) to constraints.txt"
@@ -21,21 +22,25 @@ install: $(STAMP)
 $(STAMP): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(0 if (3, 11) <= sys.version_info < (3, 14) else "vtr needs Python 3.11 to 3.13, this is %d.%d: set PYTHON=..." % sys.version_info[:2])'
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[experts,ray,serve,dev]'
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[experts,ray,serve,docs,dev]'
 	@touch $@
 
 demo: $(STAMP)
 	$(BIN)/vtr demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
 
-check: $(STAMP)
+check: $(STAMP) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	$(BIN)/deptry vtr feature_extraction benchmarks
+
+# Strict: a link, an anchor or a page that is missing fails it.
+docs: $(STAMP)
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
 
 format: $(STAMP)
 	$(BIN)/ruff format .

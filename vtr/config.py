@@ -91,7 +91,7 @@ class TrainConfig(Config):
     """The split whose train part is learnt from and whose validation part chooses the best checkpoint."""
 
     experts: tuple[str, ...] | None = Field(default=None, strict=False)
-    """The experts to use; None means all in the feature store."""
+    """The experts to use; None means all in the feature store of which some training video has features."""
 
     seed: int = 0
     epochs: int = Field(default=20, ge=1)
