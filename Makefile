@@ -3,13 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+BENCH := $(VENV)/installed-bench
 
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test check format bench clean
 
 help:
 	@echo "make demo     build a small world of real clips and take it through every stage"
 	@echo "make test     run the tests"
 	@echo "make check    ruff, mypy, import rules"
+	@echo "make bench    run every benchmark at brief sizes, and write benchmarks/results.md"
 	@echo "make format   apply ruff's formatting and fixes"
 	@echo "make install  create $(VENV) with everything the above need"
 	@echo "make clean    remove $(VENV)"
@@ -34,6 +36,14 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: $(BENCH)
+	$(BIN)/python benchmarks/run.py
+
+# What losses are compared with.
+$(BENCH): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
 
 format: $(STAMP)
 	$(BIN)/ruff format .
