@@ -5,6 +5,8 @@ Each amount has a process of its own, `run_worker.py`. `growth_cases.py` lists w
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import gc
 import statistics
 import time
@@ -138,12 +140,19 @@ def cost(run: Callable[[], object], *, repeat: bool = True) -> Cost:
     from losses_worker import peak, restart_peak  # here, as it brings torch, which the runner can do without
 
     gc.collect()
+    give_back()
     before = restart_peak("cpu")
     took = [_timed(run)]
     memory = peak("cpu") - before
     while repeat and sum(took) < ENOUGH_SECONDS and len(took) < MOST_RUNS:
         took.append(_timed(run))
     return Cost(statistics.median(took), memory)
+
+
+def give_back() -> None:
+    """Give freed memory back to the system, where the C library can: what is held after is in use."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).malloc_trim(0)
 
 
 def _timed(run: Callable[[], object]) -> float:

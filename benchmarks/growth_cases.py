@@ -29,7 +29,7 @@ CASES = (
          stages.extracting),
     Case("planning", "planning an extraction", "videos", 62_500, LINEAR, LINEAR, stages.planning_extraction),
     Case("prepare", "preparing videos of 20 captions", "videos", 500, LINEAR, LINEAR, stages.preparing),
-    Case("store", "reading the feature store, shards of 64 videos", "shards", 1, LINEAR, BOUNDED,
+    Case("store", "reading the feature store, shards of 64 videos", "shards", 4, LINEAR, BOUNDED,
          stages.reading_store),
     Case("ingest", "ingesting videos whose features are there", "videos", 128, LINEAR, LINEAR, stages.ingesting),
     Case("serving", "the server, 40 queries a client; its memory, whole", "clients", 1, LINEAR, CONSTANT,

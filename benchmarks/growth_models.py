@@ -96,7 +96,7 @@ def embedding_word_pieces(pieces: int, folder: Path) -> Cost:
 
     def run(length: int) -> None:
         with torch.inference_mode():
-            model.embed_texts(as_texts(*random_captions([length] * 32, np.random.default_rng(0), vocabulary)))
+            model.embed_texts(as_texts(*random_captions([length] * 32, np.random.default_rng(0), vocabulary, length)))
 
     run(4)
     return cost(lambda: run(pieces))

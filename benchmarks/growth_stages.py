@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from vtr.types import Annotations
     from vtr.workspace import Workspace
 
-CAPTIONS_OF_A_VIDEO, STORED_DIM, RENDERED = 20, 512, 4
+CAPTIONS_OF_A_VIDEO, STORED_DIM, RENDERED = 20, 128, 4
 QUERIES_OF_A_CLIENT, GALLERY_OF = 40, 600
 
 
@@ -140,7 +140,8 @@ class ReadyFeatures:
         from vtr.store.reader import FeatureStore
 
         store = FeatureStore(workspace.store)
-        lacking = [video.id for video in load_annotations(workspace).videos if video.id not in self._examined(store)]
+        examined = store.examined(store.experts[0])
+        lacking = [video.id for video in load_annotations(workspace).videos if video.id not in examined]
         if not lacking:
             return
         self.called += 1
@@ -149,9 +150,6 @@ class ReadyFeatures:
         ledger = Ledger(workspace.ledger)
         for video_id in lacking:
             ledger.settle(video_id, store.experts, [])
-
-    def _examined(self, store: FeatureStore) -> frozenset[str]:
-        return store.examined(store.experts[0])
 
     def _write(self, store: FeatureStore, name: str, ids: Sequence[str]) -> None:
         from vtr.store.schema import encode_row
