@@ -178,13 +178,14 @@ def serving_clients(clients: int, folder: Path) -> Cost:
     import serving
     from made_run import make_run
     from page import call
+    from serving_worker import Job
 
     serving.limit_threads()
     run = str(make_run(folder, GALLERY_OF).root)
-    queries = call(serving.WORKER, serving.Job("queries", run))["queries"]
+    queries = call(serving.WORKER, Job("queries", run))["queries"]
     server = serving.Server(run)
     try:
-        job = serving.Job("clients", seconds=0, port=server.port, clients=clients, queries=queries)
+        job = Job("clients", seconds=0, port=server.port, clients=clients, queries=queries)
         call(serving.WORKER, replace(job, least=len(queries)))
         seen = call(serving.WORKER, replace(job, least=clients * QUERIES_OF_A_CLIENT))
         memory = int(server.metric("process_resident_memory_bytes"))

@@ -169,7 +169,8 @@ def _tables(found: Measured) -> list[str]:
         *paragraph(
             "Each amount of work has a process of its own. Time is of one run, the median of several where it is "
             "quick. Memory is the peak beyond what the process held before, or of a whole process where the line says "
-            "so; less than 8 MiB counts as 8 MiB in the factors. A goal leaves an eighth more than expected."
+            "so; less than 8 MiB counts as 8 MiB in the factors. A goal leaves an eighth more than expected, and twice "
+            "as much where memory is only to be bounded."
         ),
         "",
         *table(found.growths),
