@@ -142,12 +142,12 @@ def _head(found: Measured, load: tuple[float, float]) -> list[str]:
     given = " ".join(sys.argv[1:])
     today = datetime.datetime.now(tz=datetime.UTC).date()
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / GIB
-    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "faiss-cpu", "numpy", "pyarrow"))
+    versions = ", ".join(f"{name} {metadata.version(name)}" for name in ("torch", "numpy", "pyarrow"))
     return [
         "# All benchmarks",
         "",
-        f"`.venv/bin/python benchmarks/run.py{' ' * bool(given)}{given}` made it on {today}, in {found.minutes:.0f} "
-        "minutes; `make bench` is the same.",
+        f"`.venv/bin/python benchmarks/run.py{' ' * bool(given)}{given}` made it on {today}, in {found.minutes:.1f} "
+        f"minutes{'' if given else '; `make bench` is the same'}.",
         "",
         *paragraph(
             f"{cpu()}, {len(os.sched_getaffinity(0))} cores, {memory:.0f} GiB; {versions}, Python "
