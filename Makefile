@@ -3,14 +3,16 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
+BENCH := $(VENV)/installed-bench
 
-.PHONY: help install demo test check docs format constraints clean
+.PHONY: help install demo test check bench docs format constraints clean
 
 help:
 	@echo "make demo     build a small world of real clips and take it through every stage"
 	@echo "make test     run the tests"
 	@echo "make check    ruff, mypy, import rules, dependencies, the documentation's links"
 	@echo "make docs     build the documentation into site/"
+	@echo "make bench    run every benchmark at brief sizes, and write benchmarks/results.md"
 	@echo "make format   apply ruff's formatting and fixes"
 	@echo "make install  create $(VENV) with everything the above need"
 	@echo "make constraints  write the versions in $(VENV) to constraints.txt"
@@ -41,6 +43,14 @@ check: $(STAMP) docs
 # Strict: a link, an anchor or a page that is missing fails it.
 docs: $(STAMP)
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --clean
+
+bench: $(BENCH)
+	$(BIN)/python benchmarks/run.py
+
+# What losses are compared with.
+$(BENCH): $(STAMP)
+	$(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt -e '.[bench]'
+	@touch $@
 
 format: $(STAMP)
 	$(BIN)/ruff format .

@@ -9,7 +9,7 @@ A segment is a folder. For the videos, and for the captions:
     captions.owners     [T] int64, the row in the segment's videos that a caption describes
     videos.keys         [V, 2] uint64, hashes of the ids in rising order and their rows, to find a video by its id
 
-FAISS scans the vectors of the exact kind where they lie, so they are there once.
+The vectors of the exact kind are scanned where they lie, so they are there once.
 """
 
 from __future__ import annotations
