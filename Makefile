@@ -9,7 +9,7 @@ STAMP := $(VENV)/installed
 help:
 	@echo "make demo     build a small world of real clips and take it through every stage"
 	@echo "make test     run the tests"
-	@echo "make check    ruff, mypy, import rules"
+	@echo "make check    ruff, mypy, import rules, dead code"
 	@echo "make format   apply ruff's formatting and fixes"
 	@echo "make install  create $(VENV) with everything the above need"
 	@echo "make clean    remove $(VENV)"
@@ -34,6 +34,8 @@ check: $(STAMP)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture vtr feature_extraction
+	$(BIN)/vulture vtr feature_extraction benchmarks docs tests
 
 format: $(STAMP)
 	$(BIN)/ruff format .

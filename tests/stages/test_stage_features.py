@@ -113,7 +113,9 @@ def test_status_says_which_experts_are_to_go_on(workspace: Workspace) -> None:
 
     extracted(workspace, "ocr", "a", "a")
     assert commands() == {
-        **{"prepare": "", "extract look": " --experts look", "extract words": " --experts words"},
+        "prepare": "",
+        "extract look": " --experts look",
+        "extract words": " --experts words",
         "extract ocr": "",  # one of those that a plain `vtr extract` reads
     }
     for video_id, experts in (("d", ("face", "ocr")), ("e", ("clip", "words"))):
