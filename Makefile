@@ -4,11 +4,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 
-.PHONY: help install demo test check format clean
+.PHONY: help install demo test test-slow test-gpu coverage check format clean
 
 help:
 	@echo "make demo     build a small world of real clips and take it through every stage"
-	@echo "make test     run the tests"
+	@echo "make test     run the tests, but for the slow ones"
+	@echo "make test-slow  run the slow tests"
+	@echo "make test-gpu   run the tests that need a GPU, with torch, transformers and pytest alone (PYTHON=...)"
+	@echo "make coverage   run all tests and report lines and branches that none reaches"
 	@echo "make check    ruff, mypy, import rules, dead code"
 	@echo "make format   apply ruff's formatting and fixes"
 	@echo "make install  create $(VENV) with everything the above need"
@@ -27,7 +30,18 @@ demo: $(STAMP)
 	$(BIN)/vtr demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -n 2 -m slow
+
+# Of $(PYTHON), which need not be this project's: nothing is installed, and tests of what it lacks are skipped by name.
+test-gpu:
+	@$(PYTHON) -c 'import importlib.util as u, sys; lacks = [n for n in ("torch", "transformers", "pytest") if not u.find_spec(n)]; sys.exit("%s lacks %s: set PYTHON=... to one that has them" % (sys.executable, ", ".join(lacks)) if lacks else 0)'
+	PYTHONPATH=. VTR_EXPECT_GPU=1 $(PYTHON) -m pytest tests/gpu --confcutdir=tests/gpu -m gpu
+
+coverage: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
 
 check: $(STAMP)
 	$(BIN)/ruff check .
