@@ -1,10 +1,10 @@
-"""Experts give the same features on a GPU as on the CPU, tiny models and networks of full size, all of random weights."""
+"""Experts give the same features on a GPU as on the CPU: tiny models and whole networks, all of random weights."""
 
 from __future__ import annotations
 
 from needs import needs
 
-needs("pydantic", "yaml", "PIL", "transformers", "pyarrow")
+needs(__name__, "pydantic", "yaml", "PIL", "transformers", "pyarrow")
 
 from pathlib import Path
 

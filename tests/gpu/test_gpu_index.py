@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from needs import needs
 
-needs("faiss", "matplotlib", "pyarrow", "pydantic")
+needs(__name__, "faiss", "matplotlib", "pyarrow", "pydantic")
 
 from pathlib import Path
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from needs import needs
 
-needs("pydantic", "einops", "yaml")
+needs(__name__, "pydantic", "einops", "yaml")
 
 import pytest
 import torch

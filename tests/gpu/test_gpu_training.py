@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from needs import needs
 
-needs("pydantic", "einops", "yaml", "pyarrow", "safetensors")
+needs(__name__, "pydantic", "einops", "yaml", "pyarrow", "safetensors")
 
 import json
 from pathlib import Path
