@@ -7,6 +7,7 @@ from needs import needs
 needs(__name__, "pydantic", "einops", "yaml", "pyarrow", "safetensors")
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -15,7 +16,18 @@ import torch
 from resident_cases import CPU, PLENTY, data, same_batch, tensors
 from toy import make_config, make_workspace, save_tiny_bert
 
+from vtr.training.device import set_determinism
 from vtr.training.train import train
+
+# Training asks torch for kernels that give the same bits each time, and to warn where it has none.
+pytestmark = pytest.mark.filterwarnings("ignore:.*determin:UserWarning")
+
+
+@pytest.fixture(autouse=True)
+def any_kernels_afterwards(device: torch.device) -> Iterator[None]:
+    """Undo what training sets for the whole process."""
+    yield
+    set_determinism(False, device)
 
 
 @pytest.fixture(scope="module")
