@@ -30,10 +30,10 @@ demo: $(STAMP)
 	$(BIN)/vtr demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
 
 test-slow: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m slow
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
 
 # Of $(PYTHON), which need not be this project's: nothing is installed, and tests of what it lacks are skipped by name.
 test-gpu:
@@ -41,7 +41,7 @@ test-gpu:
 	PYTHONPATH=. VTR_EXPECT_GPU=1 $(PYTHON) -m pytest tests/gpu --confcutdir=tests/gpu -m gpu
 
 coverage: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term
+	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 check: $(STAMP)
 	$(BIN)/ruff check .
