@@ -223,5 +223,5 @@ def test_a_link_that_cannot_be_made_is_an_error_in_words(tmp_path: Path) -> None
     atomic_link(tmp_path / "link", "one")
     atomic_link(tmp_path / "link", "two")
     assert (tmp_path / "link").readlink() == Path("two")
-    with pytest.raises(WorkspaceError, match="cannot write .*nowhere"):
+    with pytest.raises(WorkspaceError, match=r"cannot write .*nowhere"):
         atomic_link(tmp_path / "nowhere" / "link", "one")

@@ -69,5 +69,5 @@ def test_what_does_not_fit_is_refused_with_what_was_expected(case: str) -> None:
 def test_a_split_lists_no_video_twice() -> None:
     with pytest.raises(InputError, match=r"split mine: test lists videos twice: b"):
         Split("mine", ("a",), (), ("b", "c", "b"))
-    with pytest.raises(InputError, match="train.*test|test.*train"):
+    with pytest.raises(InputError, match=r"train.*test|test.*train"):
         Split("mine", ("a", "b"), (), ("b",))

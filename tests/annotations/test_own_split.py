@@ -89,7 +89,7 @@ def test_queries_of_another_split_are_those_of_the_videos_of_this_one(tmp_path: 
     assert load_split(workspace, "all").query_caption_ids is None
     with pytest.raises(InputError, match="none of split single's queries is of a video in the parts"):
         prepare_split(workspace, "mine", {"test": other}, "single")
-    with pytest.raises(InputError, match="nothing is neither a file nor one of .*splits: full, "):
+    with pytest.raises(InputError, match=r"nothing is neither a file nor one of .*splits: full, "):
         prepare_split(workspace, "mine", {"test": test}, "nothing")
 
 
