@@ -287,7 +287,7 @@ def test_a_disk_that_is_full_while_faiss_writes_leaves_the_former_index(
         raise RuntimeError("Error in virtual void write(...)\nNo space left on device")  # as FAISS reports it
 
     monkeypatch.setattr(build.faiss, "write_index", full)
-    with pytest.raises(WorkspaceError, match="cannot write .*: No space left on device"):
+    with pytest.raises(WorkspaceError, match=r"cannot write .*: No space left on device"):
         build_index(tmp_path, groups([0]), embed_output="0", factory="IVF2,Flat", parameters="nprobe=2")
     check(tmp_path, {0, 1})
 

@@ -71,7 +71,11 @@ def exact(settings: dict[str, Any]) -> dict[str, Any]:
     return {"model": small} | settings | {"optimiser": optimiser}
 
 
-@pytest.mark.parametrize("way", WAYS)
+QUICK = ("mmt", "ce")
+"""Ways that are not slow: a model without batch norm, and one whose batch norm is over both processes."""
+
+
+@pytest.mark.parametrize("way", [pytest.param(way, marks=() if way in QUICK else pytest.mark.slow) for way in WAYS])
 def test_two_processes_equal_one(way: str, toy: Workspace, tmp_path: Path, toy_config: MakeConfig) -> None:
     config = toy_config(epochs=3, **exact(WAYS[way]))
     train(toy, config, tmp_path / "one", device="cpu")
