@@ -41,7 +41,7 @@ test-gpu:
 	PYTHONPATH=. VTR_EXPECT_GPU=1 $(PYTHON) -m pytest tests/gpu --confcutdir=tests/gpu -m gpu
 
 coverage: $(STAMP)
-	$(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
+	COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 check: $(STAMP)
 	$(BIN)/ruff check .
