@@ -102,6 +102,7 @@ def test_two_processes_equal_one(way: str, toy: Workspace, tmp_path: Path, toy_c
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_killed_go_on_to_the_same_bits(toy: Workspace, tmp_path: Path, toy_config: MakeConfig) -> None:
     config = toy_config(epochs=6, checkpoint_every=1)  # with dropout: the random state of each process counts
     (tmp_path / "config.yaml").write_text(dump(config))
