@@ -5,18 +5,21 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/installed
 BENCH := $(VENV)/installed-bench
 
-.PHONY: help install demo test check bench docs format constraints clean
+.PHONY: help install demo test test-slow test-gpu coverage check bench docs format constraints clean
 
 help:
-	@echo "make demo     build a small world of real clips and take it through every stage"
-	@echo "make test     run the tests"
-	@echo "make check    ruff, mypy, import rules, dependencies, the documentation's links"
-	@echo "make docs     build the documentation into site/"
-	@echo "make bench    run every benchmark at brief sizes, and write benchmarks/results.md"
-	@echo "make format   apply ruff's formatting and fixes"
-	@echo "make install  create $(VENV) with everything the above need"
+	@echo "make demo         build a small world of real clips and take it through every stage"
+	@echo "make test         run the tests, but for the slow ones"
+	@echo "make test-slow    run the slow tests"
+	@echo "make test-gpu     run the tests that need a GPU, with torch, transformers and pytest alone (PYTHON=...)"
+	@echo "make coverage     run all tests and report lines and branches that none reaches"
+	@echo "make check        ruff, mypy, import rules, dead code, dependencies, the documentation's links"
+	@echo "make docs         build the documentation into site/"
+	@echo "make bench        run every benchmark at brief sizes, and write benchmarks/results.md"
+	@echo "make format       apply ruff's formatting and fixes"
+	@echo "make install      create $(VENV) with everything the above need"
 	@echo "make constraints  write the versions in $(VENV) to constraints.txt"
-	@echo "make clean    remove $(VENV)"
+	@echo "make clean        remove $(VENV)"
 
 install: $(STAMP)
 
@@ -31,13 +34,26 @@ demo: $(STAMP)
 	$(BIN)/vtr demo
 
 test: $(STAMP)
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m "not slow"
+
+test-slow: $(STAMP)
+	$(BIN)/python -m pytest -n 2 --dist worksteal -m slow
+
+# Of $(PYTHON), which need not be this project's: nothing is installed, and tests of what it lacks are skipped by name.
+test-gpu:
+	@$(PYTHON) -c 'import importlib.util as u, sys; lacks = [n for n in ("torch", "transformers", "pytest") if not u.find_spec(n)]; sys.exit("%s lacks %s: set PYTHON=... to one that has them" % (sys.executable, ", ".join(lacks)) if lacks else 0)'
+	PYTHONPATH=. VTR_EXPECT_GPU=1 $(PYTHON) -m pytest tests/gpu --confcutdir=tests/gpu -m gpu
+
+coverage: $(STAMP)
+	COVERAGE_FILE=$(CURDIR)/.coverage $(BIN)/python -m pytest -n 2 --dist worksteal --cov --cov-report=term
 
 check: $(STAMP) docs
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/vulture vtr feature_extraction
+	$(BIN)/vulture vtr feature_extraction benchmarks docs tests
 	$(BIN)/deptry vtr feature_extraction benchmarks
 
 # Strict: a link, an anchor or a page that is missing fails it.

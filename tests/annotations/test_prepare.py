@@ -262,8 +262,11 @@ def test_a_video_that_is_known_keeps_its_id_whatever_comes_or_goes_beside_it(tmp
     for name in ("one.mp4", "other.mp4"):
         (folder / name).touch()
     assert prepared()[0] == {
-        **{"other": "other.mkv", "one.avi": "one.avi", "one.mov": "one.mov"},
-        **{"one": "one.mp4", "other.mp4": "other.mp4"},
+        "other": "other.mkv",
+        "one.avi": "one.avi",
+        "one.mov": "one.mov",
+        "one": "one.mp4",
+        "other.mp4": "other.mp4",
     }
 
 

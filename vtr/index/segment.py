@@ -231,7 +231,8 @@ def open_segment(
         indexed: those of "videos" and "captions" that have an index of FAISS's.
 
     Raises:
-        OSError, ValueError, pyarrow.ArrowInvalid, RuntimeError: a file is missing or damaged.
+        ValueError: a file holds another number of rows than expected.
+        OSError, pyarrow.ArrowInvalid, RuntimeError: a file is missing or damaged.
     """
     sides = {}
     for kind, count in ((VIDEOS, videos), (CAPTIONS, captions)):

@@ -100,7 +100,7 @@ def workspace_lines(workspace: Workspace) -> list[Line]:
         try:
             own = command if owner or expert in ExtractConfig().experts else f"{command} --experts {expert}"
             line = _extract_line(store, expert, prepared["output"], wanted, failed, own)
-        except WorkspaceError as error:
+        except VtrError as error:
             line = Line(f"extract {expert}", "damaged", str(error), command)
         lines.append(Line(line.stage, busy, line.detail) if busy and line.state != "done" else line)
     spool = sorted((workspace.features / ".spool").glob("[!.]*.parquet"))
