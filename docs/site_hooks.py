@@ -20,7 +20,12 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 ROOT = Path(__file__).parents[1]
-PAGES = {"README.md": "overview.md", "CONTRIBUTING.md": "contributing.md", "CHANGELOG.md": "changelog.md"}
+PAGES = {
+    "README.md": "overview.md",
+    "CONTRIBUTING.md": "contributing.md",
+    "CHANGELOG.md": "changelog.md",
+    "THIRD_PARTY.md": "third_party.md",
+}
 """Pages outside docs/ and benchmarks/: the file in the repository, the page in the site."""
 LINK = re.compile(r"(?P<before>\]\(|^\[[^\]]+\]: +)(?P<target>[^)\s#:]+)(?=[)\s#]|$)", re.MULTILINE)
 """The target of a link, a picture or a reference, without its anchor; addresses with a scheme are left alone."""

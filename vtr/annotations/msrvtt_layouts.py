@@ -70,7 +70,7 @@ def recognise(folder: Path) -> Recognised:
     found = find_places(folder, names, zipped=JSON_FILES)
     held = [layout for layout in LAYOUTS if all(name in found for name in layout.files)]
     if not held:
-        raise _unknown(folder, found)
+        raise InputError(_unknown(folder, found))
     chosen = held[0]
     notes = [f"layout: {chosen.name}: {', '.join(_below(folder, found[name][0]) for name in chosen.files)}"]
     if chosen.lacks:
@@ -140,13 +140,13 @@ def _below(folder: Path, place: Place) -> str:
     return f"{path}:{place.member}" if place.member else str(folder) if path == "." else path
 
 
-def _unknown(folder: Path, found: Mapping[str, tuple[Place, ...]]) -> InputError:
+def _unknown(folder: Path, found: Mapping[str, tuple[Place, ...]]) -> str:
     known = "".join(f"\n  {' and '.join(layout.files)}: {layout.name}" for layout in LAYOUTS)
     part = f" It has only {' and '.join(sorted(found))}." if found else ""
     held = (shown(path.relative_to(folder)) for paths in visible_files(folder).values() for path in paths)
     zips = [name for name in held if name.lower().endswith(".zip")]
     unpack = f" Not unpacked there: {some(zips)}; unzip what is needed and run again." if zips else ""
-    return InputError(
+    return (
         f"{folder} is none of the known layouts of MSR-VTT.{part}{unpack} The annotation files that were looked for, "
         f"in the folder and below it:{known}"
     )

@@ -87,7 +87,7 @@ def members(path: Path) -> list[str]:
         with zipfile.ZipFile(path) as archive:
             return archive.namelist()
     except (zipfile.BadZipFile, OSError) as error:
-        raise _damaged(path, error) from error
+        raise InputError(_damaged(path, error)) from error
 
 
 def _from_zip(path: Path, member: str) -> bytes:
@@ -95,8 +95,8 @@ def _from_zip(path: Path, member: str) -> bytes:
         with zipfile.ZipFile(path) as archive:
             return archive.read(member)
     except (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError) as error:
-        raise _damaged(path, error) from error
+        raise InputError(_damaged(path, error)) from error
 
 
-def _damaged(path: Path, error: Exception) -> InputError:
-    return InputError(f"{path} is not a whole zip ({error}). Fetch it again.")
+def _damaged(path: Path, error: Exception) -> str:
+    return f"{path} is not a whole zip ({error}). Fetch it again."

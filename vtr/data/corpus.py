@@ -135,8 +135,10 @@ def check_learnable(corpus: Corpus) -> None:
 
 
 def learnable(store: FeatureStore, split: Split) -> tuple[str, ...]:
-    """Return what is trained on where no expert is named: those of which some training video has features, in
-    alphabetical order; all where there is none."""
+    """Return what is trained on where no expert is named: those of which some training video has features.
+
+    In alphabetical order; all where there is none.
+    """
     return tuple(sorted(name for name in store.experts if _is_learnable(name, store, split)) or sorted(store.experts))
 
 
