@@ -42,7 +42,8 @@ def media(frames: np.ndarray, seconds: np.ndarray, duration: float) -> Media:
 def find_shots(frames: np.ndarray, seconds: np.ndarray, duration: float) -> list[tuple[float, float]]:
     """Return when each shot starts and ends, as a worker finds them that needs shots and no features of them."""
     reading = ShotFinder().begin(duration)
-    reading.add(Frames(frames, seconds))
+    if len(frames):
+        reading.add(Frames(frames, seconds))
     return list(reading.finish())
 
 

@@ -160,7 +160,7 @@ def test_without_the_extra_the_message_says_how_to_get_it(
     gallery: FakeRetriever, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
     monkeypatch.setitem(sys.modules, name, None)
-    with pytest.raises(UnavailableError, match=rf"{name} is not installed.*'\.\[serve\]'"):
+    with pytest.raises(UnavailableError, match=rf"{name} is not installed.*'vtr\[serve\]'"):
         serve(gallery)  # type: ignore[arg-type]
 
 
