@@ -27,8 +27,8 @@ Options:
   --from STAGE  with all: begin at this stage
   --help        this text
 
-Output goes to the folder workspaces here, or to VTR_WORKSPACES; it belongs to whoever runs this. What is done stays: run
-the same command again after a failure. Exit codes: the failed stage's, 2 for a wrong command, 127 without Docker.
+Output goes to the folder workspaces here, or to VTR_WORKSPACES; it belongs to whoever runs this. What is done stays:
+run the same command again after a failure. Exit codes: the failed stage's, 2 for a wrong command, 127 without Docker.
 TEXT
 }
 
@@ -136,5 +136,9 @@ case $command in
   serve) compose up --detach --wait serve && compose port serve 8000 ;;
   stop) compose down ;;
   build) compose build vtr ;;
+  weights)
+    [ $# -ge 1 ] || wrong "weights needs a model of the Hugging Face hub, such as openai/clip-vit-base-patch32"
+    for model in "$@"; do stage weights "$model"; done
+    ;;
   *) stage "$command" "$@" ;;
 esac
