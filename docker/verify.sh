@@ -12,16 +12,16 @@ usage() {
   cat <<'TEXT'
 Usage: docker/verify.sh [--clean | cpu | gpu] [-- BUILD OPTION...]
 
-Builds docker/Dockerfile.cpu and docker/Dockerfile with buildah, in a chroot, on a Debian root of debootstrap that stands in
-for both base images, and runs `vtr doctor` and a small pipeline inside: by default with both, else with the one named.
-Needs root on Debian or Ubuntu, `apt-get install buildah debootstrap iproute2`, and a network to build (not to run). The
-root, the layers and the logs stay in /var/tmp/vtr-verify, or VTR_VERIFY, for the next time; --clean removes them.
+Builds docker/Dockerfile.cpu and docker/Dockerfile with buildah, in a chroot, on a Debian root of debootstrap that
+stands in for both base images, and runs `vtr doctor` and a small pipeline inside: by default with both, else with the
+one named. Needs root on Debian or Ubuntu, `apt-get install buildah debootstrap iproute2`, and a network to build (not
+to run). Root, layers and logs stay in /var/tmp/vtr-verify, or VTR_VERIFY, for the next time; --clean removes them.
 
 What follows -- goes to `buildah build`, for example where packages come from elsewhere:
   docker/verify.sh -- --build-arg TORCH_INDEX_URL=https://pypi.example/simple --volume /etc/pip.conf:/etc/pip.conf:ro
 
-Both images get the CPU build of torch, as CUDA cannot be used here. Ends with 0 when everything went well, else with the
-code of the step that it names.
+Both images get the CPU build of torch, as CUDA cannot be used here. Ends with 0 when everything went well, else with
+the code of the step that it names.
 TEXT
 }
 
@@ -44,7 +44,8 @@ builder() { # buildah with a store of its own
 
 tidy() {
   ip netns delete "$network" 2>/dev/null || true
-  if [ -d "$state/store" ]; then builder rm --all >/dev/null; fi
+  if [ -n "$container" ]; then builder rm "$container" >/dev/null; fi
+  container=''
 }
 
 base() { # IMAGE: tag the Debian root with the name of a base image
@@ -118,11 +119,9 @@ looks() { # that the container is what its Dockerfile promises
   refused inside python3 -c 'import socket; socket.create_connection(("deb.debian.org", 80), 5)'
 }
 
-clips() { # a few clips and their captions, by the demo's own painter
-  begin "$image: render clips"
-  rm -rf "$work"
-  install -d -m 1777 "$work/videos" "$work/workspaces" "$work/weights"
-  inside python3 - <<'PYTHON'
+# Given as an argument: the painter's processes would look for a file of what comes from standard input.
+painter=$(
+  cat <<'PYTHON'
 import csv
 from pathlib import Path
 from vtr.demo.render import render_all
@@ -136,6 +135,13 @@ with open("/workspaces/clips/captions.csv", "w", newline="") as file:
     rows.writerow(("video", "caption"))
     rows.writerows((names[scene.id], caption.text) for scene in scenes for caption in write_captions(scene))
 PYTHON
+)
+
+clips() { # a few clips and their captions, by the demo's own painter
+  begin "$image: render clips"
+  rm -rf "$work"
+  install -d -m 1777 "$work/videos" "$work/workspaces" "$work/weights"
+  inside python3 -c "$painter"
   mv "$work"/workspaces/clips/* "$work/videos/"
   rmdir "$work/workspaces/clips"
 }
@@ -166,12 +172,12 @@ serves() {
   done
   inside python3 /opt/vtr/healthcheck.py | tee "$state/health.log"
   grep -q generation "$state/health.log"
-  inside python3 -c 'import urllib.request as u; print(u.urlopen("http://127.0.0.1:8000/search?q=a+fish&k=1").read(200))'
+  inside python3 -c 'import urllib.request as u; print(u.urlopen("http://127.0.0.1:8000/search?q=fish&k=1").read(99))'
   kill -TERM "$(cat "$work/workspaces/serve.pid")"
   wait "$server" || { tail -n 25 "$state/serve.log" >&2 && false; }
 }
 
-image=none as=() options=() which='cpu gpu'
+image=none container='' as=() options=() which='cpu gpu'
 case ${1-} in
   --help | -h) usage && exit 0 ;;
   --clean) tidy && rm -rf "$state" && exit 0 ;;
@@ -208,5 +214,7 @@ for image in $which; do
   as=(--user 4321:4321)
   looks 4321
   inside vtr search /workspaces/mine/run "a red fish" --top 1
+  builder rm "$container" >/dev/null
+  container=''
 done
 begin "done: $which"
