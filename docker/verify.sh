@@ -26,13 +26,6 @@ TEXT
 }
 
 step='the start'
-failed() {
-  local code=$?
-  printf '\nFAILED: %s (exit code %s)\n' "$step" "$code" >&2
-  exit "$code"
-}
-trap failed ERR
-
 begin() {
   step=$1
   printf '\n== %s\n' "$step"
@@ -44,8 +37,15 @@ builder() { # buildah with a store of its own
 
 tidy() {
   ip netns delete "$network" 2>/dev/null || true
-  if [ -n "$container" ]; then builder rm "$container" >/dev/null; fi
+  if [ -n "$container" ]; then builder rm "$container" >/dev/null || true; fi
   container=''
+}
+
+ended() {
+  local code=$?
+  tidy
+  if [ "$code" -ne 0 ]; then printf '\nFAILED: %s (exit code %s)\n' "$step" "$code" >&2; fi
+  exit "$code"
 }
 
 base() { # IMAGE: tag the Debian root with the name of a base image
@@ -74,27 +74,38 @@ build() { # DOCKERFILE TAG
   builder images --format '{{.Name}}: {{.Size}}' "$2"
 }
 
-inside() { # COMMAND...: run it in the container as its user, with the volumes, and with no network but itself
-  ip netns exec "$network" buildah --root "$state/store" --runroot "$state/run" run --isolation chroot "${as[@]}" \
-    --volume "$work/videos:/videos:ro" --volume "$work/workspaces:/workspaces" --volume "$work/weights:/weights" \
-    --volume "$repository/docker:/docker:ro" "$container" "$@"
+# Run a command in the container as its user, with the volumes and no network but itself. buildah copies itself into
+# memory to begin with, and where the machine is busy that fails at times, before anything has run: so try again.
+inside() { # COMMAND...
+  local code errors
+  errors=$(mktemp -p "$state")
+  for _ in 1 2 3 4 5; do
+    code=0
+    ip netns exec "$network" buildah --root "$state/store" --runroot "$state/run" run --isolation chroot "${as[@]}" \
+      --volume "$work/videos:/videos:ro" --volume "$work/workspaces:/workspaces" --volume "$work/weights:/weights" \
+      --volume "$repository/docker:/docker:ro" "$container" "$@" 2>"$errors" || code=$?
+    grep -q 'sealing memfd copy' "$errors" || break
+  done
+  cat "$errors" >&2
+  rm "$errors"
+  return "$code"
 }
 
-# Print what compose.yaml has a service run, one word a line, as compose does where nothing is set.
-service() { # NAME
-  inside python3 - "$1" <<'PYTHON'
-import re, sys, yaml
-service = yaml.safe_load(open("/docker/compose.yaml"))["services"][sys.argv[1]]
-for word in service["entrypoint"] + service["command"]:
-    print(re.sub(r"\$\{\w+:-(.*?)\}", r"\1", word))
+# Prints what compose.yaml has every service run where nothing is set: a line a service, its name first.
+reader=$(
+  cat <<'PYTHON'
+import re, yaml
+for name, service in yaml.safe_load(open("/docker/compose.yaml"))["services"].items():
+    words = service.get("entrypoint", []) + service.get("command", [])
+    print(name, *(re.sub(r"\$\{\w+:-(.*?)\}", r"\1", word) for word in words))
 PYTHON
-}
+)
 
 stage() { # SERVICE [OPTION...]
   begin "$image: $1"
   local line
-  mapfile -t line < <(service "$1")
-  inside "${line[@]}" "${@:2}" >"$state/$1.log" 2>&1 || { tail -n 25 "$state/$1.log" >&2 && false; }
+  read -ra line < <(grep "^$1 " <<<"$services")
+  inside "${line[@]:1}" "${@:2}" >"$state/$1.log" 2>&1 || { tail -n 25 "$state/$1.log" >&2 && false; }
   tail -n 3 "$state/$1.log"
 }
 
@@ -127,7 +138,7 @@ from pathlib import Path
 from vtr.demo.render import render_all
 from vtr.demo.world import make_scenes, write_captions
 
-scenes = make_scenes(0, {"train": 24, "validation": 4, "test": 6}, speech=True)
+scenes = make_scenes(0, {"train": 12, "validation": 3, "test": 3}, speech=True)
 render_all(scenes, Path("/workspaces/clips"))
 names = {path.stem: path.name for path in Path("/workspaces/clips").iterdir()}
 with open("/workspaces/clips/captions.csv", "w", newline="") as file:
@@ -142,13 +153,14 @@ clips() { # a few clips and their captions, by the demo's own painter
   rm -rf "$work"
   install -d -m 1777 "$work/videos" "$work/workspaces" "$work/weights"
   inside python3 -c "$painter"
+  services=$(inside python3 -c "$reader")
   mv "$work"/workspaces/clips/* "$work/videos/"
   rmdir "$work/workspaces/clips"
 }
 
 pipeline() {
   stage prepare --captions /videos/captions.csv
-  stage extract --workers 2
+  stage extract --experts appearance,audio,motion,ocr,speech --workers 2 # nobody's face is in these clips
   stage train --set epochs=1
   stage embed
   stage index
@@ -160,9 +172,9 @@ pipeline() {
 serves() {
   begin "$image: serve, its health check, and its end by SIGTERM"
   local line code=0 server
-  mapfile -t line < <(service serve)
+  read -ra line < <(grep '^serve ' <<<"$services")
   # The process id is also the host's: a chroot has no process ids of its own.
-  inside sh -c 'echo $$ >/workspaces/serve.pid; exec "$@"' serve "${line[@]}" >"$state/serve.log" 2>&1 &
+  inside sh -c 'echo $$ >/workspaces/serve.pid; exec "$@"' "${line[@]}" >"$state/serve.log" 2>&1 &
   server=$!
   for _ in $(seq 60); do
     code=0
@@ -187,6 +199,7 @@ if [ $# -gt 0 ]; then
   [ "$1" = -- ] || { usage >&2 && exit 2; }
   options=("${@:2}")
 fi
+trap ended EXIT
 begin "what this needs"
 [ "$(id -u)" = 0 ] || { echo "root is needed: sudo docker/verify.sh" >&2 && false; }
 for tool in buildah debootstrap ip; do
@@ -194,7 +207,6 @@ for tool in buildah debootstrap ip; do
 done
 mkdir -p "$state"
 tidy
-trap tidy EXIT
 ip netns add "$network"
 ip -n "$network" link set lo up
 
