@@ -81,7 +81,7 @@ inside() { # COMMAND...
   errors=$(mktemp -p "$state")
   for _ in 1 2 3 4 5; do
     code=0
-    ip netns exec "$network" buildah --root "$state/store" --runroot "$state/run" run --isolation chroot "${as[@]}" \
+    ip netns exec "$network" buildah --root "$state/store" --runroot "$state/run" run --isolation chroot "${as[@]}" --env TINI_SUBREAPER=1 \
       --volume "$work/videos:/videos:ro" --volume "$work/workspaces:/workspaces" --volume "$work/weights:/weights" \
       --volume "$repository/docker:/docker:ro" "$container" "$@" 2>"$errors" || code=$?
     grep -q 'sealing memfd copy' "$errors" || break
@@ -174,7 +174,9 @@ serves() {
   local line code=0 server
   read -ra line < <(grep '^serve ' <<<"$services")
   # The process id is also the host's: a chroot has no process ids of its own.
-  inside sh -c 'echo $$ >/workspaces/serve.pid; exec "$@"' "${line[@]}" >"$state/serve.log" 2>&1 &
+  # And the exit code is kept where it is sure to be found: buildah may break when its command is sent a signal.
+  inside sh -c '"$@" & echo $! >/workspaces/serve.pid; wait $!; echo $? >/workspaces/serve.code' "${line[@]}" \
+    >"$state/serve.log" 2>&1 &
   server=$!
   for _ in $(seq 60); do
     code=0
@@ -186,7 +188,8 @@ serves() {
   grep -q generation "$state/health.log"
   inside python3 -c 'import urllib.request as u; print(u.urlopen("http://127.0.0.1:8000/search?q=fish&k=1").read(99))'
   kill -TERM "$(cat "$work/workspaces/serve.pid")"
-  wait "$server" || { tail -n 25 "$state/serve.log" >&2 && false; }
+  wait "$server" || true
+  [ "$(cat "$work/workspaces/serve.code")" = 0 ] || { tail -n 25 "$state/serve.log" >&2 && false; }
 }
 
 image=none container='' as=() options=() which='cpu gpu'
