@@ -81,9 +81,9 @@ inside() { # COMMAND...
   errors=$(mktemp -p "$state")
   for _ in 1 2 3 4 5; do
     code=0
-    ip netns exec "$network" buildah --root "$state/store" --runroot "$state/run" run --isolation chroot "${as[@]}" --env TINI_SUBREAPER=1 \
-      --volume "$work/videos:/videos:ro" --volume "$work/workspaces:/workspaces" --volume "$work/weights:/weights" \
-      --volume "$repository/docker:/docker:ro" "$container" "$@" 2>"$errors" || code=$?
+    ip netns exec "$network" buildah --root "$state/store" --runroot "$state/run" run --isolation chroot "${as[@]}" \
+      --env TINI_SUBREAPER=1 --volume "$work/videos:/videos:ro" --volume "$work/workspaces:/workspaces" \
+      --volume "$work/weights:/weights" --volume "$repository/docker:/docker:ro" "$container" "$@" 2>"$errors" || code=$?
     grep -q 'sealing memfd copy' "$errors" || break
   done
   cat "$errors" >&2
