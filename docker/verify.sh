@@ -41,6 +41,13 @@ tidy() {
   container=''
 }
 
+# What is still mounted below goes first, so that nothing of the host's is removed through it.
+clean() {
+  tidy
+  awk -v below="$state/" 'index($2, below) == 1 { print $2 }' /proc/mounts | sort -r | xargs -r umount
+  rm -rf --one-file-system "$state"
+}
+
 ended() {
   local code=$?
   tidy
@@ -195,7 +202,10 @@ serves() {
 image=none container='' as=() options=() which='cpu gpu'
 case ${1-} in
   --help | -h) usage && exit 0 ;;
-  --clean) tidy && rm -rf "$state" && exit 0 ;;
+  --clean)
+    clean
+    exit 0
+    ;;
   cpu | gpu) which=$1 && shift ;;
 esac
 if [ $# -gt 0 ]; then
