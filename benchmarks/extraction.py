@@ -26,6 +26,7 @@ from extraction_pipeline import EXPERTS, measure_overhead, measure_processes
 from extraction_store import measure_store
 from extraction_times import Times, in_turn
 from numpy.typing import NDArray
+from page import Target
 
 from feature_extraction.children import ONE_THREAD
 from feature_extraction.frames import FrameNeed, Sampling
@@ -37,6 +38,7 @@ from vtr.files import write_text
 ROOT = Path(__file__).resolve().parent.parent
 PAGE = Path(__file__).with_suffix(".md").resolve()
 CLIPS, QUICK_CLIPS, ROUNDS = 12, 3, 5
+BRIEF_CLIPS, BRIEF_ROUNDS = 6, 3
 REAL_STEP = 3
 """Every so many of the real clips is read."""
 FRAMES, SIDE = 30, 224
@@ -156,13 +158,13 @@ def measure_sharing(clips: Sequence[Path], rounds: int) -> Times:
         )
 
 
-def measure(clips: Sequence[Path], rounds: int) -> Found:
-    """Measure everything."""
+def measure(clips: Sequence[Path], rounds: int, *, rates: bool = True) -> Found:
+    """Measure everything; without `rates` not what no target is about: each expert alone, readers of a long clip."""
     say = partial(print, file=sys.stderr, flush=True)
     say("--- reading")
     reading = measure_reading(clips, rounds)
     long = make_long_clip(clips[0].parent, clips[0])
-    distance = measure_distance(long, rounds)
+    distance = measure_distance(long, rounds) if rates else {}
     say("--- decoding once")
     sharing = measure_sharing(clips, rounds)
     say("--- processes")
@@ -173,13 +175,26 @@ def measure(clips: Sequence[Path], rounds: int) -> Found:
     say("--- store")
     store = measure_store(rounds)
     say("--- experts")
-    rates = {name: measure_overhead(clips[:2], (name,)) for name in (*EXPERTS, "shots")}
+    alone = {name: measure_overhead(clips[:2], (name,)) for name in (*EXPERTS, "shots")} if rates else {}
     say("--- real clips")
     folder = Path(os.environ.get("VTR_SHARED", ROOT.parent / "shared"), "clips")
     real = sorted(path for path in folder.glob("*/*") if path.suffix in (".avi", ".mp4"))[::REAL_STEP]
     overhead = measure_overhead(real) if real else None
     key_frames = inspect(str(long)).key_frames
-    return Found(reading, distance, key_frames, sharing, processes, store, rates, overhead)
+    return Found(reading, distance, key_frames, sharing, processes, store, alone, overhead)
+
+
+def brief() -> list[Target]:
+    """Return the targets, of fewer clips and rounds than the page's; restarts the process."""
+    restart_in_one_thread()
+    with tempfile.TemporaryDirectory() as folder:
+        return measure(make_clips(Path(folder), BRIEF_CLIPS), BRIEF_ROUNDS, rates=False).targets()
+
+
+def restart_in_one_thread() -> None:
+    """Start this process anew, unless its libraries have one thread each, as in the pipeline's workers."""
+    if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):
+        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_THREAD})
 
 
 def main() -> int:
@@ -189,8 +204,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"write {PAGE.relative_to(ROOT)}")
     parser.add_argument("--no-check", action="store_true", help="only measure: exit with 0 though targets are missed")
     arguments = parser.parse_args()
-    if any(os.environ.get(name) != value for name, value in ONE_THREAD.items()):  # as the pipeline's workers have it
-        os.execve(sys.executable, [sys.executable, *sys.argv], {**os.environ, **ONE_THREAD})
+    restart_in_one_thread()
     number, rounds = (QUICK_CLIPS, 1) if arguments.quick else (CLIPS, ROUNDS)
     with tempfile.TemporaryDirectory() as folder:
         print(f"--- rendering {number} clips", file=sys.stderr)

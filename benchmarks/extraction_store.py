@@ -14,9 +14,9 @@ import h5py
 import numpy as np
 import torch
 from extraction_times import Times, in_turn
-from losses import Target
 from numpy.lib.format import open_memmap
 from numpy.typing import NDArray
+from page import Target
 
 from feature_extraction.plan import Group, cut
 from feature_extraction.shards import ShardWriter

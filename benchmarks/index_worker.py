@@ -90,7 +90,7 @@ def build(job: Job) -> dict[str, Any]:
     """Build an index from the files, and watch the memory that is not of mapped files."""
     source = PartFiles.open(Path(job.folder) / "embeddings")
     place = _place(job)
-    with _watched() as peak:
+    with watched() as peak:
         started = time.perf_counter()
         build_index(place, source, embed_output=source.output, factory=job.factory, memory_limit=job.memory)
         seconds = time.perf_counter() - started
@@ -106,7 +106,7 @@ def build(job: Job) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _watched() -> Iterator[Callable[[], int]]:
+def watched() -> Iterator[Callable[[], int]]:
     """Watch the process's anonymous memory; yield what returns its peak beyond that at the start."""
     before, most, done = _anonymous(), [0], threading.Event()
 

@@ -15,26 +15,27 @@ import json
 import platform
 import subprocess
 import sys
-from collections.abc import Iterable
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, replace
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
-from losses_worker import CANDIDATES, CROSS_ENTROPY, DIM, EMBEDDINGS, NAIVE, OTHER_LOSSES, SCORES, Job
-from page import cpu
+from losses_worker import CANDIDATES, COMPILED, CROSS_ENTROPY, DIM, EMBEDDINGS, NAIVE, OTHER_LOSSES, SCORES, Job
+from page import GIB, MIB, NO_GPU, Target, cpu, failed, verdicts
 
 from vtr.files import write_text
 
 ROOT = Path(__file__).resolve().parent.parent
 WORKER = Path(__file__).with_name("losses_worker.py")
 SIZES = (128, 512, 4096, 16384, 65536)
+TARGET_SIZES = (128, 4096, 16384, 65536)
+"""Those that a target names."""
+
 ONCE = 32768
-"""From this B on, a CPU runs a loss once, in the process that measures its memory."""
+"""From this B on, the page runs a loss once on a CPU."""
 
 NOT_TRIED = "not tried"
-
-MIB, GIB = 2**20, 2**30
 
 
 @dataclass
@@ -55,25 +56,6 @@ class Figure:
     failed: str = ""
 
 
-@dataclass(frozen=True)
-class Target:
-    """A ratio and what it should be.
-
-    Attributes:
-        met: None where it was not measured.
-    """
-
-    what: str
-    found: str
-    wanted: str
-    met: bool | None
-
-    @property
-    def verdict(self) -> str:
-        """met, missed, or not measured."""
-        return "not measured" if self.met is None else "met" if self.met else "missed"
-
-
 Figures = dict[tuple[str, int], Figure]
 
 
@@ -87,7 +69,7 @@ def main() -> int:
     parser.add_argument("--no-check", action="store_true", help="only measure: exit with 0 though targets are missed")
     arguments = parser.parse_args()
     machine = _call(Job("machine"))
-    devices = [arguments.device] if arguments.device != "auto" else ["cpu", *["cuda"] * bool(machine.get("gpu"))]
+    devices = [arguments.device] if arguments.device != "auto" else _devices(machine)
     pages, targets = [], []
     for device in devices:
         figures = measure(arguments.sizes, arguments.repeats, device)
@@ -101,6 +83,21 @@ def main() -> int:
     print(f"written to {arguments.out}")
     missed = [target for target in targets if target.met is False]
     return 1 if missed and not arguments.no_check else 0
+
+
+def brief() -> list[Target]:
+    """Return the targets, at the sizes they are meant for; what is large is run once."""
+    targets, devices = [], _devices(_call(Job("machine")))
+    for device in devices:
+        figures = measure(TARGET_SIZES, 3, device, [name for name in CANDIDATES if name != COMPILED], once=16384)
+        found = [*ratios(figures, TARGET_SIZES, 3, device), *of_facts(_call(Job("facts", device=device)))]
+        targets += [replace(one, what=f"on a GPU, {one.what}") for one in found] if device == "cuda" else found
+    absent = Target("the same on a GPU", "", "the same", None, NO_GPU)
+    return targets if "cuda" in devices else [*targets, absent]
+
+
+def _devices(machine: dict[str, Any]) -> list[str]:
+    return ["cpu", *["cuda"] * bool(machine.get("gpu"))]
 
 
 def _sizes(text: str) -> tuple[int, ...]:
@@ -121,14 +118,21 @@ def _call(job: Job) -> dict[str, Any]:
     return {"failed": "killed, out of memory" if done.returncode == -9 else said[-1][:150] if said else "died"}
 
 
-def measure(sizes: Iterable[int], repeats: int, device: str) -> Figures:
-    """Return the figures of all losses at all B: memory first, and time of those that survive it."""
+def measure(
+    sizes: Iterable[int], repeats: int, device: str, names: Sequence[str] = tuple(CANDIDATES), once: int = ONCE
+) -> Figures:
+    """Return the figures of losses at all B: memory first, and time of those that survive it.
+
+    Args:
+        names: the losses.
+        once: from this B on, a CPU runs a loss once, in the process that measures its memory.
+    """
     figures: Figures = {}
     for size in sizes:
-        for name in CANDIDATES:
+        for name in names:
             figures[name, size] = memory_of(name, size, device)
-        alive = [name for name in CANDIDATES if not figures[name, size].failed]
-        if size < ONCE or device == "cuda":
+        alive = [name for name in names if not figures[name, size].failed]
+        if size < once or device == "cuda":
             times = _call(Job("time", device, size, alive, _repeats(size, repeats)))
             for name in alive:
                 _add_times(figures[name, size], times.get(name, times))
@@ -217,7 +221,7 @@ def _no_slower(device: str, kind: str) -> Target:
 def of_facts(facts: dict[str, Any]) -> list[Target]:
     """Return the targets that are no ratios."""
     if "failed" in facts:
-        return [Target("graph breaks and overflow", facts["failed"], "", False)]
+        return [failed("graph breaks and overflow", facts["failed"])]
     return [
         Target("torch.compile(unified_loss, fullgraph=True)", facts["compile"], "one graph", facts["compile"] == "ok"),
         Target("gamma = 1000: ours and its gradient, float32 and float16 scores", facts["ours"], "finite",
@@ -233,7 +237,7 @@ def head(machine: dict[str, Any]) -> list[str]:
     try:
         others = f"{bench} {metadata.version(bench)}"
     except metadata.PackageNotFoundError:
-        others = f"no {bench} (`pip install -c constraints.txt -e '.[bench]'`)"
+        others = f"no {bench} (`pip install 'vtr[bench]'`)"
     return [
         "# Losses: time and memory",
         "",
@@ -264,8 +268,7 @@ def section(device: str, figures: Figures, targets: list[Target], facts: dict[st
             continue
         cells = f"{figure.failed} | | " if figure.failed else f"{_time(figure)} | {figure.repeats} | {_size(figure)}"
         lines.append(f"| {size} | {name} | {cells} |")
-    lines += ["", "| target | found | wanted | |", "|---|---:|---:|---|"]
-    lines += [f"| {one.what} | {one.found} | {one.wanted} | {one.verdict} |" for one in targets]
+    lines += ["", *verdicts(targets)]
     if "overflow" in facts:
         lines += ["", facts["overflow"]]
     return "\n".join([*lines, ""])

@@ -22,10 +22,9 @@ from typing import TypeVar
 
 import numpy as np
 import torch
-from losses import GIB, MIB, Target
 from losses_worker import machine, peak, restart_peak
 from numpy.typing import NDArray
-from page import cpu, paragraph
+from page import GIB, MIB, Target, cpu, paragraph, verdicts
 from torch.nn.functional import normalize
 
 from vtr.evaluation.correspondence import Correspondence, Rows
@@ -196,20 +195,36 @@ def main() -> int:
     parser.add_argument("--no-check", action="store_true", help="only measure: exit with 0 though targets are missed")
     arguments = parser.parse_args()
     videos = QUICK_VIDEOS if arguments.quick else VIDEOS
-    memory = {what: _in_fresh_process(measure, videos) for what, measure in MEMORY.items()}
-    times = _in_fresh_process(measure_times, videos)
-    targets = [
-        _faster(T2V, times, T2V_FASTER),
-        _faster(V2T, times, V2T_FASTER),
-        _within("`evaluate_scores` beyond the scores", memory[MATRIX][0]),
-        _within("`evaluate_scores` of embeddings, in blocks, beyond the embeddings", memory[STREAMED][0]),
-    ]
-    page = "\n".join([*_head(videos), *_speed(times), *_memory(memory, videos), *_verdicts(targets)])
+    memory, times = measure(videos)
+    targets = compare(memory, times)
+    ending = ["## Targets", "", *verdicts(targets), ""]
+    page = "\n".join([*_head(videos), *_speed(times), *_memory(memory, videos), *ending])
     print(page)
     if arguments.write:
         write_text(PAGE, page)
         print(f"written to {PAGE}")
     return 0 if arguments.no_check or all(target.met for target in targets) else 1
+
+
+def brief() -> list[Target]:
+    """Return the targets, at the page's sizes."""
+    return compare(*measure(VIDEOS))
+
+
+def measure(videos: int) -> tuple[dict[str, Memory], Times]:
+    """Return memory and times of so many videos, each from a fresh process."""
+    memory = {what: _in_fresh_process(measured, videos) for what, measured in MEMORY.items()}
+    return memory, _in_fresh_process(measure_times, videos)
+
+
+def compare(memory: dict[str, Memory], times: Times) -> list[Target]:
+    """Return the targets."""
+    return [
+        _faster(T2V, times, T2V_FASTER),
+        _faster(V2T, times, V2T_FASTER),
+        _within("`evaluate_scores` beyond the scores", memory[MATRIX][0]),
+        _within("`evaluate_scores` of embeddings, in blocks, beyond the embeddings", memory[STREAMED][0]),
+    ]
 
 
 def _in_fresh_process(measure: Callable[[int], Result], videos: int) -> Result:
@@ -286,11 +301,6 @@ def _faster(what: str, times: Times, least: float) -> Target:
 
 def _within(what: str, extra: int) -> Target:
     return Target(f"memory of {what}", f"{extra / MIB:,.0f} MiB", f"< {EXTRA / MIB:.0f} MiB", extra < EXTRA)
-
-
-def _verdicts(targets: list[Target]) -> list[str]:
-    lines = ["## Targets", "", "| target | found | wanted | |", "|---|---:|---:|---|"]
-    return [*lines, *(f"| {one.what} | {one.found} | {one.wanted} | {one.verdict} |" for one in targets), ""]
 
 
 if __name__ == "__main__":

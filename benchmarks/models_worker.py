@@ -8,6 +8,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -107,15 +108,16 @@ def measure_step(job: Job, sizes: Sizes, folder: Path) -> dict[str, Any]:
         optimiser.step()
         return loss.item()
 
-    sides = {RELEASED: released_step, OURS: _our_step(ours, batch, job.device, reduced)}
+    sides = {RELEASED: released_step, OURS: partial(our_step(ours, job.device, reduced=reduced), batch)}
     return {"batch": sizes.batch, "difference": difference, "reduced": rough, **in_turn(sides, job.repeats, job.device)}
 
 
-def _our_step(model: MMT, batch: Batch, device: str, reduced: bool) -> Callable[[], float]:
+def our_step(model: MMT, device: str, *, reduced: bool) -> Callable[[Batch], float]:
+    """Return what does a training step on a batch, in bfloat16 under autocast if `reduced`, and returns the loss."""
     model.train()
     optimiser, criterion = make_optimiser(OptimiserConfig(learning_rate=RATE), model), MaxMarginRankingLoss(MARGIN)
 
-    def step() -> float:
+    def step(batch: Batch) -> float:
         optimiser.zero_grad(set_to_none=True)
         with torch.autocast(device, torch.bfloat16, enabled=reduced):
             scores = model(batch)
@@ -182,15 +184,25 @@ class RandomCaptions:
         return as_texts(self.ids[rows], self.mask[rows])
 
 
+def random_table(videos: int, sizes: Sizes) -> FeatureTable:
+    """Return a table of random features in memory."""
+    features = make_videos(videos, sizes.dims)
+    by_expert = {name: {i: video[name] for i, video in features.items() if name in video} for name in sizes.dims}
+    return FeatureTable(list(features), by_expert, sizes.dims)
+
+
+def random_model(sizes: Sizes, folder: Path) -> MMT:
+    """Return our model with random weights; those of its text encoder go through `folder`."""
+    weights = random_weights(sizes.dims, sizes.text_bert, **sizes.model)
+    return vtr_model(weights, folder, sizes.text_bert, heads=sizes.heads, keep_missing=False)
+
+
 def measure_embedding(job: Job, sizes: Sizes, folder: Path) -> dict[str, Any]:
     """Time our model's embedding of videos and captions: on a CPU a sample, on a GPU as many as there are."""
     num_videos, num_texts = sizes.sampled if job.device == "cpu" else (sizes.videos, sizes.texts)
-    features, experts = make_videos(num_videos, sizes.dims), dict.fromkeys(sizes.dims)
-    by_expert = {name: {i: video[name] for i, video in features.items() if name in video} for name in experts}
-    table = FeatureTable(list(features), by_expert, sizes.dims)
+    table = random_table(num_videos, sizes)
     captions: Any = RandomCaptions(num_texts, int(sizes.text_bert["vocab_size"]))
-    weights = random_weights(sizes.dims, sizes.text_bert, **sizes.model)
-    model = vtr_model(weights, folder, sizes.text_bert, heads=sizes.heads, keep_missing=False).to(job.device)
+    model = random_model(sizes, folder).to(job.device)
     device = torch.device(job.device)
     embed_videos(model, table, range(8), device)
     embed_texts(model, captions, list(range(8)), device)
@@ -205,8 +217,8 @@ def measure_embedding(job: Job, sizes: Sizes, folder: Path) -> dict[str, Any]:
 
 def measure_similarity(job: Job, sizes: Sizes, _: Path) -> dict[str, Any]:
     """Measure the scores of all texts and videos, and of some texts in both forms; on the CPU, as vtr computes them."""
-    texts, videos = _random_embeddings(sizes)
-    few, some = _first(texts, sizes.released_texts), _first(texts, 8)
+    texts, videos = random_embeddings(sizes)
+    few, some = first(texts, sizes.released_texts), first(texts, 8)
     score_matrix(some, videos)  # loads the libraries
     extra, seconds = _extra(lambda: score_matrix(texts, videos))
     sides = {
@@ -227,11 +239,13 @@ def measure_similarity(job: Job, sizes: Sizes, _: Path) -> dict[str, Any]:
     }
 
 
-def _first(texts: TextEmbeddings, count: int) -> TextEmbeddings:
+def first(texts: TextEmbeddings, count: int) -> TextEmbeddings:
+    """Return the first texts."""
     return TextEmbeddings(texts.ids[:count], texts.vectors[:count], texts.weights[:count])
 
 
-def _random_embeddings(sizes: Sizes) -> tuple[TextEmbeddings, VideoEmbeddings]:
+def random_embeddings(sizes: Sizes) -> tuple[TextEmbeddings, VideoEmbeddings]:
+    """Return random embeddings of texts, and of videos that lack experts."""
     torch.manual_seed(0)
     experts, dim = len(sizes.dims), sizes.model["dim"]
     held = torch.tensor([HELD_BY.get(name, 1.0) for name in sizes.dims])

@@ -1,4 +1,4 @@
-"""What the benchmarks share: fresh processes for what is measured, the processor's name, paragraphs of a width."""
+"""What the benchmarks share: targets, fresh processes for what is measured, the processor's name, paragraphs."""
 
 from __future__ import annotations
 
@@ -7,9 +7,50 @@ import platform
 import subprocess
 import sys
 import textwrap
-from dataclasses import asdict
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
+
+MIB, GIB = 2**20, 2**30
+
+NO_GPU = "no GPU"
+
+
+@dataclass(frozen=True)
+class Target:
+    """A ratio and what it should be: a row of a benchmark's page, and of the table that `benchmarks/run.py` writes.
+
+    Attributes:
+        what: what was measured, with its size.
+        found: the figure, "" where there is none.
+        wanted: what it should be.
+        met: None where it was not measured, or not at the size that the goal is meant for.
+        why: why it was not measured, or what failed; "" for what was measured.
+    """
+
+    what: str
+    found: str
+    wanted: str
+    met: bool | None
+    why: str = ""
+
+    @property
+    def verdict(self) -> str:
+        """met, missed, failed or not measured, the last two with the reason."""
+        word = {True: "met", False: "failed" if self.why else "missed", None: "not measured"}[self.met]
+        return f"{word}: {self.why}" if self.why else word
+
+
+def failed(what: str, why: str) -> Target:
+    """Return the row of what could not be measured because it failed."""
+    return Target(what, "", "", False, why)
+
+
+def verdicts(targets: Iterable[Target]) -> list[str]:
+    """Return the lines of a table of targets."""
+    lines = ["| target | found | wanted | |", "|---|---:|---:|---|"]
+    return [*lines, *(f"| {one.what} | {one.found or '-'} | {one.wanted} | {one.verdict} |" for one in targets)]
 
 
 def paragraph(text: str) -> list[str]:

@@ -21,6 +21,7 @@ import platform
 import re
 import subprocess
 import sys
+import tempfile
 import time
 import urllib.request
 from dataclasses import dataclass, replace
@@ -29,7 +30,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from page import call, cpu, paragraph
+from page import MIB, Target, call, cpu, paragraph, verdicts
 from serving_worker import MOST_QUERIES, Job
 
 from vtr.files import write_text
@@ -38,7 +39,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WORKER = Path(__file__).with_name("serving_worker.py")
 MOST_OVERHEAD = 0.20
 MOST_GROWTH = 0.05
-MIB = 1 << 20
+BRIEF_SECONDS, BRIEF_VIDEOS = 15.0, 3_000
 
 
 @dataclass(frozen=True)
@@ -54,6 +55,46 @@ class Load:
     cpu_seconds: float
     start_bytes: float
     end_bytes: float
+
+
+@dataclass(frozen=True)
+class Measured:
+    """What was measured.
+
+    Attributes:
+        gallery: what was searched.
+        loads: the server, twice.
+        bares: bare calls, twice.
+        plain: bare calls without details.
+        batch: queries of a bare call.
+    """
+
+    gallery: str
+    loads: list[Load]
+    bares: list[dict[str, Any]]
+    plain: dict[str, Any]
+    batch: int
+
+    @property
+    def per_bare(self) -> list[float]:
+        """Seconds of a query in the bare calls."""
+        return [one["seconds"] / one["queries"] for one in self.bares]
+
+    @property
+    def per_served(self) -> list[float]:
+        """Seconds of a query in the server."""
+        return [load.seconds / load.answered for load in self.loads]
+
+    def targets(self) -> list[Target]:
+        """Return the targets."""
+        overhead = float(np.mean(self.per_served) / np.mean(self.per_bare)) - 1
+        growth = max(load.end_bytes / load.start_bytes for load in self.loads) - 1
+        errors = sum(len(load.errors) for load in self.loads)
+        return [
+            Target("errors", f"{errors}", "0", errors == 0),
+            Target("the server's own overhead", f"{overhead:.1%}", f"< {MOST_OVERHEAD:.0%}", overhead < MOST_OVERHEAD),
+            Target("growth of memory", f"{growth:.1%}", f"< {MOST_GROWTH:.0%}", growth < MOST_GROWTH),
+        ]
 
 
 class Server:
@@ -93,25 +134,43 @@ def main() -> int:
     parser.add_argument("-k", type=int, default=24, help="results of each query")
     parser.add_argument("--out", type=Path, default=Path(__file__).with_suffix(".md"))
     arguments = parser.parse_args()
-    run = str(Path(arguments.run).resolve())
+    threads = limit_threads()
+    found = measure(str(Path(arguments.run).resolve()), arguments.clients, arguments.seconds, arguments.k)
+    targets = found.targets()
+    errors = [f"- {error}" for load in found.loads for error in load.errors[:5]]
+    page = "\n".join([*head(arguments, found.gallery, threads), *table(found), "", *verdicts(targets), "", *errors, ""])
+    write_text(arguments.out, page)
+    print(page)
+    return int(any(target.met is False for target in targets))
+
+
+def brief() -> list[Target]:
+    """Return the targets, of a run that is made here and for a shorter time than the page's."""
+    limit_threads()
+    with tempfile.TemporaryDirectory() as folder:
+        run = _call(Job("make", folder, videos=BRIEF_VIDEOS))["run"]
+        found = measure(run, 16, BRIEF_SECONDS, 24)
+    return [replace(one, what=f"{one.what}, {found.gallery}, for {BRIEF_SECONDS:g} s") for one in found.targets()]
+
+
+def limit_threads() -> int:
+    """Have the processes to come run this code, one core left to the clients; return how many threads they have."""
     threads = max(1, (os.cpu_count() or 1) - 1)
     paths = [str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])]
     os.environ |= {"OMP_NUM_THREADS": str(threads), "PYTHONPATH": os.pathsep.join(paths)}
+    return threads
+
+
+def measure(run: str, clients: int, seconds: float, k: int) -> Measured:
+    """Measure the server and the bare calls in turn."""
     asked = _call(Job("queries", run))
-    load = under_load(run, asked["queries"], arguments.clients, arguments.seconds, arguments.k)
+    load = under_load(run, asked["queries"], clients, seconds, k)
     batch = max(1, round(load.batch))
-    some = min(arguments.seconds, 20.0)
-    job = Job("bare", run, some, k=arguments.k, batch=batch, queries=asked["queries"])
+    job = Job("bare", run, min(seconds, 20.0), k=k, batch=batch, queries=asked["queries"])
     bares = [_call(job)]
-    again = under_load(run, asked["queries"], arguments.clients, arguments.seconds, arguments.k)
+    again = under_load(run, asked["queries"], clients, seconds, k)
     bares.append(_call(job))
-    plain = _call(replace(job, details=False))
-    lines = head(arguments, asked["gallery"], threads)
-    found, met = table([load, again], bares, plain, batch)
-    page = "\n".join([*lines, *found, ""])
-    write_text(arguments.out, page)
-    print(page)
-    return 0 if met else 1
+    return Measured(asked["gallery"], [load, again], bares, _call(replace(job, details=False)), batch)
 
 
 def under_load(run: str, queries: list[str], clients: int, seconds: float, k: int) -> Load:
@@ -137,41 +196,31 @@ def under_load(run: str, queries: list[str], clients: int, seconds: float, k: in
     return Load(answered, seen["errors"], seen["seconds"], p50, p95, batch, after[1] - before[1], before[0], after[0])
 
 
-def table(loads: list[Load], bares: list[dict[str, Any]], plain: dict[str, Any], batch: int) -> tuple[list[str], bool]:
-    """Return the page's tables, and whether all targets are met."""
+def table(found: Measured) -> list[str]:
+    """Return the page's tables, but for the targets."""
     lines = ["| server | queries/s | p50 | p95 | mean batch | errors | memory after warm-up | at the end |"]
     lines += ["|---|---:|---:|---:|---:|---:|---:|---:|"]
-    for number, load in enumerate(loads, 1):
+    for number, load in enumerate(found.loads, 1):
         lines.append(
             f"| run {number} | {load.answered / load.seconds:.1f} | {load.p50 * 1e3:.0f} ms | "
             f"{load.p95 * 1e3:.0f} ms | {load.batch:.1f} | {len(load.errors)} | {load.start_bytes / MIB:.0f} MiB | "
             f"{load.end_bytes / MIB:.0f} MiB |"
         )
-    per_bare = [one["seconds"] / one["queries"] for one in bares]
-    per_served = [load.seconds / load.answered for load in loads]
-    cpu_bare = sum(one["cpu_seconds"] for one in bares) / sum(one["queries"] for one in bares)
-    cpu_served = sum(load.cpu_seconds for load in loads) / sum(load.answered for load in loads)
-    bare, served = float(np.mean(per_bare)), float(np.mean(per_served))
-    without = plain["seconds"] / plain["queries"]
-    lines += ["", f"| per query, {batch} at once | wall | of it bare |", "|---|---:|---:|"]
-    lines += [f"| model and FAISS alone, no details | {without * 1e3:.2f} ms | {without / bare:.2f} |"]
-    lines += [f"| bare calls, with details ({_spread(per_bare)}) | {bare * 1e3:.2f} ms | 1 |"]
-    lines += [f"| server ({_spread(per_served)}) | {served * 1e3:.2f} ms | {served / bare:.2f} |"]
-    lines += [
+    cpu_bare = sum(one["cpu_seconds"] for one in found.bares) / sum(one["queries"] for one in found.bares)
+    cpu_served = sum(load.cpu_seconds for load in found.loads) / sum(load.answered for load in found.loads)
+    bare, served = float(np.mean(found.per_bare)), float(np.mean(found.per_served))
+    without = found.plain["seconds"] / found.plain["queries"]
+    return [
+        *lines,
+        "",
+        f"| per query, {found.batch} at once | wall | of it bare |",
+        "|---|---:|---:|",
+        f"| model and FAISS alone, no details | {without * 1e3:.2f} ms | {without / bare:.2f} |",
+        f"| bare calls, with details ({_spread(found.per_bare)}) | {bare * 1e3:.2f} ms | 1 |",
+        f"| server ({_spread(found.per_served)}) | {served * 1e3:.2f} ms | {served / bare:.2f} |",
         f"| CPU time: server / bare calls | {cpu_served * 1e3:.2f} / {cpu_bare * 1e3:.2f} ms | "
-        f"{cpu_served / cpu_bare:.2f} |"
+        f"{cpu_served / cpu_bare:.2f} |",
     ]
-    overhead, growth = served / bare - 1, max(load.end_bytes / load.start_bytes for load in loads) - 1
-    errors = sum(len(load.errors) for load in loads)
-    checks = [
-        ("errors", f"{errors}", "0", errors == 0),
-        ("the server's own overhead", f"{overhead:.1%}", f"< {MOST_OVERHEAD:.0%}", overhead < MOST_OVERHEAD),
-        ("growth of memory", f"{growth:.1%}", f"< {MOST_GROWTH:.0%}", growth < MOST_GROWTH),
-    ]
-    lines += ["", "| target | found | wanted | |", "|---|---:|---:|---|"]
-    lines += [f"| {what} | {found} | {wanted} | {'met' if met else 'missed'} |" for what, found, wanted, met in checks]
-    lines += ["", *(f"- {error}" for load in loads for error in load.errors[:5])]
-    return lines, all(met for _, _, _, met in checks)
 
 
 def head(arguments: argparse.Namespace, gallery: str, threads: int) -> list[str]:

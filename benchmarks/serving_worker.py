@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import itertools
 import json
 import sys
 import time
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -19,8 +21,9 @@ class Job:
     """What to do.
 
     Attributes:
-        kind: "queries", "bare" or "clients".
-        run: the run that is searched.
+        kind: "make", "queries", "bare" or "clients".
+        run: the run that is searched; the folder to make one in ("make").
+        videos: of the workspace of the run to make, a sixth of which is searched ("make").
         seconds: for how long.
         least: at least so many queries, however long that takes ("clients").
         k: results of each query.
@@ -32,6 +35,7 @@ class Job:
 
     kind: str
     run: str = ""
+    videos: int = 0
     seconds: float = 5.0
     least: int = 0
     k: int = 24
@@ -40,6 +44,13 @@ class Job:
     port: int = 0
     clients: int = 16
     queries: list[str] = field(default_factory=list)
+
+
+def make(job: Job) -> dict[str, Any]:
+    """Make a run to search."""
+    from made_run import make_run
+
+    return {"run": str(make_run(Path(job.run), job.videos).root)}
 
 
 def queries_of(job: Job) -> dict[str, Any]:
@@ -104,7 +115,8 @@ def main() -> None:
     if job.kind == "clients":
         answer = asyncio.run(clients(job))
     else:
-        answer = {"queries": queries_of, "bare": bare}[job.kind](job)
+        with contextlib.redirect_stdout(sys.stderr):
+            answer = {"make": make, "queries": queries_of, "bare": bare}[job.kind](job)
     print(json.dumps(answer))
 
 

@@ -77,8 +77,13 @@ def _unused(group: Group, coverage: Coverage) -> Group:
 def _compact_expert(
     store: FeatureStore, expert: str, merged: Sequence[Group], coverage: Mapping[str, frozenset[str]]
 ) -> tuple[int, int]:
-    """Merge one expert's shards: the new ones first, then the manifest, then the old ones go. Return how many were
-    merged into how many."""
+    """Merge one expert's shards, and return how many were merged into how many.
+
+    The new ones are written first, then the manifest, then the old ones go.
+
+    Raises:
+        WorkspaceError: a shard that the manifest lists is missing.
+    """
     folder, manifest, spec = store.root / expert, store.manifest(expert), store.spec(expert)
     shards = listed(store, expert)
     if shards.keys() != manifest["shards"].keys():

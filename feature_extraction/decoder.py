@@ -125,7 +125,11 @@ class _TruncatedError(ValueError):
 
 
 def answer(request: FrameRequest, send: Send, complaints: Complaints) -> None:
-    """Read one video and send what is asked for."""
+    """Read one video and send what is asked for, and what went wrong.
+
+    Raises:
+        BrokenPipeError: nobody reads it any more.
+    """  # noqa: DOC501 (_TruncatedError is sent)
     complaints.take()
     try:
         folder = Path(request.path).is_dir()

@@ -135,7 +135,7 @@ class RayEngine:
             remote = ray.remote(**self._resources, max_retries=START_DEATHS)(load)
             result = pickle.loads(ray.get(remote.remote(replace(self._setup, workers=1))))
         except ray.exceptions.RayError as error:
-            raise _cluster_error(error) from error
+            raise VtrError(_cluster_gone(error)) from error
         if isinstance(result, VtrError):
             raise result
         assert isinstance(result, Ready)
@@ -167,7 +167,7 @@ class RayEngine:
                 yield task, self._give_up(task)
             empty = empty + 1 if len(left) == before else 0
             if empty == EMPTY_PASSES:
-                raise _cluster_error("all machines and actors are lost as soon as they begin")
+                raise VtrError(_cluster_gone("all machines and actors are lost as soon as they begin"))
             if left:
                 say(f"{len(left)} videos were lost with machines or actors of the Ray cluster; reading them again")
             alone = bool(lost) or alone
@@ -197,7 +197,7 @@ class RayEngine:
         except ray.exceptions.ObjectLostError:
             return
         except ray.exceptions.RayError as error:
-            raise _cluster_error(error) from error
+            raise VtrError(_cluster_gone(error)) from error
 
     def _dataset(self, tasks: Sequence[Task], alone: bool) -> Any:
         """Return the lazy data set of answers, one row a video, in any order."""
@@ -285,9 +285,9 @@ def _quiet_context() -> Iterator[None]:
         logger.setLevel(level)
 
 
-def _cluster_error(error: Exception | str) -> VtrError:
+def _cluster_gone(error: Exception | str) -> str:
     reason = error if isinstance(error, str) else f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
-    return VtrError(
+    return (
         f"the Ray cluster cannot go on ({reason}). See `ray status` and the logs below /tmp/ray/session_latest/logs; "
         "what is finished is kept, run the same command again."
     )

@@ -144,7 +144,7 @@ def _append(path: Path, groups: Sequence[Group]) -> None:
             stream.flush()
             os.fsync(stream.fileno())
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise WorkspaceError(cannot_write(path, error)) from error
 
 
 def replace_groups(folder: Path, groups: Sequence[Group]) -> None:

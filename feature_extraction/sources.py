@@ -19,7 +19,7 @@ import fsspec
 
 from vtr.annotations.locators import Locator, parse
 from vtr.annotations.tars import Member, TarIndex, find_images, read_index
-from vtr.errors import InputError, VtrError
+from vtr.errors import InputError, VtrError, WorkspaceError
 from vtr.files import TEMPORARY_PREFIX, cannot_write
 from vtr.packaged import lacking
 
@@ -115,7 +115,8 @@ class _Copy:
         """Copy within the time limit.
 
         Raises:
-            SourceError, WorkspaceError: see `local_copy`.
+            SourceError: it cannot be fetched, or not in time; see `local_copy`.
+            WorkspaceError: the copy cannot be written.
         """
         begun = time.monotonic()
         thread = threading.Thread(target=self._work, args=(found,), name="fetch", daemon=True)
@@ -125,7 +126,8 @@ class _Copy:
             seconds = time.monotonic() - begun
             raise SourceError("timeout", f"{found} was not fetched within {seconds:.0f} seconds")
         if self._error:
-            raise _explained(found, self.target, self._error[0])
+            error = _explained(found, self.target, self._error[0])
+            raise error
 
     def remove(self) -> None:
         """Remove what was copied, now and, where the thread still hangs, when it goes on."""
@@ -192,9 +194,9 @@ def _explained(found: Locator, target: Path, error: BaseException) -> VtrError:
     if isinstance(error, VtrError):
         return error
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-        return cannot_write(target, error)
+        return WorkspaceError(cannot_write(target, error))
     if isinstance(error, FileNotFoundError) and not target.parent.is_dir():
-        return cannot_write(target, error)
+        return WorkspaceError(cannot_write(target, error))
     if isinstance(error, FileNotFoundError):
         where = "" if found.is_local else ", or cannot be reached"
         return SourceError("not_fetched", f"{found.path} is not there{where}")

@@ -50,7 +50,7 @@ def load_config(folder: Path, expert: str) -> Any:
     try:
         return AutoConfig.from_pretrained(folder, local_files_only=True)
     except UNREADABLE as error:
-        raise _unreadable(folder, expert, error) from error
+        raise UnavailableError(_unreadable(folder, expert, error)) from error
 
 
 def load_model(
@@ -82,7 +82,7 @@ def load_model(
             ignore_mismatched_sizes=True,  # they are reported below
         )
     except UNREADABLE as error:
-        raise _unreadable(folder, expert, error) from error
+        raise UnavailableError(_unreadable(folder, expert, error)) from error
     for name, found, wanted in info["mismatched_keys"]:
         raise UnavailableError(
             f"expert {expert}: the weights in {folder} are not those of its config.json: {name} has shape "
@@ -99,8 +99,8 @@ def load_model(
     return model.eval(), missing
 
 
-def _unreadable(folder: Path, expert: str, error: Exception) -> UnavailableError:
-    return UnavailableError(
+def _unreadable(folder: Path, expert: str, error: Exception) -> str:
+    return (
         f"expert {expert}: the model in {folder} cannot be loaded ({first_sentence(error)}). A model in "
         f"Hugging Face layout that this version of transformers knows was expected; set settings.{expert}.model to one."
     )

@@ -113,11 +113,11 @@ def read_weights(path: Path, expert: str, mend: str = "download it again") -> di
         UnavailableError: the file cannot be read, is damaged, wants to run code, or holds no tensors.
     """
     if wrong := weights_damage(path):
-        raise not_whole(path, expert, wrong, mend)
+        raise UnavailableError(not_whole(path, expert, wrong, mend))
     try:
         content: Any = torch.load(path, map_location="cpu", weights_only=True)
     except UNREADABLE as error:
-        raise not_whole(path, expert, _why(error), mend) from error
+        raise UnavailableError(not_whole(path, expert, _why(error), mend)) from error
     weights = content.get("state_dict", content) if isinstance(content, dict) else None
     if not isinstance(weights, dict) or not all(isinstance(value, Tensor) for value in weights.values()):
         raise UnavailableError(

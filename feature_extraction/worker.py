@@ -180,7 +180,12 @@ class VideoWorker:
         return replace(request, shots=finding.finish())
 
     def process(self, task: Task, begin: Callable[[str], None] = lambda _: None) -> Spooled:
-        """Return the encoded rows and the failures of one video; `begin` and ServerLost as in `read`."""
+        """Return the encoded rows and the failures of one video; `begin` and ServerLost as in `read`.
+
+        Raises:
+            BrokenPipeError: the parent has gone.
+            VtrError: it concerns the run, not this video alone.
+        """
         try:
             found = self.read(task.video_id, task.path, task.experts, begin)
         except MediaError as error:

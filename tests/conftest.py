@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 import torch
 from parts import make_part as random_part
-from toy import ROOT, WORDS, make_workspace
+from toy import ROOT, make_config, make_workspace, save_tiny_bert
 
-from vtr.config import TrainConfig, build
+from vtr.config import TrainConfig
 from vtr.embeddings import EmbeddedPart
 from vtr.workspace import Workspace
 
@@ -32,23 +33,7 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def tiny_bert(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A BERT with random weights and a vocabulary of some words, saved as the hub saves its models."""
-    from transformers import BertConfig, BertModel, BertTokenizer
-
-    folder = tmp_path_factory.mktemp("tiny-bert")
-    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *WORDS]
-    tokenizer = BertTokenizer(vocab={token: number for number, token in enumerate(tokens)}, do_lower_case=True)
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = BertConfig(
-        vocab_size=len(tokens),
-        hidden_size=32,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=64,
-        max_position_embeddings=40,
-    )
-    BertModel(config).save_pretrained(folder)
-    return folder
+    return save_tiny_bert(tmp_path_factory.mktemp("tiny-bert"))
 
 
 @pytest.fixture
@@ -67,15 +52,4 @@ def make_part() -> Callable[..., EmbeddedPart]:
 def toy_config(tiny_bert: Path) -> Callable[..., TrainConfig]:
     """Makes configs of a model that trains in seconds; keyword arguments replace sections or values."""
 
-    def make(**changes: object) -> TrainConfig:
-        values: dict[str, object] = {
-            "split": "toy",
-            "epochs": 3,
-            "model": {"dim": 16, "layers": 1, "heads": 2, "feed_forward": 32, "dropout": 0.1},
-            "text": {"model": str(tiny_bert), "mode": "frozen"},
-            "data": {"batch_size": 16, "max_features": 3},
-            "optimiser": {"learning_rate": 3e-3},
-        }
-        return build(TrainConfig, values | changes, "the test")
-
-    return make
+    return partial(make_config, tiny_bert)

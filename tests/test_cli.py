@@ -23,7 +23,7 @@ STAGES = (
     "import mmt-features", "import ce-features",
     "import mmt-checkpoint", "import ce-checkpoint", "extract", "experts",
     "features list", "features compact", "train", "mine", "embed", "index", "evaluate", "search",
-    "report", "status", "doctor", "losses", "serve", "demo",
+    "report", "status", "doctor", "losses", "configs", "serve", "demo",
 )  # fmt: skip
 TEXT = ("--text-model", "./none", "--workspace")
 MAIN = [sys.executable, "-c", "from vtr.cli import main; main()"]
@@ -52,6 +52,8 @@ def test_every_stage_has_help(stage: str, monkeypatch: pytest.MonkeyPatch, capsy
         (["extract", "{tmp}/empty"], "is not a workspace"),
         (["extract", "{ws}", "--experts", "motoin"], "no expert 'motoin'. Did you mean 'motion'?"),
         (["extract", "{ws}", "--set", "max_frame=3"], "unknown key 'max_frame'. Did you mean 'max_frames'?"),
+        (["extract", "{ws}", "--experts", "motion,,ocr"], "names between single commas were expected"),
+        (["extract", "{ws}", "--all"], "--all goes with --report"),
         (["train", "{ws}", "--out", "{tmp}/run", "--set", "epochs=many"], "epochs is 'many'"),
         (["train", "{ws}", "--out", "{tmp}/run", "--config", "{tmp}/none.yaml"], "none.yaml does not exist"),
         (["train", "{ws}", "--out", "{tmp}/run", "--set", "loss.gama=3"], "Did you mean 'gamma'?"),
@@ -98,10 +100,26 @@ def test_losses_are_listed(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Captu
     assert "vtr train WS --out RUN --set loss.name=triplet_hn --set loss.margin=0.2" in capsys.readouterr().out
 
 
-def test_wrong_usage_exits_with_two(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    assert call(monkeypatch, "train", "ws") == 2
-    assert "--out" in capsys.readouterr().err
-    assert call(monkeypatch, "cook") == 2
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["cook"], "No such command 'cook'"),
+        (["train", "ws"], "--out"),
+        (["sweep", "ws", "--config", "sweep.yaml"], "--out"),
+        (["runs", ".", "--json", "--csv"], "cannot both be given"),
+        (["search", "run", "dog", "--answers", "captions"], "no video was given"),
+        (["search", "ws", "--in", "ocr"], "the words are missing"),
+        (["search", "ws", "dog", "--in", "ocr", "--category", "music"], "--category does not go with it"),
+        (["ingest", "run", "clips", "--weights", "clip=2"], "it goes with --model"),
+        (["ingest", "run", "--watch"], "name the folders to watch"),
+    ],
+)
+def test_wrong_usage_exits_with_two(
+    arguments: list[str], told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert call(monkeypatch, *arguments) == 2
+    said = " ".join(capsys.readouterr().err.replace("│", " ").split())
+    assert told in said
 
 
 def test_a_workspace_of_a_newer_version_is_refused(

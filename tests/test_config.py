@@ -49,6 +49,11 @@ def test_naming_another_loss_starts_from_its_defaults(tmp_path: Path) -> None:
     assert load(TrainConfig, path, ["loss.name=unified"]).loss == UnifiedLossConfig(margin=0.7, gamma=9.0)
 
 
+def test_a_value_has_no_keys() -> None:
+    with pytest.raises(ConfigError, match=r"--set epochs\.of=3: epochs is a value, not a section"):
+        load(TrainConfig, None, ["epochs=3", "epochs.of=3"])
+
+
 def test_an_override_turns_on_a_section_that_was_off(tmp_path: Path) -> None:
     path = written(tmp_path, "noisy_correspondence: null\n")
     for base in (load(TrainConfig, path, ["noisy_correspondence.warmup_epochs=3"]),
@@ -165,7 +170,7 @@ def test_the_configs_that_come_along_are_valid_and_open_with_their_command(path:
     kind = {"extract": ExtractConfig, "train": TrainConfig, "sweeps": SweepConfig}[path.parent.name]
     assert isinstance(load(kind, path), kind)  # type: ignore[type-var]
     comment = [line for line in path.read_text(encoding="utf-8").splitlines() if line.startswith("#")]
-    assert any("vtr " in line and path.name in line for line in comment)
+    assert any("vtr " in line and f"--config {path.stem} " in f"{line} " for line in comment)
     assert yaml.safe_load(path.read_text(encoding="utf-8"))
 
 

@@ -18,6 +18,7 @@ from vtr.files import (
     TEMPORARY_PREFIX,
     atomic_directory,
     atomic_file,
+    atomic_link,
     lock,
     locked_by,
     read_json,
@@ -211,3 +212,16 @@ def test_being_looked_at_does_not_keep_a_lock_from_being_taken(tmp_path: Path) -
         with lock(path, "do it"):
             pass
         released.join()
+
+
+def test_a_lock_that_cannot_be_written_is_an_error_in_words() -> None:
+    with pytest.raises(WorkspaceError, match="cannot write /dev/full"), lock(Path("/dev/full"), "do it"):
+        pass
+
+
+def test_a_link_that_cannot_be_made_is_an_error_in_words(tmp_path: Path) -> None:
+    atomic_link(tmp_path / "link", "one")
+    atomic_link(tmp_path / "link", "two")
+    assert (tmp_path / "link").readlink() == Path("two")
+    with pytest.raises(WorkspaceError, match=r"cannot write .*nowhere"):
+        atomic_link(tmp_path / "nowhere" / "link", "one")

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from vtr import similarity
-from vtr.similarity import ExactGallery, expert_shares, flat_scores, flat_texts, flat_videos, score_matrix
+from vtr.similarity import expert_shares, flat_scores, flat_texts, flat_videos, score_matrix
 from vtr.types import TextEmbeddings, VideoEmbeddings
 
 
@@ -41,14 +41,6 @@ def test_scores_equal_the_definition(missing: bool) -> None:
             weight = sum(texts.weights[t, e].item() for e in held)
             dots = sum(texts.weights[t, e].item() * (texts.vectors[t, e] @ videos.vectors[v, e]).item() for e in held)
             assert scores[t, v].item() == pytest.approx(dots / weight if held else 0.0, abs=1e-12)
-
-
-@pytest.mark.parametrize("missing", [False, True])
-def test_candidates_get_the_same_scores(missing: bool) -> None:
-    texts, videos = embeddings(missing)
-    candidates = torch.tensor([[0, 6, 2], [1, 1, 3], [4, 5, 6], [2, 0, 1], [3, 2, 5]])
-    expected = score_matrix(texts, videos).gather(1, candidates)
-    torch.testing.assert_close(ExactGallery(videos).score_candidates(texts, candidates), expected.float())
 
 
 @pytest.mark.parametrize("missing", [False, True])
@@ -85,8 +77,6 @@ def test_other_experts_are_refused_with_both_shapes() -> None:
     other = VideoEmbeddings(videos.ids, videos.vectors[:, :2], videos.present[:, :2])
     with pytest.raises(ValueError, match=r"\(5, 3, 4\).*\(7, 2, 4\)"):
         score_matrix(texts, other)
-    with pytest.raises(ValueError, match="for 5 texts"):
-        ExactGallery(videos).score_candidates(texts, torch.zeros((2, 1), dtype=torch.long))
 
 
 def test_a_video_without_experts_sends_no_nan_backwards() -> None:

@@ -119,3 +119,11 @@ def test_a_relative_workspace_is_found_from_anywhere(tmp_path: Path, monkeypatch
     (tmp_path / "elsewhere").mkdir()
     monkeypatch.chdir(tmp_path / "elsewhere")
     assert Run.open(Path("../runs/one")).workspace.root == Path(os.path.realpath(tmp_path / "ws"))
+
+
+def test_a_record_of_features_elsewhere_that_names_no_place_is_refused(tmp_path: Path) -> None:
+    workspace = Workspace.create(tmp_path / "ws")
+    workspace.features.mkdir(exist_ok=True)
+    (workspace.features / "location.json").write_text('{"format": 1, "vtr": "1", "url": 7}')
+    with pytest.raises(WorkspaceError, match=r"location\.json names no place"):
+        _ = workspace.store

@@ -1,13 +1,15 @@
-"""For tests: small workspaces made of numbers, and where the repository is."""
+"""For tests: small workspaces made of numbers, a tiny BERT, a config to train with, and where the repository is."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from vtr.annotations.prepare import prepare_annotations
 from vtr.annotations.splits import one_caption_a_video
+from vtr.config import TrainConfig, build
 from vtr.store.schema import encode_row
 from vtr.store.writer import shard_name, write_expert_manifest, write_shard
 from vtr.types import Annotations, Caption, ExpertFeatures, ExpertSpec, Split, Video
@@ -94,3 +96,36 @@ def make_workspace(root: Path, *, videos: int = 60, without_features: int = 0, s
             present[video_id] = ExpertFeatures(values, start, start + 1)
         write_features(report.workspace, name, present, held, inputs)
     return report.workspace
+
+
+def save_tiny_bert(folder: Path) -> Path:
+    """Save a BERT with random weights and a vocabulary of some words, as the hub saves its models."""
+    from transformers import BertConfig, BertModel, BertTokenizer
+
+    tokens = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", ".", *WORDS]
+    tokenizer = BertTokenizer(vocab={token: number for number, token in enumerate(tokens)}, do_lower_case=True)
+    tokenizer.save_pretrained(folder)
+    torch.manual_seed(0)
+    config = BertConfig(
+        vocab_size=len(tokens),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        intermediate_size=64,
+        max_position_embeddings=40,
+    )
+    BertModel(config).save_pretrained(folder)
+    return folder
+
+
+def make_config(bert: Path, **changes: object) -> TrainConfig:
+    """Return a config of a model that trains in seconds; keyword arguments replace sections or values."""
+    values: dict[str, object] = {
+        "split": "toy",
+        "epochs": 3,
+        "model": {"dim": 16, "layers": 1, "heads": 2, "feed_forward": 32, "dropout": 0.1},
+        "text": {"model": str(bert), "mode": "frozen"},
+        "data": {"batch_size": 16, "max_features": 3},
+        "optimiser": {"learning_rate": 3e-3},
+    }
+    return build(TrainConfig, values | changes, "the test")

@@ -21,12 +21,13 @@ from vtr.cli_index import export, index
 from vtr.cli_ingest import ingest
 from vtr.cli_options import (
     AvailableOnlyOption,
-    ConfigOption,
+    DemoConfigOption,
     DeviceOption,
     PartOption,
     RunArgument,
     SetOption,
     SplitOption,
+    TrainConfigOption,
     WorkspaceArgument,
 )
 from vtr.cli_prepare import prepare
@@ -77,7 +78,7 @@ app.add_typer(features, name="features")
 def train(
     workspace: WorkspaceArgument,
     out: Annotated[Path | None, typer.Option(help="The run to make, or to resume. Needed but for --dry-run.")] = None,
-    config: ConfigOption = None,
+    config: TrainConfigOption = None,
     set_: SetOption = None,
     device: DeviceOption = "auto",
     available_only: AvailableOnlyOption = False,
@@ -217,13 +218,25 @@ def losses() -> None:
     typer.echo(run())
 
 
+@app.command()
+def configs(
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Print this one: vtr configs mmt_1ka_unified > my.yaml")
+    ] = None,
+) -> None:
+    """List the complete settings that come along, or print one to start from; --config takes their names."""
+    from vtr.config_files import list_configs, read_config
+
+    typer.echo(list_configs() if name is None else read_config(name), nl=name is None)
+
+
 app.command()(serve)
 
 
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(help="Where the small world and its run go.")] = Path("vtr-demo"),
-    config: ConfigOption = None,
+    config: DemoConfigOption = None,
     set_: SetOption = None,
 ) -> None:
     """Render a small world of clips and take it through every stage; a second run reuses everything."""

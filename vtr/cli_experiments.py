@@ -8,12 +8,12 @@ from typing import Annotated
 import typer
 
 from vtr.cli_import import SOME_FAILED
-from vtr.cli_options import AvailableOnlyOption, DeviceOption, WorkspaceArgument
+from vtr.cli_options import AvailableOnlyOption, DeviceOption, SweepConfigOption, WorkspaceArgument
 
 
 def sweep(
     workspace: WorkspaceArgument,
-    config: Annotated[Path, typer.Option("--config", help="What to compare, YAML; see configs/sweeps/.")],
+    config: SweepConfigOption,
     out: Annotated[Path | None, typer.Option(help="The sweep to make, or to resume. Needed but for --dry-run.")] = None,
     parallel: Annotated[int, typer.Option(min=1, help="Runs at a time; they share the cores.")] = 1,
     device: DeviceOption = "auto",

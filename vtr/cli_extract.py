@@ -8,7 +8,7 @@ import typer
 from typer.core import TyperGroup
 
 from vtr.cli_import import SOME_FAILED
-from vtr.cli_options import ConfigOption, SetOption, WorkspaceArgument
+from vtr.cli_options import ExtractConfigOption, SetOption, WorkspaceArgument
 
 ExpertsOption = Annotated[
     str | None,
@@ -61,7 +61,7 @@ AllOption = Annotated[
 def extract(
     workspace: WorkspaceArgument,
     experts: ExpertsOption = None,
-    config: ConfigOption = None,
+    config: ExtractConfigOption = None,
     set_: SetOption = None,
     engine: EngineOption = None,
     workers: WorkersOption = None,

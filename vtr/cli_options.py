@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -9,7 +10,33 @@ import typer
 
 WorkspaceArgument = Annotated[Path, typer.Argument(metavar="WS", help="The workspace that `vtr prepare` made.")]
 RunArgument = Annotated[Path, typer.Argument(metavar="RUN", help="The run that `vtr train` made.")]
-ConfigOption = Annotated[Path | None, typer.Option("--config", help="YAML settings; see configs/ for complete ones.")]
+CONFIG_HELP = "YAML settings: a path, or the name of settings that come along; `vtr configs` lists and prints them."
+
+
+def _config_path(stage: str) -> Callable[[str], Path]:
+    """Return what reads the value of a stage's --config."""
+
+    def parse(given: str) -> Path:
+        from vtr.config_files import config_path
+
+        return config_path(given, stage)
+
+    return parse
+
+
+TrainConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="YAML", parser=_config_path("train"), help=CONFIG_HELP)
+]
+ExtractConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="YAML", parser=_config_path("extract"), help=CONFIG_HELP)
+]
+DemoConfigOption = Annotated[
+    Path | None, typer.Option("--config", metavar="YAML", parser=_config_path(""), help=CONFIG_HELP)
+]
+SweepConfigOption = Annotated[
+    Path,
+    typer.Option("--config", metavar="YAML", parser=_config_path("sweeps"), help=f"What to compare. {CONFIG_HELP}"),
+]
 SetOption = Annotated[
     list[str] | None,
     typer.Option(

@@ -56,15 +56,25 @@ SplitColumn = Annotated[str | None, column("parts, train, val or test; without, 
 
 @prepare.command("msrvtt")
 def prepare_msrvtt(
-    annotations: Annotated[Path, typer.Option(help="Folder with train_val_videodatainfo.json (or the zips).")],
-    splits: Annotated[Path, typer.Option(help="Folder with the split lists and the 1k-A query CSV or index.")],
     out: OutOption,
-    videos: Annotated[Path | None, typer.Option(help="Folder with videoN.mp4; it may hold only some of them.")] = None,
+    root: Annotated[
+        Path | None,
+        typer.Argument(metavar="DIR", help="The folder MSR-VTT was unpacked in; what it holds is found by file names."),
+    ] = None,
+    annotations: Annotated[
+        Path | None, typer.Option(help="Folder with train_val_videodatainfo.json (or the zips), if not in DIR.")
+    ] = None,
+    splits: Annotated[
+        Path | None, typer.Option(help="Folder with the split lists and the 1k-A query CSV or index, if not in DIR.")
+    ] = None,
+    videos: Annotated[
+        Path | None, typer.Option(help="Folder with videoN.mp4, if not in DIR; it may hold only some of them.")
+    ] = None,
 ) -> None:
-    """MSR-VTT: official annotations, splits full, 1k-A and 1k-B, checked against the published counts."""
+    """MSR-VTT in any known layout: splits full, 1k-A and 1k-B, checked against the published counts."""
     from vtr.annotations.prepare import prepare_msrvtt as run
 
-    typer.echo(run(annotations, splits, videos, out))
+    typer.echo(run(annotations, splits, videos, out, root))
 
 
 @prepare.command("folder")

@@ -91,7 +91,7 @@ class TrainConfig(Config):
     """The split whose train part is learnt from and whose validation part chooses the best checkpoint."""
 
     experts: tuple[str, ...] | None = Field(default=None, strict=False)
-    """The experts to use; None means all in the feature store."""
+    """The experts to use; None means all in the feature store of which some training video has features."""
 
     seed: int = 0
     epochs: int = Field(default=20, ge=1)
@@ -215,7 +215,9 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     try:
         values = _parse_yaml(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
-        raise InputError(f"{path} does not exist. Give the path of a YAML configuration (see configs/).") from error
+        raise InputError(
+            f"{path} does not exist. Give the path of a YAML configuration; `vtr configs` lists those that come along."
+        ) from error
     except IsADirectoryError as error:
         raise InputError(f"{path} is a directory, a YAML file was expected.") from error
     except OSError as error:

@@ -67,22 +67,22 @@ class CaptionBatch:
 
 
 class PartSource(Protocol):
-    """A part that may exceed memory: it is read a batch at a time, as often as one likes, in the same order.
-
-    Attributes:
-        experts: E expert names.
-        dim: D, the length of an expert's vector.
-        coverage: how much of a part it is.
-    """
+    """A part that may exceed memory: it is read a batch at a time, as often as one likes, in the same order."""
 
     @property
-    def experts(self) -> tuple[str, ...]: ...
+    def experts(self) -> tuple[str, ...]:
+        """E expert names."""
+        ...
 
     @property
-    def dim(self) -> int: ...
+    def dim(self) -> int:
+        """D, the length of an expert's vector."""
+        ...
 
     @property
-    def coverage(self) -> Coverage: ...
+    def coverage(self) -> Coverage:
+        """How much of a part it is."""
+        ...
 
     def videos(self) -> Iterator[VideoEmbeddings]:
         """Yield the videos, some at a time."""

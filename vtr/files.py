@@ -57,7 +57,7 @@ def atomic_file(path: Path) -> Iterator[Path]:
         temporary.replace(path)
         _sync_directory(path.parent)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise WorkspaceError(cannot_write(path, error)) from error
     finally:
         with contextlib.suppress(OSError):  # a parent that is a file, or read-only: the error above says so
             temporary.unlink()
@@ -84,7 +84,7 @@ def atomic_directory(path: Path) -> Iterator[Path]:
         _replace_directory(path, temporary)
         _sync_directory(path.parent)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise WorkspaceError(cannot_write(path, error)) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
 
@@ -126,12 +126,12 @@ def atomic_link(path: Path, target: str) -> None:
         temporary.symlink_to(target)
         temporary.replace(path)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise WorkspaceError(cannot_write(path, error)) from error
 
 
-def cannot_write(path: StorePath, error: Exception) -> WorkspaceError:
-    """Return the error a user reads when the disk is full or the output is read-only."""
-    return WorkspaceError(
+def cannot_write(path: StorePath, error: Exception) -> str:
+    """Return what a user reads when the disk is full or the output is read-only."""
+    return (
         f"cannot write {path}: {getattr(error, 'strerror', None) or error or type(error).__name__}. "
         "Free some disk space or choose a writable output folder, then run the same command again; "
         "finished work is kept."
@@ -152,7 +152,7 @@ def write_bytes(path: StorePath, content: bytes | memoryview) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)  # object stores know no folders, and agree to any
         path.fs.pipe_file(path.path, bytes(content))
     except Exception as error:  # each file system has its own errors
-        raise cannot_write(path, error) from error
+        raise WorkspaceError(cannot_write(path, error)) from error
 
 
 def write_text(path: StorePath, text: str) -> None:
@@ -239,7 +239,7 @@ def lock(path: Path, doing: str) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("a+")
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise WorkspaceError(cannot_write(path, error)) from error
     with stream:
         try:
             _lock_patiently(stream)
@@ -254,6 +254,6 @@ def lock(path: Path, doing: str) -> Iterator[None]:
             stream.write(str(os.getpid()))
             stream.flush()
         except OSError as error:
-            raise cannot_write(path, error) from error
+            raise WorkspaceError(cannot_write(path, error)) from error
         yield
         stream.truncate(0)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from vtr.errors import UnavailableError
 
-INSTALL_EXPERTS = "pip install -c constraints.txt -e '.[experts]'"
+INSTALL_EXPERTS = "pip install 'vtr[experts]'"
 
 URL_EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gcs", "gcs": "gcs"}
 """Protocol of a URL -> the extra of vtr that reads and writes it."""

@@ -131,25 +131,6 @@ class ExactGallery:
         some = _in_float64(texts)
         return flat_scores(flat_texts(some), self._flat, some.weights, self._present).float()
 
-    def score_candidates(self, texts: TextEmbeddings, candidates: Tensor) -> Tensor:
-        """Return the scores [T, K] of each text with its own K candidate videos, float32.
-
-        Args:
-            texts: T texts.
-            candidates: [T, K] int64 rows of the videos.
-
-        Raises:
-            ValueError: texts and videos differ in experts or dimension, or `candidates` has another number of rows.
-        """
-        _check(texts, self.videos)
-        if candidates.ndim != 2 or len(candidates) != len(texts.ids):
-            raise ValueError(f"candidates {tuple(candidates.shape)} for {len(texts.ids)} texts: [T, K] expected")
-        some = _in_float64(texts)
-        queries, scores = flat_texts(some), torch.empty(candidates.shape, dtype=torch.float32)
-        for text, rows in enumerate(candidates):
-            scores[text] = _divide(self._flat[rows] @ queries[text], self._present[rows] @ some.weights[text])
-        return scores
-
 
 def exact_pairs(texts: TextEmbeddings, videos: VideoEmbeddings, text_rows: Tensor, video_rows: Tensor) -> Tensor:
     """Return the scores [N] of pairs of a text and a video, in float64 and rounded to float32 like `exact_scores`.

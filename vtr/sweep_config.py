@@ -11,6 +11,7 @@ from pydantic import AfterValidator, Field
 
 from vtr.config import TrainConfig, build, load
 from vtr.config_base import Config
+from vtr.config_files import config_path
 from vtr.errors import ConfigError
 
 Value = bool | int | float | str | None
@@ -52,7 +53,7 @@ class SweepConfig(Config):
 
     train: str | dict[str, Any]
     """The training config that the variants change: a YAML file, its path seen from this file or else from the current
-    folder; or the settings themselves."""
+    folder; the name of one that comes along; or the settings themselves."""
 
     set: dict[str, Any] = Field(default={})
     """Full keys -> values, changed for all: {split: clips-holdout}."""
@@ -92,7 +93,7 @@ def load_sweep(path: Path) -> tuple[SweepConfig, TrainConfig]:
         base = build(TrainConfig, config.train, f"{path}: train")
     else:
         beside = path.parent / config.train
-        base = load(TrainConfig, beside if beside.exists() else Path(config.train))
+        base = load(TrainConfig, beside if beside.exists() else config_path(config.train, "train"))
     return config, changed(base, config.set, str(path))
 
 

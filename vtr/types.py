@@ -352,21 +352,6 @@ class TextEmbeddings:
 
 
 @dataclass(frozen=True, slots=True)
-class Ranking:
-    """The best K items for each of Q queries, best first.
-
-    Attributes:
-        query_ids: Q ids.
-        item_ids: Q tuples of at most K ids.
-        scores: Q tuples of as many scores; descending, unless the order is that of post-processed scores.
-    """
-
-    query_ids: tuple[str, ...]
-    item_ids: tuple[tuple[str, ...], ...]
-    scores: tuple[tuple[float, ...], ...]
-
-
-@dataclass(frozen=True, slots=True)
 class RetrievalMetrics:
     """How well one direction retrieves, in percent and ranks (rank 1 is best).
 

@@ -142,6 +142,17 @@ def test_a_damaged_shard_gives_what_lies_before(tmp_path: Path, damage: object, 
     assert len(found.notes) == 1 and words in found.notes[0] and "2 videos before that place" in found.notes[0]
 
 
+def test_a_shard_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shard(tmp_path / "v/0.tar", {"__key__": "a", "mp4": b""})
+
+    def refused(path: Path) -> object:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("vtr.annotations.collection.read_tar", refused)
+    with pytest.raises(InputError, match=r"0\.tar cannot be read: Permission denied"):
+        find_collection(tmp_path / "v")
+
+
 def test_videos_of_one_path_without_suffix_have_longer_ids(tmp_path: Path) -> None:
     root = tmp_path / "v"
     shard(root / "0.tar", {"__key__": "a", "mp4": b"", "avi": b"", "txt": "both"}, {"__key__": "b", "mp4": b""})

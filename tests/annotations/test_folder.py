@@ -138,6 +138,22 @@ def test_unreadable_captions_are_refused(tmp_path: Path) -> None:
         read_captions(tmp_path / "none.csv", {})
     with pytest.raises(InputError, match="cannot be read: Is a directory"):
         read_captions(tmp_path, {})
+    endless = captions(tmp_path, 'video,caption\na,"' + "x" * 200_000 + '"\n')
+    with pytest.raises(InputError, match=r"line 2: not a CSV \(field larger than field limit"):
+        read_captions(endless, {"a": Path("a.mp4")})
+
+
+def test_a_folder_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, scandir = touch(tmp_path / "v", "a.mp4", "closed/b.mp4"), os.scandir
+
+    def guarded(path: str) -> object:
+        if os.fspath(path).endswith("closed"):
+            raise PermissionError(13, "Permission denied", os.fspath(path))
+        return scandir(path)
+
+    monkeypatch.setattr("os.scandir", guarded)  # root may read anything, so the mode of a folder would not do
+    with pytest.raises(InputError, match="closed cannot be read: Permission denied"):
+        find_videos(folder)
 
 
 def test_the_real_msvd_clips(shared: Path, tmp_path: Path) -> None:

@@ -211,6 +211,14 @@ def test_files_and_columns_that_are_not_there(tmp_path: Path) -> None:
         list(read_list(tmp_path / "l.jsonl", Columns(caption="title")))
     with pytest.raises(InputError, match="has no columns; the id column was asked for"):
         list(read_list(write(tmp_path / "l.txt", "a.mp4"), Columns(id="x")))
+    (tmp_path / "folder.parquet").mkdir()
+    with pytest.raises(InputError, match=r"folder\.parquet is a folder"):
+        list(read_list(tmp_path / "folder.parquet"))
+
+
+def test_empty_lines_and_times_that_are_missing_are_passed_over(tmp_path: Path) -> None:
+    (entry,) = read_list(write(tmp_path / "l.csv", "path,start,end\n\na.mp4,nan,4.5\n\n"))
+    assert (entry.start_seconds, entry.end_seconds) == (None, 4.5)
 
 
 def test_folders_in_a_list_are_frames_of_a_given_rate(tmp_path: Path) -> None:

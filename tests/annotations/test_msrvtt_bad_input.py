@@ -118,6 +118,17 @@ def test_missing_and_misplaced_files_are_refused(tmp_path: Path) -> None:
         read(file)
 
 
+def test_a_file_that_may_not_be_read_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / TRAIN).touch()
+
+    def refused(self: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(self))
+
+    monkeypatch.setattr(Path, "read_bytes", refused)
+    with pytest.raises(InputError, match=f"{TRAIN} cannot be read: Permission denied"):
+        read(tmp_path)
+
+
 def test_damaged_zips_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "train_val_annotation.zip"
     path.write_bytes(b"not a zip at all")

@@ -78,6 +78,21 @@ def test_what_cannot_be_a_split_is_refused(tmp_path: Path) -> None:
     assert split_names(workspace) == ("full",)
 
 
+def test_queries_of_another_split_are_those_of_the_videos_of_this_one(tmp_path: Path) -> None:
+    workspace = prepare(tmp_path / "ws")
+    test, other = listed(tmp_path / "test.txt", "clip4"), listed(tmp_path / "other.txt", "clip5")
+    queries = listed(tmp_path / "queries.txt", "clip4#1")
+    prepare_split(workspace, "single", {"test": test}, str(queries))
+    prepare_split(workspace, "again", {"test": test}, "single")
+    assert load_split(workspace, "again").query_caption_ids == ("clip4#1",)
+    prepare_split(workspace, "all", {"test": test}, "full")  # whose queries are all captions
+    assert load_split(workspace, "all").query_caption_ids is None
+    with pytest.raises(InputError, match="none of split single's queries is of a video in the parts"):
+        prepare_split(workspace, "mine", {"test": other}, "single")
+    with pytest.raises(InputError, match=r"nothing is neither a file nor one of .*splits: full, "):
+        prepare_split(workspace, "mine", {"test": test}, "nothing")
+
+
 def test_videos_that_are_gone_are_named(tmp_path: Path) -> None:
     workspace = prepare(tmp_path / "ws")
     prepare_split(workspace, "mine", {"test": listed(tmp_path / "a.txt", "clip4", "clip5")}, None)

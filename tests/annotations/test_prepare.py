@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from vtr.annotations import prepare, tables
+from vtr.annotations.msrvtt_layouts import Layout, Recognised
 from vtr.annotations.prepare import prepare_annotations, prepare_folder, prepare_msrvtt
 from vtr.annotations.tables import annotations_fingerprint, load_annotations, load_split, load_videos, split_names
 from vtr.errors import InputError, WorkspaceError
@@ -205,7 +206,8 @@ def test_outputs_that_are_no_workspace_are_refused(tmp_path: Path) -> None:
 def test_msrvtt_files_are_matched_by_id_wherever_they_lie(
     tmp_path: Path, made_up: tuple[Annotations, Split], lists: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "read_annotations", lambda _: made_up)
+    layout = Layout("made up", (), "", lambda _: made_up)
+    monkeypatch.setattr(prepare, "recognise", lambda _: Recognised(layout, (), ()))
     videos = clips(tmp_path / "v", "video0", "video7005", "unrelated")
     (videos / "test").mkdir()
     clips(videos / "test", "video9999")
@@ -222,14 +224,15 @@ def test_msrvtt_files_are_matched_by_id_wherever_they_lie(
     clips(videos / "test", "video0")
     with pytest.raises(InputError, match=r"test/video0\.mp4 and .*v/video0\.mp4 would both be the video 'video0'"):
         prepare_msrvtt(tmp_path, lists, videos, tmp_path / "ws")
-    with pytest.raises(InputError, match=r"holds 1 videos, but none named like video0\.mp4"):
+    with pytest.raises(InputError, match=r"no video in .*others is one of MSR-VTT's: none is .* video0\.mp4"):
         prepare_msrvtt(tmp_path, lists, clips(tmp_path / "others", "x"), tmp_path / "ws")
 
 
 def test_msrvtt_without_videos_says_so(
     tmp_path: Path, made_up: tuple[Annotations, Split], lists: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(prepare, "read_annotations", lambda _: made_up)
+    layout = Layout("made up", (), "", lambda _: made_up)
+    monkeypatch.setattr(prepare, "recognise", lambda _: Recognised(layout, (), ()))
     report = prepare_msrvtt(tmp_path, lists, None, tmp_path / "ws")
     assert report.num_files == 0 and "run again with --videos" in str(report)
 
@@ -259,8 +262,11 @@ def test_a_video_that_is_known_keeps_its_id_whatever_comes_or_goes_beside_it(tmp
     for name in ("one.mp4", "other.mp4"):
         (folder / name).touch()
     assert prepared()[0] == {
-        **{"other": "other.mkv", "one.avi": "one.avi", "one.mov": "one.mov"},
-        **{"one": "one.mp4", "other.mp4": "other.mp4"},
+        "other": "other.mkv",
+        "one.avi": "one.avi",
+        "one.mov": "one.mov",
+        "one": "one.mp4",
+        "other.mp4": "other.mp4",
     }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from resident_cases import CPU, PLENTY, data, same, same_batch
 from toy import make_workspace
 
 from vtr.config import Selection, TextConfig
@@ -17,12 +18,9 @@ from vtr.data.resident import ROWS_AT_ONCE, put
 from vtr.data.texts import CaptionTable
 from vtr.models.text import TextInput
 from vtr.store.reader import FeatureStore
-from vtr.training.data import TrainingData, make_data
-from vtr.types import Batch, ExpertFeatures, TextBatch, VideoBatch
+from vtr.types import ExpertFeatures
 from vtr.workspace import Workspace
 
-CPU = torch.device("cpu")
-PLENTY = 1 << 30
 DIMS = {"a": 3, "b": 5, "nowhere": 4}
 SELECTIONS: tuple[Selection, ...] = ("spaced", "mmt", "first")
 
@@ -44,27 +42,6 @@ def _bytes(name: str, itemsize: int) -> int:
     """Return what an expert of `table` takes: values and seconds of its features, aggregates of its videos."""
     held = {"a": range(1, 13), "b": [14 - number for number in range(12) if number % 3], "nowhere": ()}[name]
     return sum(held) * (DIMS[name] * itemsize + 4) + len(held) * DIMS[name] * 4
-
-
-def tensors(batch: VideoBatch | TextBatch) -> dict[str, torch.Tensor]:
-    """Return all that a batch holds."""
-    if isinstance(batch, TextBatch):
-        names = ("input_ids", "attention_mask", "states", "token_states")
-        return {name: value for name in names if (value := getattr(batch, name)) is not None}
-    held = {"present": batch.present}
-    for name, expert in batch.experts.items():
-        held |= {f"{name}.{key}": getattr(expert, key) for key in ("values", "mid_seconds", "mask", "aggregate")}
-    return held
-
-
-def same(one: VideoBatch | TextBatch, other: VideoBatch | TextBatch) -> None:
-    """Check that two batches are the same to the bit; NaN is NaN."""
-    assert one.ids == other.ids
-    left, right = tensors(one), tensors(other)
-    assert left.keys() == right.keys()
-    for name, value in left.items():
-        assert value.dtype == right[name].dtype and value.shape == right[name].shape, name
-        assert value.numpy().tobytes() == right[name].numpy().tobytes(), name
 
 
 @pytest.mark.parametrize("dtype", ["float16", "float32"])
@@ -155,13 +132,6 @@ def test_captions_on_a_device_are_those_of_the_host(toy: Workspace, tiny_bert: P
     same(behind.batch([1, 0]), host.batch([1, 0]))
 
 
-def data(workspace: Workspace, tiny_bert: Path) -> TrainingData:
-    corpus = load_corpus(workspace, "toy", parts=("train", "validation"), available_only=False)
-    captions = [*corpus.captions("train"), *corpus.queries("validation")]
-    source = TextInput(TextConfig(model=str(tiny_bert), mode="fine_tuned"))
-    return make_data(corpus, CaptionTable(captions, source, workspace), FeatureChoice(max_features=2))
-
-
 def test_training_data_go_to_a_device_as_far_as_they_fit(
     tmp_path: Path, tiny_bert: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -181,28 +151,6 @@ def test_training_data_go_to_a_device_as_far_as_they_fit(
         assert said in capsys.readouterr().err
         same_batch(there.batch(pairs, np.random.default_rng(0), CPU), wanted)
     assert host.to(CPU) is host
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
-def test_training_data_on_a_gpu_give_the_same_batches(toy: Workspace, tiny_bert: Path) -> None:
-    host, gpu = data(toy, tiny_bert), torch.device("cuda", 0)
-    there = host.to(gpu)
-    assert there.table.on_host == ()
-    pairs = [(row, host.train[row][0]) for row in (0, 9, 4, 2)]
-    for part in (None, slice(1, 3)):
-        batch = there.batch(pairs, np.random.default_rng(0), gpu, part)
-        held = tensors(batch.videos) | tensors(batch.texts)
-        assert {value.device for value in held.values()} == {gpu}
-        same_batch(batch.to(CPU), host.batch(pairs, np.random.default_rng(0), CPU, part))
-    behind = host.within(gpu, 0)
-    same_batch(
-        behind.batch(pairs, np.random.default_rng(0), gpu).to(CPU), host.batch(pairs, np.random.default_rng(0), CPU)
-    )
-
-
-def same_batch(one: Batch, other: Batch) -> None:
-    same(one.videos, other.videos)
-    same(one.texts, other.texts)
 
 
 def test_a_part_of_the_pairs(toy: Workspace, tiny_bert: Path) -> None:

@@ -6,18 +6,15 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import av
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 from pydantic import PrivateAttr
 from released_weights import RELEASES, save_released
-from scipy.signal import resample_poly
 from tiny_models import save_tiny
 
 from feature_extraction.experts import make_extractor
 from feature_extraction.extractor import Expert, Frames, Media, ModelExpert, VideoInfo
-from vtr.demo.sound import RATE, speak
 from vtr.extract_config import ExpertConfig, ExtractConfig
 
 FRAMES, SPACING = 26, 0.08
@@ -99,6 +96,11 @@ RELEASED = [
     Case("densenet"),
 ]
 """Networks of full size, with random weights."""
+CASES = [*PACKAGED, *TINY, *RELEASED]
+MODELS = [case for case in (*TINY, *RELEASED) if case.name not in ("speech_whisper", "ocr_trocr")] + [
+    case for case in PACKAGED if case.name in NETWORKS
+]
+HEARING = ("audio", "speech", "audio_ast", "speech_whisper", "vggish")
 
 
 def media_for(case: Case, expert: Expert, shared: Path) -> Media:
@@ -129,6 +131,8 @@ def _scene() -> NDArray[np.uint8]:
 
 
 def _faces(shared: Path) -> NDArray[np.uint8]:
+    import av
+
     with av.open(str(shared / "msrvtt" / "videos" / "video6909.mp4")) as container:
         frames = [
             frame.to_ndarray(format="rgb24") for frame, _ in zip(container.decode(video=0), range(2), strict=False)
@@ -148,6 +152,10 @@ def _as_needed(images: NDArray[np.uint8], expert: Expert) -> NDArray[np.uint8]:
 
 def _voice() -> NDArray[np.float32]:
     """Return 4 s of a spoken sentence over a hum."""
+    from scipy.signal import resample_poly
+
+    from vtr.demo.sound import RATE, speak
+
     spoken = resample_poly(speak("The quick brown dog is cooking dinner in the kitchen."), 160, RATE // 100)
     sound = 0.01 * np.sin(np.arange(round(DURATION * 16000)) * 0.05)
     sound[: len(spoken)] += spoken[: len(sound)]

@@ -9,18 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import torch
-from expert_cases import DURATION, NETWORKS, PACKAGED, RELEASED, TINY, Case, media_for
+from expert_cases import CASES, DURATION, HEARING, MODELS, TINY, Case, media_for
 
 from feature_extraction.experts import make_extractor, missing_packages
 from feature_extraction.extractor import Expert, Extracted, Frames, Media, ModelExpert
 from vtr.experts import EXPERTS, find_expert
 
-CASES = [*PACKAGED, *TINY, *RELEASED]
-MODELS = [case for case in (*TINY, *RELEASED) if case.name not in ("speech_whisper", "ocr_trocr")] + [
-    case for case in PACKAGED if case.name in NETWORKS
-]
-HEARING = ("audio", "speech", "audio_ast", "speech_whisper", "vggish")
 SEEING = [case for case in CASES if case.name not in HEARING]
 PRECISE = [case for case in TINY if not case.settings.get("stride")]
 CLOSE = {"rtol": 1e-4, "atol": 1e-5}
@@ -167,16 +161,6 @@ def test_a_worker_prepares_what_another_process_embeds(load: Load, case: Case, m
     if case.name != "shots":  # it finds shots in its model's answers
         assert sum(map(len, sent)) == len(whole.features.values)
     np.testing.assert_array_equal(found.features.values, whole.features.values)
-
-
-@pytest.mark.parametrize("case", MODELS, ids=str)
-def test_a_gpu_gives_the_same_features(load: Load, case: Case, model_files: Path) -> None:
-    if not torch.cuda.is_available():
-        pytest.skip("this machine has no GPU")
-    _, media, whole = load(case)
-    found = found_in(case.make(model_files, device="cuda"), media).features.values
-    largest = np.abs(whole.features.values).max()  # a GPU's convolutions round to TF32, 10 bits
-    np.testing.assert_allclose(found, whole.features.values, rtol=1e-3, atol=1e-3 * largest)
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])

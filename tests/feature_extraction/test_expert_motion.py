@@ -13,7 +13,7 @@ from feature_extraction.extractor import Frames
 RATE = 12.5
 SIDE = 112
 RIGHT, DOWN, LEFT, UP = 0, 2, 4, 6
-U, V, U_STD, V_STD, SPEED, FAST, DIVERGENCE, CURL, ACROSS, BELOW, SPREAD, SHARE, TURNS_X, TURNS_Y = range(14)
+U, V, _, _, SPEED, _, DIVERGENCE, CURL, ACROSS, BELOW, _, SHARE, TURNS_X, TURNS_Y = range(14)
 
 
 def texture(side: int) -> Image.Image:

@@ -18,7 +18,7 @@ from PIL import Image
 
 from feature_extraction.experts.shots import ShotsExpert
 from feature_extraction.extractor import Frames, Media, VideoInfo
-from feature_extraction.shots import ShotFinder, ShotReading, find_shots, look
+from feature_extraction.shots import ShotFinder, ShotReading, look
 from vtr.errors import UnavailableError
 from vtr.extract_config import ExpertConfig, ExtractConfig
 
@@ -37,6 +37,13 @@ def scene(seed: int, frames: int) -> np.ndarray:
 
 def media(frames: np.ndarray, seconds: np.ndarray, duration: float) -> Media:
     return Media(VideoInfo("made by hand", duration, 48, 27, 25.0, False), Frames(frames, seconds))
+
+
+def find_shots(frames: np.ndarray, seconds: np.ndarray, duration: float) -> list[tuple[float, float]]:
+    """Return when each shot starts and ends, as a worker finds them that needs shots and no features of them."""
+    reading = ShotFinder().begin(duration)
+    reading.add(Frames(frames, seconds))
+    return list(reading.finish())
 
 
 @pytest.fixture(scope="module")
@@ -129,8 +136,8 @@ def test_neither_pieces_nor_batches_nor_another_process_change_the_features(expe
 
 
 def test_a_still_video_is_one_shot_and_no_video_is_none(expert: ShotsExpert) -> None:
-    assert find_shots(np.full((3, 27, 48, 3), 90, np.uint8), [0, 0.04, 0.08], 0.12) == [(0, 0.12)]
-    assert find_shots(np.zeros((0, 27, 48, 3), np.uint8), [], 1.0) == []
+    assert find_shots(np.full((3, 27, 48, 3), 90, np.uint8), np.array([0, 0.04, 0.08]), 0.12) == [(0, 0.12)]
+    assert find_shots(np.zeros((0, 27, 48, 3), np.uint8), np.zeros(0), 1.0) == []
     assert expert.begin(VideoInfo("made by hand", 1.0, 48, 27, 25.0, False)).finish(None) is None
 
 
@@ -151,7 +158,7 @@ def test_its_line_of_the_store(expert: ShotsExpert) -> None:
 
 def test_frames_of_another_size_are_refused() -> None:
     with pytest.raises(ValueError, match=r"\(2, 48, 27, 3\), \[N, 27, 48, 3\] was expected"):
-        find_shots(np.zeros((2, 48, 27, 3), np.uint8), [0, 1], 2.0)
+        find_shots(np.zeros((2, 48, 27, 3), np.uint8), np.array([0.0, 1.0]), 2.0)
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

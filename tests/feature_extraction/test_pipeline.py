@@ -233,7 +233,7 @@ def test_a_full_disk_is_said_in_words_and_nothing_is_lost(
     workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
 
     def full(*_: object) -> str:
-        raise cannot_write(workspace.features, OSError(28, "No space left on device"))
+        raise WorkspaceError(cannot_write(workspace.features, OSError(28, "No space left on device")))
 
     with monkeypatch.context() as patch:
         patch.setattr("feature_extraction.shards.write_shard", full)
@@ -253,7 +253,7 @@ def test_what_other_weights_left_in_the_spool_is_read_again(
     workspace = prepare_folder(clips, None, tmp_path / "ws").workspace
 
     def full(*_: object) -> str:
-        raise cannot_write(workspace.features, OSError(28, "No space left on device"))
+        raise WorkspaceError(cannot_write(workspace.features, OSError(28, "No space left on device")))
 
     monkeypatch.setenv("FAKE_WEIGHTS", "a")
     with monkeypatch.context() as patch:

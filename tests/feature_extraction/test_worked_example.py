@@ -1,10 +1,9 @@
-"""The example in CONTRIBUTING.md is an expert that works."""
+"""The example in docs/extending.md is an expert that works."""
 
 from __future__ import annotations
 
 import re
 import sys
-import textwrap
 from pathlib import Path
 
 import numpy as np
@@ -15,14 +14,16 @@ from feature_extraction.extractor import Frames, Media, VideoInfo
 from vtr import experts
 from vtr.extract_config import ExtractConfig
 
-GUIDE = Path(__file__).parents[2] / "CONTRIBUTING.md"
+GUIDE = Path(__file__).parents[2] / "docs" / "extending.md"
 
 
 def test_the_expert_of_the_guide_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     text = GUIDE.read_text(encoding="utf-8")
-    code = re.search(r"^ *```python\n(.*?)^ *```", text, re.DOTALL | re.MULTILINE)
+    code = re.search(
+        r'^```python title="feature_extraction/experts/colour.py"\n(.*?)^```', text, re.DOTALL | re.MULTILINE
+    )
     assert code is not None
-    (tmp_path / "colour.py").write_text(textwrap.dedent(code[1]), encoding="utf-8")
+    (tmp_path / "colour.py").write_text(code[1], encoding="utf-8")
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.delitem(sys.modules, "colour", raising=False)
     images = np.random.default_rng(0).integers(0, 255, (5, 8, 12, 3), dtype=np.uint8)

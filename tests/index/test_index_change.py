@@ -20,7 +20,7 @@ from index_writer import GROUPS, OF_EACH, group, groups, name
 from vtr.embeddings import EmbeddedPart
 from vtr.errors import WorkspaceError
 from vtr.files import lock
-from vtr.index import change, gallery, ranking, segment
+from vtr.index import build, change, gallery, layout, ranking, segment
 from vtr.index.build import build_index
 from vtr.index.change import add_videos, remove_videos
 from vtr.index.layout import read_state, verify
@@ -276,3 +276,30 @@ def check_opened(index: RetrievalIndex) -> None:
     np.testing.assert_array_equal(
         np.take_along_axis(exact_scores(queries.texts, held).numpy(), found.rows, axis=1), found.scores
     )
+
+
+def test_a_disk_that_is_full_while_faiss_writes_leaves_the_former_index(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    build_index(tmp_path, groups([0, 1]), embed_output="0,1")
+
+    def full(*_: object) -> None:
+        raise RuntimeError("Error in virtual void write(...)\nNo space left on device")  # as FAISS reports it
+
+    monkeypatch.setattr(build.faiss, "write_index", full)
+    with pytest.raises(WorkspaceError, match=r"cannot write .*: No space left on device"):
+        build_index(tmp_path, groups([0]), embed_output="0", factory="IVF2,Flat", parameters="nprobe=2")
+    check(tmp_path, {0, 1})
+
+
+def test_an_index_that_is_replaced_again_and_again_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    build_index(tmp_path, groups([0]), embed_output="0")
+    state, generations = read_state(tmp_path), iter(range(1000))
+    monkeypatch.setattr(layout, "read_state", lambda _: replace(state, generation=next(generations)))
+
+    def gone(*_: object) -> None:
+        raise FileNotFoundError(2, "No such file or directory", str(tmp_path / "000001" / "videos.f32"))
+
+    monkeypatch.setattr(layout, "open_segments", gone)
+    with pytest.raises(WorkspaceError, match=r"was replaced \d+ times while it was being read"):
+        RetrievalIndex.open(tmp_path)

@@ -159,6 +159,24 @@ def test_a_part_of_many_files_is_indexed_in_blocks(
     np.testing.assert_array_equal(index.video_of_caption, np.concatenate(owners))
 
 
+def test_pieces_of_different_parts_and_no_pieces_are_refused(tmp_path: Path, make_part: MakePart) -> None:
+    coverage = Coverage("full", "test", 4, 4)
+    with pytest.raises(ValueError, match=r"those before it .*equal ones expected"):
+        save_parts(tmp_path, [make_part(2), make_part(2, dim=9)], coverage, inputs={})
+    with pytest.raises(ValueError, match="there are no pieces to write"):
+        save_parts(tmp_path, [], coverage, inputs={})
+    assert not (tmp_path / "manifest.json").exists()
+
+
+def test_a_part_that_is_damaged_says_what_to_run(tmp_path: Path, make_part: MakePart) -> None:
+    save_parts(tmp_path, [make_part(3)], Coverage("full", "test", 3, 3), inputs={})
+    files = PartFiles.open(tmp_path)
+    path = next(tmp_path.glob("videos*.parquet"))
+    path.write_bytes(path.read_bytes()[:40])
+    with pytest.raises(WorkspaceError, match=r"videos.*\.parquet cannot be read .*run `vtr embed RUN`"):
+        list(files.videos())
+
+
 def test_what_auto_takes() -> None:
     gib = 1 << 30
     assert choose(60_000, 512, gib) == "Flat"

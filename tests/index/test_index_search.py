@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from vtr.embeddings import EmbeddedPart
 from vtr.errors import ConfigError, WorkspaceError
 from vtr.files import read_json, write_json
-from vtr.index import ranking
+from vtr.index import gallery, ranking
 from vtr.index.build import Settings, build_index, held_settings, is_current
 from vtr.index.search import RetrievalIndex
 from vtr.similarity import exact_scores
@@ -144,6 +144,20 @@ def test_blocks_do_not_change_answers(make_part: MakePart, tmp_path: Path, monke
     ):
         np.testing.assert_array_equal(before.rows, after.rows)
         np.testing.assert_array_equal(before.scores, after.scores)
+
+
+@pytest.mark.parametrize("at_once", [1, 100, 700])
+def test_the_nearest_are_found_block_by_block(
+    make_part: MakePart, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, at_once: int
+) -> None:
+    part = make_part(50)
+    index = opened(tmp_path, part)
+    monkeypatch.setattr(gallery, "SCORES_AT_ONCE", at_once)
+    asked = part.texts.vectors[:7].flatten(1).numpy()
+    products = asked.astype(np.float64) @ part.videos.vectors.flatten(1).double().numpy().T
+    numerators, rows = index._videos.nearest(asked, 5)
+    assert rows.tolist() == best(products, 5).tolist()
+    np.testing.assert_allclose(numerators, -np.sort(-products, axis=1)[:, :5], atol=1e-6)
 
 
 def test_videos_with_no_expert_score_nothing_and_are_still_listed(make_part: MakePart, tmp_path: Path) -> None:

@@ -165,7 +165,6 @@ def test_code_in_a_pickle_is_refused_by_name(path: str, skip_bad: bool, tmp_path
     assert Path(path).name in str(caught.value) and not (tmp_path / "mark").exists()
 
 
-HOLED = np.array([[1.0, 2, 3], [4, NAN, 6]], np.float32)
 DEFECTS: dict[str, tuple[str, Any, str, str]] = {
     "three axes": ("ocr", np.ones((2, 2, 2)), "ocr", r"video2 has shape \[2, 2, 2\].*an array \[T, 10\] was expected"),
     "a word": ("ocr", "hello", "ocr", r"video2 has 'hello', an array"),

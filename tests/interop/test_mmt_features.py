@@ -207,7 +207,7 @@ def test_report_counts_everything(tmp_path: Path) -> None:
     assert "split 1k-B is not made: train_list_miech.txt, test_list_miech.txt not there" in text
     table = {line.strip()[:12]: line.split() for line in text.splitlines() if " of " in line}
     assert table["full train  "][2:] == ["1", "of", "3", "2", "of", "3", "2", "of", "3"]
-    assert f"vtr train {tmp_path / 'ws'} --config configs/train/mmt_full_released.yaml" in text
+    assert f"vtr train {tmp_path / 'ws'} --config mmt_full_released" in text
 
 
 def test_a_file_in_half_precision(tmp_path: Path) -> None:
@@ -245,6 +245,20 @@ def renumbered(root: Path) -> None:
         file.move("raw_captions.0", "raw_captions.5")
 
 
+def in_place_of(name: str, value: object) -> Callable[[Path], None]:
+    """Put something else under a name of the file; None is a group of nothing."""
+
+    def replace(root: Path) -> None:
+        with h5py.File(h5_path(root, "video2"), "a") as file:
+            del file[name]
+            if value is None:
+                file.create_group(name)
+            else:
+                file[name] = value
+
+    return replace
+
+
 DEFECTS: dict[str, tuple[Callable[[Path], None], str, bool]] = {
     "truncated": (cut, r"video2\.h5 cannot be read .*A whole HDF5 file was expected", False),
     "text": (lambda r: h5_path(r, "video2").write_text("hello") and None, r"video2\.h5 cannot be read", False),
@@ -266,6 +280,16 @@ DEFECTS: dict[str, tuple[Callable[[Path], None], str, bool]] = {
         rewrite(BAD, {"s3d": GOOD_S3D}, s3d=np.zeros((2, 2))),
         r"features_t\.s3d holds 2 times for 3 features",
         True,
+    ),
+    "times without end": (
+        rewrite(BAD, {"s3d": GOOD_S3D}, s3d=np.full((3, 2), np.inf)), r"features_t\.s3d holds infinite times", True
+    ),
+    "a group": (in_place_of("features.s3d", None), r"features\.s3d is <HDF5 group.*an array was expected", True),
+    "numbers for words": (
+        in_place_of("raw_captions.0", np.arange(3)), r"raw_captions\.0 has shape \(3,\) and type int64", False
+    ),
+    "not UTF-8": (
+        in_place_of("raw_captions.0", np.array([b"caf\xe9"])), r"raw_captions\.0 is not UTF-8", False
     ),
     "flat times": (rewrite(BAD, {"s3d": GOOD_S3D}, s3d=np.zeros(3)), r"features_t\.s3d has shape \[3\]", True),
 }  # fmt: skip
@@ -455,3 +479,15 @@ def test_the_command_line(tmp_path: Path) -> None:
     )
     assert done.returncode == 3, done.stderr
     assert "s3d 5 of 6 videos" in done.stdout and "1 skipped" in done.stdout
+
+
+def test_queries_that_are_no_places_of_captions_are_refused(tmp_path: Path) -> None:
+    write_release(tmp_path / "r")
+    write_lists(tmp_path / "r", {}, {"video5": "the first"})  # type: ignore[dict-item]
+    with pytest.raises(InputError, match="does not map video ids to caption numbers"):
+        imported(tmp_path / "r", tmp_path / "ws")
+
+
+def test_a_precision_that_there_is_not_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="dtype is 'int8', one of float16, float32 was expected"):
+        imported(tmp_path, tmp_path / "ws", dtype="int8")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -62,9 +63,10 @@ def mask(known: loops.Known, size: int) -> Tensor:
     return found
 
 
-def offline_scores(size: int) -> tuple[OfflineScores, loops.Offline]:
+def offline_scores(size: int, device: torch.device | None = None) -> tuple[OfflineScores, loops.Offline]:
     text, video, pair = draw((3, size), 71)
-    return OfflineScores(text, video, pair), loops.Offline(text.tolist(), video.tolist(), pair.tolist())
+    known = OfflineScores(text.to(device), video.to(device), pair.to(device))
+    return known, loops.Offline(text.tolist(), video.tolist(), pair.tolist())
 
 
 def network_and_loops() -> tuple[MetaWeightedLoss, loops.Network]:
@@ -111,7 +113,7 @@ def meta(
     scores: Tensor, margin: float, gamma: float, reduction: str = "sum", positives: Tensor | None = None
 ) -> Tensor:
     module = MetaWeightedLoss(margin, gamma, reduction)  # type: ignore[arg-type]
-    module.network = META.network
+    module.network = copy.deepcopy(META.network).to(scores.device)
     return module(scores, positives)
 
 
@@ -129,11 +131,11 @@ CASES: dict[str, Case] = {
         lambda s, _, g, **more: contrastive_loss(s, g, **more), lambda s, _, g, known: loops.contrastive(s, g, known)
     ),
     "weighted_unified": Case(
-        lambda s, m, g, **more: weighted_unified_loss(s, weights_of(len(s)), m, g, **more),
+        lambda s, m, g, **more: weighted_unified_loss(s, weights_of(len(s)).to(s.device), m, g, **more),
         lambda s, m, g, known: loops.weighted(s, both(weights_of(len(s)).tolist()), m, g, known),
     ),
     "weighted_unified, a weight an anchor": Case(
-        lambda s, m, g, **more: weighted_unified_loss(s, weights_apart(len(s)), m, g, **more),
+        lambda s, m, g, **more: weighted_unified_loss(s, weights_apart(len(s)).to(s.device), m, g, **more),
         lambda s, m, g, known: loops.weighted(s, weights_apart(len(s)).tolist(), m, g, known),
     ),
     "weighted_unified, weights of the scores": Case(
@@ -153,11 +155,11 @@ CASES: dict[str, Case] = {
         lambda s, m, _, known: loops.self_polynomial(s, m, known),
     ),
     "adaptive_margin_unified": Case(
-        lambda s, m, g, **more: adaptive_margin_unified_loss(s, margins_of(len(s), m), g, **more),
+        lambda s, m, g, **more: adaptive_margin_unified_loss(s, margins_of(len(s), m).to(s.device), g, **more),
         lambda s, m, g, known: loops.adaptive_margin(s, margins_of(len(s), m).tolist(), g, known),
     ),
     "offline_quintuplet": Case(
-        lambda s, m, _, **more: offline_quintuplet_loss(s, offline_scores(len(s))[0], m, **more),
+        lambda s, m, _, **more: offline_quintuplet_loss(s, offline_scores(len(s), s.device)[0], m, **more),
         lambda s, m, _, known: loops.offline_quintuplet(s, offline_scores(len(s))[1], m, known=known),
     ),
     "meta_weighted": Case(

@@ -82,7 +82,7 @@ class EveryFrameReading(Reading):
 
     def __init__(self, info: VideoInfo) -> None:
         self._info = info
-        self._sum, self._count, self._largest = np.zeros(3), 0, 0
+        self._sum, self._count = np.zeros(3), 0
 
     def add(self, frames: Frames) -> None:
         self._sum += frames.images.mean(axis=(1, 2), dtype=np.float64).sum(axis=0)

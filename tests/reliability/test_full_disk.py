@@ -26,6 +26,7 @@ def _namespace(folder: Path) -> list[str]:
     pytest.skip("no small disk can be mounted here: neither root's rights nor user namespaces")
 
 
+@pytest.mark.slow
 def test_a_disk_that_fills_up_costs_nothing_that_was_done(tmp_path: Path) -> None:
     clips, disk = tmp_path / "clips", tmp_path / "disk"
     clips.mkdir()

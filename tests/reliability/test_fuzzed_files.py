@@ -7,6 +7,7 @@ import typing
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from extraction_processes import covered, extract_command, failures, leftovers, marked, prepare, problems, run
 from tiny_clips import ending, make_sources, write_mutated
 
@@ -16,6 +17,7 @@ SOME_FAILED = 3
 COUNT, SEED = 520, 20_240
 
 
+@pytest.mark.slow
 def test_each_of_hundreds_of_damaged_files_is_read_flagged_or_in_the_ledger(tmp_path: Path) -> None:
     clips = tmp_path / "clips"
     clips.mkdir()

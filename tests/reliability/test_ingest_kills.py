@@ -65,6 +65,7 @@ def content(folder: Path) -> dict[str, np.ndarray]:
     return found | dict(zip(part.texts.ids, part.texts.vectors.numpy(), strict=True))
 
 
+@pytest.mark.slow
 def test_whatever_write_it_dies_before(begun: Path, tmp_path: Path) -> None:
     undisturbed = copied(begun, tmp_path / "undisturbed")
     before = content(undisturbed)

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pytest
 from extraction_processes import MemoryWatch, extract_command, prepare, rows, running
 from tiny_clips import make_clip
 
@@ -35,6 +36,7 @@ def _make_hour(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_an_hour_of_video_is_read_in_bounded_memory(tmp_path: Path) -> None:
     clips = tmp_path / "clips"
     clips.mkdir()

@@ -171,6 +171,7 @@ def command(workspace: Workspace) -> list[str]:
     )
 
 
+@pytest.mark.slow
 def test_the_store_of_a_run_killed_many_times_equals_that_of_a_run_left_alone(clips: Path, tmp_path: Path) -> None:
     whole, broken = prepare(clips, tmp_path / "whole"), prepare(clips, tmp_path / "broken")
     assert run(command(whole), tmp_path / "whole-log").status == 0

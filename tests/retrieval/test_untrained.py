@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 import transformers as tf
+from click.testing import Result
 from PIL import Image, ImageDraw, ImageFont
 from typer.testing import CliRunner
 
@@ -35,15 +36,22 @@ def write_clip(path: Path, words: str | None, colour: tuple[int, int, int] = (25
         container.mux(stream.encode())
 
 
-def test_words_on_screen_are_found_by_meaning(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def shelf(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Result]:
+    """A run that `vtr ingest --model text` made of five clips, one blank and one broken, and what it said."""
+    folder = tmp_path_factory.mktemp("signs")
     for name, words in SIGNS.items():
-        write_clip(tmp_path / "clips" / f"{name}.mp4", words)
-    write_clip(tmp_path / "clips" / "blank.mp4", None)
-    (tmp_path / "clips" / "broken.mp4").write_bytes(b"no video at all")
-    run = tmp_path / "shelf"
-    done = CliRunner().invoke(
-        app, ["ingest", str(run), str(tmp_path / "clips"), "--model", "text", "--set", "workers=1"]
+        write_clip(folder / "clips" / f"{name}.mp4", words)
+    write_clip(folder / "clips" / "blank.mp4", None)
+    (folder / "clips" / "broken.mp4").write_bytes(b"no video at all")
+    run = folder / "shelf"
+    return run, CliRunner().invoke(
+        app, ["ingest", str(run), str(folder / "clips"), "--model", "text", "--set", "workers=1"]
     )
+
+
+def test_words_on_screen_are_found_by_meaning(shelf: tuple[Path, Result]) -> None:
+    run, done = shelf
     assert done.exit_code == 3, done.output
     assert "3 new" in done.output
     assert "broken: " in done.output
@@ -53,7 +61,12 @@ def test_words_on_screen_are_found_by_meaning(tmp_path: Path) -> None:
     assert [hits[0].video_id for hits in retriever.search(asked, 3)] == ["one", "two", "three"]
     assert retriever.finds.startswith("Finds words on screen")
     assert "Not what pictures show" in retriever.finds
-    again = CliRunner().invoke(app, ["ingest", str(run), str(tmp_path / "clips")])
+
+
+def test_a_run_without_training_goes_on_with_its_own_model_alone(shelf: tuple[Path, Result]) -> None:
+    """Nothing is read again, and other weights are refused."""
+    run, _ = shelf
+    again = CliRunner().invoke(app, ["ingest", str(run), str(run.parent / "clips")])
     assert again.exit_code == 3
     assert "0 new, 0 changed, 3 unchanged" in again.output
     other = CliRunner().invoke(app, ["ingest", str(run), "--model", "text", "--weights", "ocr=2"])
@@ -127,16 +140,12 @@ def _save_clip(folder: Path) -> Path:
     return folder
 
 
-def test_what_is_told_of_a_run_without_training(tmp_path: Path) -> None:
+def test_what_is_told_of_a_run_without_training(shelf: tuple[Path, Result]) -> None:
     """`vtr status` knows such a run and its library, `vtr report` says that there is nothing to report."""
-    write_clip(tmp_path / "clips" / "one.mp4", SIGNS["one"])
-    run = tmp_path / "shelf"
-    (tmp_path / "clips" / "broken.mp4").write_bytes(b"no video at all")
-    arguments = [str(run), str(tmp_path / "clips"), "--model", "text", "--set", "workers=1"]
-    assert CliRunner().invoke(app, ["ingest", *arguments]).exit_code == 3
+    run, _ = shelf
     lines = CliRunner().invoke(app, ["status", str(run)]).output.splitlines()
     assert [line.split()[:2] for line in lines[1:]] == [["made", "done"], ["library", "done"]]
-    assert "1 video, 0 captions; 1 failed" in lines[2]
+    assert "3 videos, 0 captions; 1 failed" in lines[2]
     told = CliRunner().invoke(app, ["report", str(run)])
     assert told.exit_code == 1
     assert "made without training" in str(told.exception)

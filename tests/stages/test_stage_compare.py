@@ -31,7 +31,6 @@ from vtr.stages.index import index
 from vtr.types import Part
 from vtr.workspace import Run, Workspace, read_manifest
 
-RANKS = "toy-test.ranks.parquet"
 Evaluated = list[tuple[str, str, str]]
 
 

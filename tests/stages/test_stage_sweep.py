@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
+import shutil
 import signal
 import statistics
 import subprocess
@@ -192,12 +193,15 @@ def test_all_that_is_written_is_there(swept: Swept) -> None:
 
 
 def test_a_second_call_starts_nothing(swept: Swept, monkeypatch: pytest.MonkeyPatch) -> None:
+    out = swept.out.with_name("again")
+    shutil.copytree(swept.out, out)  # it writes the results of its own variants
+
     def none(*_: object, **__: object) -> None:
         raise AssertionError("a process was started")
 
     monkeypatch.setattr(sweep_runs.subprocess, "Popen", none)
     plan = plan_sweep(swept.workspace, swept.sound, How())
-    summary = sweep(swept.workspace, plan, swept.out, How())
+    summary = sweep(swept.workspace, plan, out, How())
     assert summary.whole
     assert [line.name for line in summary.results.lines] == ["released", "unified"]
 

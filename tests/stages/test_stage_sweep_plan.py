@@ -164,7 +164,7 @@ def test_every_sweep_of_ours_is_whole_and_opens_with_its_command(path: Path) -> 
     splits = {plan.run(v, {}, 0).config.split for v in plan.variants.values()}
     assert splits == {"clips-holdout"}
     comment = [line for line in path.read_text().splitlines() if line.startswith("#")]
-    assert any(f"vtr sweep WS --config {path.relative_to(ROOT)}" in line for line in comment)
+    assert any(f"vtr sweep WS --config {path.stem} " in line for line in comment)
 
 
 def test_each_loss_gets_the_same_search() -> None:

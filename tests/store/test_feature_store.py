@@ -146,3 +146,8 @@ def test_an_empty_store_says_what_to_run(tmp_path: Path) -> None:
     assert "ocr" in FeatureStore(workspace.features).experts
     with pytest.raises(WorkspaceError, match="holds no experts yet"):
         FeatureStore(tmp_path / "none").spec("ocr")
+
+
+def test_an_unknown_precision_is_refused() -> None:
+    with pytest.raises(ValueError, match="dtype is 'int8', one of float16, float32 expected"):
+        encode_row("a", example(), None, "int8")  # type: ignore[arg-type]

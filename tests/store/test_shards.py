@@ -141,8 +141,7 @@ def test_a_write_that_fails_leaves_what_is_listed_whole(
 def test_single_finds_are_kept_beside_the_shard_in_its_order(workspace: Workspace) -> None:
     extract(workspace, videos(*range(4)))
     store = FeatureStore(workspace.features)
-    assert store.has_texts("words")
-    assert not store.has_texts("look")
+    assert not store.side_tables("look")
     (path,) = store.side_tables("words")
     rows = pq.read_table(path).to_pylist()
     assert list(dict.fromkeys(row["video_id"] for row in rows)) == list(store.video_ids("words"))

@@ -20,7 +20,9 @@ from vtr.data.texts import CaptionTable
 from vtr.errors import ConfigError, WorkspaceError
 from vtr.losses import build_loss
 from vtr.models import build_model
+from vtr.models.saved import load_model
 from vtr.models.text import TextInput
+from vtr.stages.status import status
 from vtr.store.reader import FeatureStore
 from vtr.training.data import TrainingData, make_data
 from vtr.training.dry_run import dry_run
@@ -145,13 +147,29 @@ def test_an_expert_that_no_training_video_has_is_named(tmp_path: Path, toy_confi
     training = [f"v{number:03d}" for number in range(40)]
     workspace = without(make_workspace(tmp_path / "ws"), training, experts=["motion"])
     wanted = r"motion: no features of any of the 40 videos of toy train.*--set experts=\[appearance\]"
+    named = toy_config(experts=["appearance", "motion"])
     with pytest.raises(ConfigError, match=wanted):
-        train(workspace, toy_config(), tmp_path / "run", device="cpu")
+        train(workspace, named, tmp_path / "run", device="cpu")
     with pytest.raises(ConfigError, match=wanted):
-        dry_run(workspace, toy_config())
+        dry_run(workspace, named)
     check_learnable(load_corpus(workspace, "toy", ["appearance"], parts=("train",), available_only=False))
     embedded = load_corpus(workspace, "toy", ["appearance", "motion"], parts=("test",), available_only=False)
     assert len(embedded.video_ids("test")) == 10
+
+
+def test_where_no_expert_is_named_those_that_no_training_video_has_are_left_out(
+    tmp_path: Path, toy_config: MakeConfig, capsys: pytest.CaptureFixture[str]
+) -> None:
+    training = [f"v{number:03d}" for number in range(40)]
+    workspace = without(make_workspace(tmp_path / "ws"), training, experts=["motion"])
+    trained = train(workspace, toy_config(epochs=1), tmp_path / "run", device="cpu")
+    assert "left out, as no training video has any: motion" in capsys.readouterr().err
+    model, _ = load_model(trained.run.checkpoints / "best", "cpu")
+    assert model.experts == ("appearance",)
+    assert not train(workspace, toy_config(epochs=1), tmp_path / "run", device="cpu").fresh
+    (tmp_path / "run" / "manifest.json").unlink()  # as of a run that was cut off
+    [line] = [line for line in str(status(workspace.root)).splitlines() if line.split()[:1] == ["train"]]
+    assert line.split()[1] == "partly"
 
 
 def test_captions_that_tokenise_to_nothing_are_counted_and_named(

@@ -65,8 +65,12 @@ EVERYTHING = {
     "settings",
     [
         pytest.param(EVERYTHING, id="everything"),
-        pytest.param({"data": DATA, "checkpoint_every": 1, "precision": "float16"}, id="float16"),
-        pytest.param({"data": DATA, "checkpoint_every": 2, "model": REGRESSED}, id="regression"),
+        pytest.param(
+            {"data": DATA, "checkpoint_every": 1, "precision": "float16"}, id="float16", marks=pytest.mark.slow
+        ),
+        pytest.param(
+            {"data": DATA, "checkpoint_every": 2, "model": REGRESSED}, id="regression", marks=pytest.mark.slow
+        ),
     ],
 )
 def test_killed_five_times_at_any_step_ends_in_the_same_bits(

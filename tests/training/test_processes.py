@@ -71,7 +71,11 @@ def exact(settings: dict[str, Any]) -> dict[str, Any]:
     return {"model": small} | settings | {"optimiser": optimiser}
 
 
-@pytest.mark.parametrize("way", WAYS)
+QUICK = ("mmt", "ce")
+"""Ways that are not slow: a model without batch norm, and one whose batch norm is over both processes."""
+
+
+@pytest.mark.parametrize("way", [pytest.param(way, marks=() if way in QUICK else pytest.mark.slow) for way in WAYS])
 def test_two_processes_equal_one(way: str, toy: Workspace, tmp_path: Path, toy_config: MakeConfig) -> None:
     config = toy_config(epochs=3, **exact(WAYS[way]))
     train(toy, config, tmp_path / "one", device="cpu")
@@ -98,6 +102,7 @@ def test_two_processes_equal_one(way: str, toy: Workspace, tmp_path: Path, toy_c
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_two_processes_killed_go_on_to_the_same_bits(toy: Workspace, tmp_path: Path, toy_config: MakeConfig) -> None:
     config = toy_config(epochs=6, checkpoint_every=1)  # with dropout: the random state of each process counts
     (tmp_path / "config.yaml").write_text(dump(config))

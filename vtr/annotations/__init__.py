@@ -1,0 +1,1 @@
+"""Videos, captions and splits: read, checked, and kept in the workspace."""

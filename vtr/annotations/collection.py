@@ -77,7 +77,7 @@ def find_collection(
         frames += samples
     found += _with_rate(folder, frames, frame_rate)
     if not found:
-        raise no_video(folder, collection.others)
+        raise InputError(no_video(folder, collection.others))
     _add(collection, found, choose_ids(found, known, former))
     return collection
 

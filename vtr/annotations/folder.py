@@ -60,7 +60,7 @@ def find_videos(folder: Path) -> FoundVideos:
     if clashes:
         raise InputError(f"{some(clashes)}. Rename or move one of them.")
     if not found:
-        raise no_video(folder, others)
+        raise InputError(no_video(folder, others))
     return FoundVideos(found, others)
 
 
@@ -94,10 +94,10 @@ def ignored(others: Sequence[str]) -> str:
     return f"{counted(len(others), 'other file')}{': ' if others else ''}{some(others)}"
 
 
-def no_video(folder: Path, others: Sequence[str]) -> InputError:
-    """Return the error for a folder without videos."""
+def no_video(folder: Path, others: Sequence[str]) -> str:
+    """Return what is said of a folder without videos."""
     kinds = ", ".join(sorted(VIDEO_SUFFIXES))
-    return InputError(f"{folder} holds no video ({ignored(others)}). Videos end in: {kinds}.")
+    return f"{folder} holds no video ({ignored(others)}). Videos end in: {kinds}."
 
 
 def files_by_stem(found: FoundVideos, wanted: Mapping[str, Video]) -> dict[str, Path]:

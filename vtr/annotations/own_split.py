@@ -83,6 +83,9 @@ def _queries(workspace: Workspace, queries: str, described: Collection[str]) -> 
         workspace: where another split may be.
         queries: a file, or that split.
         described: the captions of the parts that are evaluated.
+
+    Raises:
+        InputError: `queries` is neither a file nor a split, or names captions that are not of the parts.
     """
     if not Path(queries).is_file():
         if queries not in (names := split_names(workspace)):

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from vtr.annotations.collection import folder_annotations
-from vtr.annotations.folder import files_by_stem, find_videos, ignored, shown
+from vtr.annotations.folder import find_videos, ignored
 from vtr.annotations.listed import list_annotations
 from vtr.annotations.lists import USUAL, Columns, read_list
 from vtr.annotations.locators import absolute, relative
-from vtr.annotations.msrvtt import read_annotations, read_splits
+from vtr.annotations.msrvtt_layouts import recognise, splits_in, videos_in
 from vtr.annotations.splits import hashed_split, one_caption_a_video
 from vtr.annotations.tables import REPORT, load_videos, save
 from vtr.errors import InputError, WorkspaceError, some
@@ -74,38 +74,51 @@ class PrepareReport:
         return "\n".join(lines)
 
 
-def prepare_msrvtt(annotations: Path, splits: Path, videos: Path | None, out: Path) -> PrepareReport:
+def prepare_msrvtt(
+    annotations: Path | None, splits: Path | None, videos: Path | None, out: Path, root: Path | None = None
+) -> PrepareReport:
     """Read MSR-VTT into the workspace `out`.
 
+    What `root` holds is found by the names of its files; the other folders say where something else lies.
+
     Args:
-        annotations: folder of the official JSON, plain or zipped.
-        splits: folder of the split lists and the 1k-A queries.
-        videos: folder of videoN.mp4, which may hold only some; None when there are no videos.
+        annotations: folder of the annotation files, in one of the layouts of `vtr.annotations.msrvtt_layouts`.
+        splits: folder of the split lists and the 1k-A queries, all of which must then be there.
+        videos: folder of videoN.mp4, which may hold only some; with neither it nor `root` there are no videos.
         out: the workspace.
+        root: a folder with all of it, as it is passed on. Splits whose lists it lacks are left out, with a note.
 
     Raises:
         InputError: a source is missing, damaged, or not what was published.
         WorkspaceError: `out` cannot be written or is in use.
     """
-    found = None if videos is None else find_videos(videos)
-    content, full = read_annotations(annotations)
-    made, disagreements = read_splits(splits, content, full)
-    notes = []
-    if videos is not None and found is not None:
-        files = files_by_stem(found, content.video_by_id)
-        if not files:
-            raise InputError(
-                f"{videos} holds {len(found.files)} videos, but none named like {content.videos[0].id}.mp4."
-            )
-        used = set(files.values())
-        others = [
-            *(shown(path.relative_to(videos)) for path in found.files.values() if path not in used),
-            *found.others,
-        ]
-        if others:
-            notes.append(f"ignored in {videos}: {ignored(others)}")
+    told = annotations or root
+    listed = splits or root
+    if told is None or listed is None:
+        raise InputError("give the folder that MSR-VTT was unpacked in, or both --annotations and --splits.")
+    recognised = recognise(told)
+    if videos is not None:
+        find_videos(videos)  # a mistake in the shortest argument is told before the long reading
+    read = recognised.layout.read(recognised.places)
+    made, list_notes = splits_in(listed, recognised, read)
+    if splits is not None and made.missing:
+        raise InputError(f"{splits}: {' '.join(made.missing)}")
+    content = read[0]
+    files, video_notes = _msrvtt_files(videos, root, content)
+    if files:
         content = replace(content, videos=tuple(_with_file(video, files.get(video.id)) for video in content.videos))
-    return prepare_annotations(content, made, out, disagreements, notes)
+    notes = [*recognised.notes, *list_notes, *video_notes, *made.missing]
+    return prepare_annotations(content, made.splits, out, made.differ, notes)
+
+
+def _msrvtt_files(videos: Path | None, root: Path | None, content: Annotations) -> tuple[dict[str, Path], list[str]]:
+    """Return video id -> file of the folder given for videos, or else of the whole data set's, and notes."""
+    if videos is None:
+        return ({}, []) if root is None else videos_in(root, content.video_by_id)
+    files, notes = videos_in(videos, content.video_by_id)
+    if not files:
+        raise InputError(f"{notes[0]}: none is named like {content.videos[0].id}.mp4.")
+    return files, notes
 
 
 def prepare_folder(folder: Path, captions: Path | None, out: Path, frame_rate: float | None = None) -> PrepareReport:

@@ -1,0 +1,1 @@
+"""The feature store to batches: features in ragged arrays, captions as tokens or states, both sampled."""

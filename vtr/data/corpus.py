@@ -125,15 +125,25 @@ def check_learnable(corpus: Corpus) -> None:
     Raises:
         ConfigError: one has not, so nothing of it can be learnt.
     """
-    listed = frozenset(corpus.split.train)
-    bare = [name for name in corpus.experts if listed.isdisjoint(corpus.store.video_ids(name))]
-    if bare:
-        rest = [name for name in corpus.experts if name not in bare]
+    rest = [name for name in corpus.experts if _is_learnable(name, corpus.store, corpus.split)]
+    if bare := [name for name in corpus.experts if name not in rest]:
         left = f": --set experts=[{','.join(rest)}]" if rest else ", and extract others"
         raise ConfigError(
-            f"{' and '.join(bare)}: no features of any of the {len(listed)} videos of {corpus.split.name} train, so "
-            f"nothing can be learnt. Leave out of `experts` what no training video has{left}."
+            f"{' and '.join(bare)}: no features of any of the {len(corpus.split.train)} videos of {corpus.split.name} "
+            f"train, so nothing can be learnt. Leave out of `experts` what no training video has{left}."
         )
+
+
+def learnable(store: FeatureStore, split: Split) -> tuple[str, ...]:
+    """Return what is trained on where no expert is named: those of which some training video has features.
+
+    In alphabetical order; all where there is none.
+    """
+    return tuple(sorted(name for name in store.experts if _is_learnable(name, store, split)) or sorted(store.experts))
+
+
+def _is_learnable(expert: str, store: FeatureStore, split: Split) -> bool:
+    return not frozenset(split.train).isdisjoint(store.video_ids(expert))
 
 
 def _check_listed(split: Split, parts: Sequence[Part]) -> None:

@@ -117,7 +117,7 @@ def _waiting_for(path: Path) -> Iterator[None]:
         path.parent.mkdir(parents=True, exist_ok=True)
         stream = path.open("a")
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise WorkspaceError(cannot_write(path, error)) from error
     with stream:
         fcntl.flock(stream, fcntl.LOCK_EX)
         yield
@@ -128,7 +128,7 @@ def _made(store: FeatureStore, expert: str, place: Path) -> Path:
 
     Raises:
         WorkspaceError: the store changed each time before its features were read to the end.
-    """
+    """  # noqa: DOC501 (_StoreChangedError begins the next try)
     for _ in range(TRIES):
         folder = place / store.fingerprint([expert])
         if folder.exists():

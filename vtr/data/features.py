@@ -1,5 +1,7 @@
-"""Features for batches, gathered without a loop over tokens from one ragged array an expert: in memory, mapped from the
-training cache, or on a device."""
+"""Features for batches, gathered without a loop over tokens from one ragged array an expert.
+
+The array is in memory, mapped from the training cache, or on a device.
+"""
 
 from __future__ import annotations
 

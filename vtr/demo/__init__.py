@@ -1,0 +1,1 @@
+"""A small world of real clips, rendered and taken through every stage."""

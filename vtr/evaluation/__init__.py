@@ -1,0 +1,1 @@
+"""Scores to ranks, figures and intervals, by stated protocols."""

@@ -1,0 +1,1 @@
+"""Indexes: built from embeddings, changed, and searched."""

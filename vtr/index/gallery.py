@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
-import faiss
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from vtr.index.gpu import MOST_LISTED, to_gpu
@@ -21,6 +19,10 @@ OVERLOOKED = 256
 
 WEIGHTS_AT_ONCE = 1 << 16
 """Items whose weights are added up at once."""
+
+
+SCORES_AT_ONCE = 1 << 23
+"""Inner products, over all queries, that are held at once when the nearest are looked for: 32 MiB."""
 
 
 class Denominators(NamedTuple):
@@ -138,7 +140,7 @@ class Gallery:
         else:
             for rows in self.blocks(allowed):
                 for here, items, local in self._parts(rows):
-                    best.add(_knn(asked, items.fold(local), count), rows[here])
+                    best.add(_largest(asked, items.fold(local), count), rows[here])
         return best.numerators, best.rows
 
     def _scan(self, asked: Vectors, at: int, best: _Best) -> None:
@@ -150,16 +152,16 @@ class Gallery:
         if live is None and at == 0 and self._gpu is not None and items.approximate is None and count <= MOST_LISTED:
             best.add(self._gpu.search(asked, min(count, len(items))), start)
         elif live is None and items.folded:
-            best.add(_knn(asked, items.vectors, count), start)
+            best.add(_largest(asked, items.vectors, count), start)
         elif live is not None and items.folded and len(items) - len(live) <= OVERLOOKED:
-            numerators, found = _knn(asked, items.vectors, count + len(items) - len(live))
+            numerators, found = _largest(asked, items.vectors, count + len(items) - len(live))
             place = np.minimum(np.searchsorted(live, found), len(live) - 1)
             best.add((np.where(live[place] == found, numerators, np.float32(-np.inf)), place), start)
         else:
             total, step = len(items) if live is None else len(live), rows_at_once(self.width)
             for first in range(0, total, step):
                 rows: Any = slice(first, min(first + step, total))
-                best.add(_knn(asked, items.fold(rows if live is None else live[rows]), count), start + first)
+                best.add(_largest(asked, items.fold(rows if live is None else live[rows]), count), start + first)
 
     def candidates(self, asked: Vectors, count: int, allowed: Rows | None = None) -> Rows | None:
         """Return candidates [Q, n] by an approximate main segment, and all others exactly; -1 where there are fewer.
@@ -208,8 +210,17 @@ class _Best:
         self.numerators, self.rows = (np.take_along_axis(held, order, axis=1) for held in both)
 
 
-def _knn(asked: Vectors, vectors: Vectors, count: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    found: tuple[NDArray[Any], NDArray[Any]] = faiss.knn(
-        asked, vectors, min(count, len(vectors)), metric=faiss.METRIC_INNER_PRODUCT
-    )
-    return found
+def _largest(asked: Vectors, vectors: Vectors, count: int) -> tuple[Vectors, Rows]:
+    """Return the largest inner products [Q, k] of queries with vectors, and their rows; k is `count`, or all there are.
+
+    A product of matrices with numpy, some vectors at a time where they lie, and the best of each block by torch: on all
+    cores, also for one query, which `faiss.knn` answers on one; and without its heaps, which cost more than the
+    products where there are many queries.
+    """
+    best = _Best(len(asked), min(count, len(vectors)))
+    step = max(1, SCORES_AT_ONCE // max(1, len(asked)))
+    for at in range(0, len(vectors), step):
+        scores = torch.from_numpy(asked @ vectors[at : at + step].T)
+        found = scores.topk(min(best.rows.shape[1], scores.shape[1]), sorted=False)
+        best.add((found.values.numpy(), found.indices.numpy()), at)
+    return best.numerators, best.rows

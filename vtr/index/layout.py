@@ -144,13 +144,13 @@ def open_segments(folder: Path, state: State) -> tuple[Segment, ...]:
     for name, facts in state.files.items():
         size = (folder / name).stat().st_size
         if size != facts["bytes"] or (size <= ALWAYS_CHECKED and sha256_file(folder / name) != facts["sha256"]):
-            raise damaged(folder, f"{name} has changed since it was written")
+            raise WorkspaceError(damaged(folder, f"{name} has changed since it was written"))
     try:
         return tuple(_open_entry(folder, state, entry) for entry in state.segments)
     except FileNotFoundError:
         raise
     except (OSError, ValueError, RuntimeError, pa.ArrowInvalid) as error:
-        raise damaged(folder, str(error).strip().splitlines()[-1]) from error
+        raise WorkspaceError(damaged(folder, str(error).strip().splitlines()[-1])) from error
 
 
 def _open_entry(folder: Path, state: State, entry: SegmentEntry) -> Segment:
@@ -179,7 +179,7 @@ def verify(folder: Path) -> int:
     def hold(state: State) -> int:
         for name, facts in state.files.items():
             if sha256_file(folder / name) != facts["sha256"]:
-                raise damaged(folder, f"{name} has changed since it was written")
+                raise WorkspaceError(damaged(folder, f"{name} has changed since it was written"))
         return sum(facts["bytes"] for facts in state.files.values())
 
     return _while_it_stays(folder, hold)
@@ -196,13 +196,15 @@ def _while_it_stays(folder: Path, read: Callable[[State], _Read]) -> _Read:
                 continue
             if isinstance(error, WorkspaceError):
                 raise
-            raise damaged(folder, f"{Path(str(error.filename)).relative_to(folder)} is missing") from error
+            raise WorkspaceError(
+                damaged(folder, f"{Path(str(error.filename)).relative_to(folder)} is missing")
+            ) from error
     raise WorkspaceError(f"the index {folder} was replaced {TRIES} times while it was being read. Try again.")
 
 
-def damaged(folder: Path, what: str) -> WorkspaceError:
-    """Return the error a user reads when an index cannot be trusted."""
-    return WorkspaceError(f"the index {folder} is damaged: {what}. Delete the folder and run `{MAKE}` again.")
+def damaged(folder: Path, what: str) -> str:
+    """Return what a user reads when an index cannot be trusted."""
+    return f"the index {folder} is damaged: {what}. Delete the folder and run `{MAKE}` again."
 
 
 def segment_files(folder: Path, name: str) -> dict[str, dict[str, Any]]:

@@ -104,20 +104,25 @@ class Words:
         self._denominators = texts.weights.double() @ present.T  # [Q, patterns of present experts]
 
     def score(self, queries: Rows, vectors: Tensor, per_expert: Tensor) -> NDArray[np.float32]:
+        """Return the scores [q, n]; see `Asked`."""
         videos = VideoEmbeddings(("",) * len(vectors), vectors, per_expert)
         return _numpy(exact_scores(text_rows(self._texts, queries), videos))
 
     def score_pairs(self, queries: Rows, vectors: Tensor, per_expert: Tensor) -> NDArray[np.float32]:
+        """Return the scores [n]; see `Asked`."""
         videos = VideoEmbeddings(("",) * len(vectors), vectors, per_expert)
         return _numpy(exact_pairs(self._texts, videos, torch.from_numpy(queries), torch.arange(len(vectors))))
 
     def score_all(self, queries: Rows) -> NDArray[np.float32] | None:
+        """Return the scores [q, N] or None; see `Asked`."""
         return None if self._held is None else _numpy(self._held.score(text_rows(self._texts, queries)))
 
     def even(self) -> bool:
+        """Return whether numerators rank as scores do; see `Asked`."""
         return self._denominators.shape[1] == 1
 
     def ceiling(self, queries: Rows, last: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the highest scores possible, [q]; see `Asked`."""
         denominators = self._denominators[queries]
         something = denominators > TINY
         least = torch.where(something, denominators, torch.inf).amin(1)
@@ -135,21 +140,26 @@ class Clips:
         self._kinds = [tuple(kind) for kind in kinds.tolist()]
 
     def score(self, queries: Rows, vectors: Tensor, per_expert: Tensor) -> NDArray[np.float32]:
+        """Return the scores [q, n]; see `Asked`."""
         texts = TextEmbeddings(("",) * len(vectors), vectors, per_expert)
         return _numpy(exact_scores(texts, video_rows(self._videos, queries)).T)
 
     def score_pairs(self, queries: Rows, vectors: Tensor, per_expert: Tensor) -> NDArray[np.float32]:
+        """Return the scores [n]; see `Asked`."""
         texts = TextEmbeddings(("",) * len(vectors), vectors, per_expert)
         return _numpy(exact_pairs(texts, self._videos, torch.arange(len(vectors)), torch.from_numpy(queries)))
 
     def score_all(self, queries: Rows) -> NDArray[np.float32] | None:
+        """Return the scores [q, N] or None; see `Asked`."""
         del queries
         return None
 
     def even(self) -> bool:
+        """Return whether numerators rank as scores do; see `Asked`."""
         return all(always and most - least <= EVEN * most for least, most, always in self._bounds)
 
     def ceiling(self, queries: Rows, last: NDArray[np.float32]) -> NDArray[np.float64]:
+        """Return the highest scores possible, [q]; see `Asked`."""
         bounds = np.asarray(self._bounds, np.float64)[self._kind.numpy()[queries]]
         return _ceiling(last, bounds[:, 0], bounds[:, 1], bounds[:, 2] > 0)
 

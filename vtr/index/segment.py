@@ -9,7 +9,7 @@ A segment is a folder. For the videos, and for the captions:
     captions.owners     [T] int64, the row in the segment's videos that a caption describes
     videos.keys         [V, 2] uint64, hashes of the ids in rising order and their rows, to find a video by its id
 
-FAISS scans the vectors of the exact kind where they lie, so they are there once.
+The vectors of the exact kind are scanned where they lie, so they are there once.
 """
 
 from __future__ import annotations
@@ -231,7 +231,8 @@ def open_segment(
         indexed: those of "videos" and "captions" that have an index of FAISS's.
 
     Raises:
-        OSError, ValueError, pyarrow.ArrowInvalid, RuntimeError: a file is missing or damaged.
+        ValueError: a file holds another number of rows than expected.
+        OSError, pyarrow.ArrowInvalid, RuntimeError: a file is missing or damaged.
     """
     sides = {}
     for kind, count in ((VIDEOS, videos), (CAPTIONS, captions)):

@@ -1,0 +1,1 @@
+"""What other projects released: features and checkpoints, read without running their code."""

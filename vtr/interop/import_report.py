@@ -143,8 +143,8 @@ def make_report(
     )
 
 
-TRAIN_CONFIGS = {"full": "configs/train/{}_full_released.yaml", "1k-A": "configs/train/{}_1ka_released.yaml"}
-"""Split -> the settings that train the release's model on it."""
+TRAIN_CONFIGS = {"full": "{}_full_released", "1k-A": "{}_1ka_released"}
+"""Split -> the name of the settings that train the release's model on it."""
 
 
 def _line(covered: ExpertCoverage, items: str, features: str) -> str:

@@ -74,7 +74,11 @@ def mmt_model(
     keep_missing: bool | None = None,
     expert_ids: Mapping[str, int] = EXPERT_IDS,
 ) -> MMT:
-    """Return what `load_mmt_checkpoint` does, of a checkpoint that has been read; `path` is for messages."""
+    """Return what `load_mmt_checkpoint` does, of a checkpoint that has been read; `path` is for messages.
+
+    Raises:
+        InputError: it is no MMT checkpoint, or one of another variant.
+    """
     weights = found.weights
     for name, expected in _BUILT.items():
         value = found.setting("arch", "args", name)

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import TYPE_CHECKING
 
 from torch import nn
 
-from vtr.loss_config import LossConfig
 from vtr.losses.adaptive_margin import AdaptiveMarginUnifiedLoss, adaptive_margin_unified_loss, soft_margins
 from vtr.losses.contrastive import ContrastiveLoss, contrastive_loss
 from vtr.losses.distributed import gather_rows
@@ -19,6 +19,9 @@ from vtr.losses.self_polynomial import SelfPolynomialLoss, self_polynomial_loss
 from vtr.losses.triplet import TripletHardNegativeLoss, triplet_hard_negative_loss
 from vtr.losses.unified import UnifiedLoss, unified_loss
 from vtr.losses.weighted import WeightedUnifiedLoss, circle_weights, weighted_unified_loss
+
+if TYPE_CHECKING:  # the losses need torch alone
+    from vtr.loss_config import LossConfig
 
 __all__ = [
     "LOSSES",

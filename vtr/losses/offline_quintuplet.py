@@ -12,8 +12,9 @@ from vtr.losses.scores import Reduction, check_scores, negative_gaps, reduce
 
 @dataclass(frozen=True, slots=True)
 class OfflineScores:
-    """The similarities with offline hard negatives: for pair i, a video v'_i mined for its text and a text t'_i for its
-    video.
+    """The similarities with offline hard negatives.
+
+    For pair i they are a video v'_i mined for its text and a text t'_i mined for its video.
 
     Attributes:
         text: [B], of text i with v'_i.

@@ -77,7 +77,11 @@ class CE(RetrievalModel):
         return pooled
 
     def embed_texts(self, texts: TextBatch) -> TextEmbeddings:
-        """Return the embeddings of N texts; see the base class."""
+        """Return the embeddings of N texts; see the base class.
+
+        Raises:
+            ValueError: the batch holds no states of tokens, or of another dimension.
+        """
         if texts.token_states is None or texts.attention_mask is None or texts.token_states.shape[2] != self.text_dim:
             raise ValueError(
                 f"CE pools token states: states [N, L, {self.text_dim}] of each token expected in the batch"

@@ -67,7 +67,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
     try:
         path.write_bytes(content)
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise WorkspaceError(cannot_write(path, error)) from error
 
 
 def load_tensors(path: Path, device: torch.device | str = "cpu") -> dict[str, Tensor]:

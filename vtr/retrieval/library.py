@@ -226,7 +226,9 @@ class LibraryFolder:
             device: where FAISS searches.
 
         Raises:
-            WorkspaceError: there is no index, another model embedded it, or a file of it is damaged.
+            WorkspaceError: there is no index, another model embedded it, or it changed each time while it was read.
+            VtrError: a file of it is damaged.
+            OSError: a file of it cannot be read.
         """
         for _ in range(TRIES):
             output = self.output()

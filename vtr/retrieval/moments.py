@@ -131,8 +131,9 @@ class Moments:
         self._lock = threading.Lock()
 
     def best(self, asked: TextEmbeddings, item_ids: Sequence[str]) -> list[Moment | None]:
-        """Return the moment of each item that scores highest with a query, the first of several; None where there
-        are no times.
+        """Return the moment of each item that scores highest with a query, None where there are no times.
+
+        Of several that score the same, it is the first.
 
         Args:
             asked: the one query.

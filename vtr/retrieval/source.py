@@ -56,7 +56,11 @@ class PartSource:
         return str(read_manifest(self.run.index / f"{self.split}-{self.part}", MAKE)["output"])
 
     def open(self) -> Gallery:
-        """Return the gallery; see `Source`."""
+        """Return the gallery; see `Source`.
+
+        Raises:
+            WorkspaceError: the run was trained anew since.
+        """
         embeddings = read_manifest(self.run.embeddings / f"{self.split}-{self.part}", "vtr embed RUN")
         if (made_by := embeddings["inputs"]["train"]) != self.trained:
             raise WorkspaceError(

@@ -21,7 +21,7 @@ from vtr.serving.tokens import WEAK_CHARACTERS, Token
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
-INSTALL = "pip install -c constraints.txt -e '.[serve]'"
+INSTALL = "pip install 'vtr[serve]'"
 NEEDED = ("fastapi", "uvicorn", "httptools", "prometheus_client", "python_multipart")
 MOST_CONNECTIONS = 500
 """More at a time are answered 503 by uvicorn itself."""

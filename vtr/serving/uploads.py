@@ -77,7 +77,7 @@ async def receive(request: Request, folder: Path, most_bytes: int) -> Upload:
     declared = request.headers.get("content-length", "")
     if declared.isdigit() and int(declared) > most_bytes + AROUND_BYTES:
         await _drain(request)
-        raise _too_large(most_bytes)
+        raise RefusedError(413, _too_large(most_bytes))
     with tempfile.NamedTemporaryFile(dir=folder, delete=False) as stream:
         path = Path(stream.name)
         try:
@@ -87,7 +87,7 @@ async def receive(request: Request, folder: Path, most_bytes: int) -> Upload:
                 size += len(chunk)
                 if size > most_bytes + AROUND_BYTES or form.size > most_bytes:
                     await _drain(request)
-                    raise _too_large(most_bytes)
+                    raise RefusedError(413, _too_large(most_bytes))
                 form.feed(chunk)
                 if len(form.content) > WRITTEN_AT_ONCE:
                     await asyncio.to_thread(stream.write, form.take())
@@ -98,7 +98,7 @@ async def receive(request: Request, folder: Path, most_bytes: int) -> Upload:
             raise
     if form.size > most_bytes:
         path.unlink()
-        raise _too_large(most_bytes)
+        raise RefusedError(413, _too_large(most_bytes))
     return Upload(path, form.name)
 
 
@@ -126,7 +126,11 @@ class _Form:
             raise RefusedError(422, f"the form cannot be read: {error}.") from error
 
     def feed(self, chunk: bytes) -> None:
-        """Take the next piece of the body."""
+        """Take the next piece of the body.
+
+        Raises:
+            RefusedError: it is no form (422).
+        """
         try:
             self._parser.write(chunk)
         except FormParserError as error:
@@ -138,7 +142,11 @@ class _Form:
         return content
 
     def finish(self) -> None:
-        """Check that the file is there as a whole."""
+        """Check that the file is there as a whole.
+
+        Raises:
+            RefusedError: it is not, or not as a whole (422).
+        """
         if not self._found:
             raise RefusedError(422, f"the form has no file in a field '{FIELD}'.")
         if not self._ended:
@@ -182,8 +190,8 @@ async def _drain(request: Request) -> None:
                 pass
 
 
-def _too_large(most_bytes: int) -> RefusedError:
-    return RefusedError(413, f"the file is larger than {most_bytes / MIB:,.1f} MiB, which is as much as is taken.")
+def _too_large(most_bytes: int) -> str:
+    return f"the file is larger than {most_bytes / MIB:,.1f} MiB, which is as much as is taken."
 
 
 async def until_disconnected(request: Request) -> None:

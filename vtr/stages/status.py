@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from vtr.annotations.tables import annotations_fingerprint, load_split, load_videos
 from vtr.config import TrainConfig, load
+from vtr.data.corpus import learnable
 from vtr.errors import VtrError, WorkspaceError, counted
 from vtr.evaluation.protocols import Rules
 from vtr.extract_config import ExtractConfig
@@ -99,7 +100,7 @@ def workspace_lines(workspace: Workspace) -> list[Line]:
         try:
             own = command if owner or expert in ExtractConfig().experts else f"{command} --experts {expert}"
             line = _extract_line(store, expert, prepared["output"], wanted, failed, own)
-        except WorkspaceError as error:
+        except VtrError as error:
             line = Line(f"extract {expert}", "damaged", str(error), command)
         lines.append(Line(line.stage, busy, line.detail) if busy and line.state != "done" else line)
     spool = sorted((workspace.features / ".spool").glob("[!.]*.parquet"))
@@ -236,8 +237,9 @@ def _unfinished(run: Run, store: FeatureStore, current: Mapping[str, str]) -> Li
     if busy:
         return Line("train", busy, detail)
     command = f"vtr train {_quoted(run.workspace.root)} --config {_quoted(run.config)}"
-    experts = [name for name in config.experts or store.experts if name in store.experts]
     known = {**current, "prepare": _prepared(run.workspace, config.split)}
+    trained = learnable(store, load_split(run.workspace, config.split)) if known["prepare"] else store.experts
+    experts = [name for name in config.experts or trained if name in store.experts]
     known |= {"extract": store.fingerprint(experts)} if experts else {}
     if not _is_whole(run.workspace, store, config.split, experts):
         command += " --available-only"

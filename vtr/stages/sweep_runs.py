@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from vtr import __version__
-from vtr.annotations.tables import annotations_fingerprint
+from vtr.annotations.tables import annotations_fingerprint, load_split
 from vtr.config import TrainConfig, dump, load
+from vtr.data.corpus import learnable
 from vtr.errors import ConfigError, WorkspaceError
 from vtr.files import read_json, write_json, write_text
 from vtr.parent import die_with_parent
@@ -98,9 +99,11 @@ class SweepFolder:
                 f"{run} was begun with another config ({', '.join(changed)} changed). Choose another --out, or "
                 "delete it."
             )
+        store, split = FeatureStore(self.workspace.store), planned.config.split
+        experts = planned.config.experts or learnable(store, load_split(self.workspace, split))
         current = {
-            "prepare": annotations_fingerprint(self.workspace, planned.config.split),
-            "extract": FeatureStore(self.workspace.store).fingerprint(planned.config.experts),
+            "prepare": annotations_fingerprint(self.workspace, split),
+            "extract": store.fingerprint(experts),
         }
         if old := [stage for stage, made in current.items() if read_json(inputs).get(stage) != made]:
             raise WorkspaceError(f"{run} was begun before {' and '.join(old)} changed. Choose another --out.")

@@ -1,0 +1,1 @@
+"""The Parquet feature store: its schema, writer, reader and failure ledger."""

@@ -190,7 +190,7 @@ class Ledger:
         try:
             os.truncate(self._path, length)
         except OSError as error:
-            raise cannot_write(self._path, error) from error
+            raise WorkspaceError(cannot_write(self._path, error)) from error
 
 
 def read_ledger(path: Path) -> tuple[Failure, ...]:
@@ -234,7 +234,9 @@ def _entry(event: Mapping[str, Any]) -> Failure:
     """Return a line's entry.
 
     Raises:
-        ValueError, TypeError, KeyError: it is none.
+        ValueError: its kind or status is none that is known.
+        TypeError: a value is of another type.
+        KeyError: it has no stage.
     """
     fields = dict(event)
     if "kind" not in fields:
@@ -269,7 +271,7 @@ def _append(path: Path, data: bytes) -> None:
 
     Raises:
         WorkspaceError: the file cannot be written or the disk is full.
-    """
+    """  # noqa: DOC501 (the OSError becomes the WorkspaceError)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("ab", buffering=0) as stream:
@@ -283,4 +285,4 @@ def _append(path: Path, data: bytes) -> None:
                     stream.truncate(length)
                 raise
     except OSError as error:
-        raise cannot_write(path, error) from error
+        raise WorkspaceError(cannot_write(path, error)) from error

@@ -105,10 +105,6 @@ class FeatureStore:
         rows = self._rows(expert, columns=("video_id", "texts"))
         return {row["video_id"]: tuple(row["texts"]) for _, row in rows if row["texts"] is not None}
 
-    def has_texts(self, expert: str) -> bool:
-        """Return whether single finds were kept, with their times and places: see `found_texts`."""
-        return bool(self.side_tables(expert))
-
     def side_tables(self, expert: str) -> list[StorePath]:
         """Return the files that hold an expert's single finds, in the order of its shards."""
         return [side_table(self.root / expert / name) for name in sorted(self.manifest(expert).get("texts", {}))]
@@ -127,8 +123,10 @@ class FeatureStore:
         return fingerprint({name: self.manifest(name)["output"] for name in sorted(experts or self.experts)})
 
     def verify(self, expert: str) -> list[str]:
-        """Return what is wrong with an expert's shards and side tables, in words; empty when checksums, shapes and
-        values hold."""
+        """Return what is wrong with an expert's shards and side tables, in words.
+
+        The list is empty when checksums, shapes and values hold.
+        """
         manifest, spec = self.manifest(expert), self.spec(expert)
         problems = []
         held: Counter[str] = Counter()
@@ -185,6 +183,9 @@ class FeatureStore:
         """Yield (file, video id, what `read` gives of it) of the listed files, each video from one file only.
 
         Where a file has been merged with others meanwhile (`vtr features compact`), those listed now are read instead.
+
+        Raises:
+            WorkspaceError: a file that is listed is missing or damaged.
         """
         files, done, given = deque(listed()), set[StorePath](), set[str]()
         while files:

@@ -10,6 +10,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any
 
+from vtr.errors import WorkspaceError
 from vtr.files import cannot_write
 from vtr.progress import say
 from vtr.training.tracking import Tracker
@@ -37,7 +38,7 @@ class TrainingLog:
             self._stream.seek(size)
         except OSError as error:
             self._each(lambda tracker: tracker.close(failed=True))
-            raise cannot_write(path, error) from error
+            raise WorkspaceError(cannot_write(path, error)) from error
 
     def __enter__(self) -> TrainingLog:
         return self
@@ -59,12 +60,16 @@ class TrainingLog:
         self._each(lambda tracker: tracker.write(numbers, step))
 
     def flush(self) -> int:
-        """Put everything on disk and return the file's size in bytes."""
+        """Put everything on disk and return the file's size in bytes.
+
+        Raises:
+            WorkspaceError: the file cannot be written or the disk is full.
+        """
         try:
             self._stream.flush()
             os.fsync(self._stream.fileno())
         except OSError as error:
-            raise cannot_write(self._path, error) from error
+            raise WorkspaceError(cannot_write(self._path, error)) from error
         self._each(lambda tracker: tracker.flush())
         return self._stream.tell()
 

@@ -1,5 +1,7 @@
-"""What `vtr train` does where it is given no config: the best model for features from frozen networks. docs/recipes.md
-explains it."""
+"""What `vtr train` does where it is given no config: the best model for features from frozen networks.
+
+docs/recipes.md explains it.
+"""
 
 from __future__ import annotations
 

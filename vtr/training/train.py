@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +13,7 @@ import yaml
 
 from vtr.config import TrainConfig, build, dump
 from vtr.coverage import Coverage
-from vtr.data.corpus import Corpus, check_learnable, load_corpus
+from vtr.data.corpus import Corpus, check_learnable, learnable, load_corpus
 from vtr.data.features import FeatureChoice
 from vtr.data.sampling import cut_batches, visits_per_pass
 from vtr.data.texts import CaptionTable
@@ -206,15 +207,19 @@ def load_training_corpus(
         ConfigError, WorkspaceError: see `train`.
     """
     check_text_mode(config)
-    corpus = load_corpus(
+    load = partial(
+        load_corpus,
         workspace,
         config.split,
-        config.experts,
         parts=PARTS_OF_TRAINING,
         available_only=available_only,
         keep_missing_videos=keep_missing_videos,
         text_features=config.text.features,
     )
+    corpus = load(config.experts)
+    if config.experts is None and (kept := learnable(corpus.store, corpus.split)) != corpus.experts:
+        say(f"left out, as no training video has any: {', '.join(sorted({*corpus.experts} - {*kept}))}")
+        corpus = load(kept)
     check_learnable(corpus)
     return corpus
 
