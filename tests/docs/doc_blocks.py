@@ -15,7 +15,7 @@ PAGES = sorted(
     [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")],
 )
 CONFIGS = sorted(ROOT.glob("configs/**/*.yaml"))
-OURS = ("vtr", "make", "torchrun", "python", "python3", "pip", "mkdocs")
+OURS = ("vtr", "make", "torchrun", "python", "python3", "pip", "mkdocs", "run.sh")
 """Programs whose arguments are held to what they take, or to what is in the repository."""
 OTHERS = (
     *("curl", "wget", "tar", "unzip", "git", "docker", "apt-get", "sudo", "nvidia-smi"),

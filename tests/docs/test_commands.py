@@ -113,6 +113,19 @@ def check_pip(words: Sequence[str]) -> None:
     assert all((ROOT / file).is_file() for file in files), files
 
 
+def check_run(words: Sequence[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Hold a call of docker/run.sh to the script's own list of commands, and what it hands to vtr to vtr."""
+    (line,) = re.findall(
+        r"^  (demo \| .*)\) ;;$", (ROOT / "docker" / "run.sh").read_text(encoding="utf-8"), re.MULTILINE
+    )
+    rest = list(words)
+    while rest and rest[0].startswith("--"):
+        del rest[: 1 if rest[0] == "--gpu" else 2]
+    assert rest and rest[0] in line.split(" | "), f"docker/run.sh has no command {rest[:1]}"
+    if rest[0] == "vtr":
+        check_vtr(rest[1:], monkeypatch)
+
+
 def check(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     """Raise where a command would be refused."""
     words = command.words[1:]
@@ -127,6 +140,8 @@ def check(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
         check_script(words, monkeypatch)
     elif command.program == "pip":
         check_pip(words)
+    elif command.program == "run.sh":
+        check_run(words, monkeypatch)
     else:
         assert command.program in OTHERS, f"'{command.words[0]}' stands among commands, and is no program known here"
 

