@@ -8,7 +8,6 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from types import SimpleNamespace
-from typing import Any
 
 import pytest
 import torch
@@ -51,7 +50,7 @@ def test_the_lines_are_one_below_the_other_and_say_what_mends(monkeypatch: pytes
     without(monkeypatch, "decord")
     lines = str(doctor.doctor()).splitlines()
     (place,) = [number for number, line in enumerate(lines) if line.startswith("missing   decord ")]
-    assert lines[place + 1].strip() == f"mend: {doctor.CORE}"
+    assert lines[place + 1].strip().startswith("mend: pip install 'decord")
 
 
 def test_what_is_not_installed_is_missing_and_extras_are_optional(monkeypatch: pytest.MonkeyPatch, look: Look) -> None:
@@ -77,34 +76,27 @@ def test_a_module_that_cannot_be_imported_is_broken(monkeypatch: pytest.MonkeyPa
         raise OSError("libavcodec.so.61: cannot open\n  shared object file")
 
     replaced(monkeypatch, "av", broken)
-    assert look()["PyAV"] == Finding(
-        "PyAV",
-        "broken",
-        "cannot be imported: libavcodec.so.61: cannot open shared object file",
-        f"{doctor.CORE} --force-reinstall",
-    )
+    found = look()["PyAV"]
+    assert found.state == "broken"
+    assert found.text == "cannot be imported: libavcodec.so.61: cannot open shared object file"
 
 
 def test_both_builds_of_faiss_are_one_too_many(monkeypatch: pytest.MonkeyPatch, look: Look) -> None:
     monkeypatch.setattr(doctor, "_version", lambda _: "1.0")
     found = look()["faiss"]
     assert found.state == "broken" and "keep one" in found.text
-    assert "--no-deps faiss-gpu==" in found.mend
+    assert found.mend.startswith("pip uninstall -y faiss-cpu faiss-gpu && pip install 'faiss-gpu")
 
 
-@pytest.mark.parametrize(("build", "state"), [({}, "optional"), ({"StandardGpuResources": object}, "ok")])
-def test_the_cpu_build_of_faiss_beside_a_gpu_is_pointed_out(
-    monkeypatch: pytest.MonkeyPatch, look: Look, build: dict[str, Any], state: str
-) -> None:
-    replaced(monkeypatch, "faiss", lambda: SimpleNamespace(__version__="1.2.3", **build))
+def test_the_cpu_build_of_faiss_beside_a_gpu_is_pointed_out(monkeypatch: pytest.MonkeyPatch, look: Look) -> None:
+    replaced(monkeypatch, "faiss", lambda: SimpleNamespace(__version__="1.2.3"))
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda number: f"GPU {number}")
     found = look()
     assert found["torch"].text == f"{torch.__version__}, GPU 0, GPU 1"
-    assert found["faiss"].state == state
-    assert found["faiss"].text.startswith(f"1.2.3 ({'GPU' if build else 'CPU'} build)")
-    assert ("there is a GPU" in found["faiss"].text) == (not build)
+    assert found["faiss"].state == "optional"
+    assert found["faiss"].text == "1.2.3 (CPU build), and there is a GPU"
 
 
 def test_an_ffmpeg_that_does_not_start_is_broken(monkeypatch: pytest.MonkeyPatch, look: Look) -> None:
