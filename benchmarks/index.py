@@ -98,6 +98,8 @@ def measure(
     count: int, dim: int, kinds: Sequence[str], limit: float = MEMORY_LIMIT, place: Path | None = None
 ) -> Measured:
     """Build and search each kind, each in a process of its own, in a temporary folder in `place`."""
+    if place is not None:
+        place.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=place) as folder:
         job = {"folder": folder, "count": count, "dim": dim, "memory": int(limit * GIB)}
         machine = call(WORKER, Job("embed", **job))
