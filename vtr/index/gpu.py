@@ -26,8 +26,8 @@ def gpu_wanted(device: str) -> bool:
     count = faiss.get_num_gpus() if hasattr(faiss, "StandardGpuResources") else 0
     if device == "cuda" and not count:
         raise UnavailableError(
-            f"FAISS {faiss.__version__} finds no GPU, device 'cuda' needs one. Install vtr[gpu] on a machine with a "
-            "GPU in the place of faiss-cpu, or use --device cpu."
+            f"FAISS {faiss.__version__} finds no GPU, device 'cuda' needs one. On a machine with a GPU "
+            "`vtr doctor` has the line that puts faiss-gpu in the place of faiss-cpu; elsewhere use --device cpu."
         )
     return device != "cpu" and count > 0
 
