@@ -119,5 +119,7 @@ def test_its_frames_are_those_of_the_other_frame_experts(extractor) -> None:
 
 
 def test_one_thread_reads(extractor) -> None:
-    sessions = [extractor("ocr")._reader.text_det.session.session, extractor("ocr")._reader.text_rec.session.session]
+    reader = extractor("ocr")._reader
+    reader(board("EXIT"))  # networks are loaded when they are first asked
+    sessions = [reader.text_det.session.session, reader.text_rec.session.session]
     assert [session.get_session_options().intra_op_num_threads for session in sessions] == [1, 1]
